@@ -1,0 +1,46 @@
+"""The mean of independent estimates: any estimator with its variance divided by the number of samples."""
+
+from torch import Tensor
+
+from ils_lightning.estimators.base import Estimator, Loss
+
+
+class Average(Estimator):
+    """Runs an estimator on copies of every row at once and averages them.
+
+    Args:
+        estimator: the estimator to average.
+        samples: independent estimates a row.
+
+    Example:
+        >>> import torch
+        >>> from ils_lightning.estimators import ReinMax
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> Average(ReinMax(), samples=8)(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
+    """
+
+    def __init__(self, estimator: Estimator, samples: int = 4) -> None:
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"Average: samples must be at least 1; given {samples}")
+        self.estimator, self.samples = estimator, samples
+        for fact in ("unbiased", "exact_for", "needs_gradient", "hard", "pooled", "binary", "source"):
+            setattr(self, fact, getattr(estimator, fact))
+
+    def evaluations(self, latents: int, categories: int) -> int:
+        return self.samples * self.estimator.evaluations(latents, categories)
+
+    def build(self, latents: int, categories: int) -> None:
+        self.estimator.build(latents, categories)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        return self.estimator.diagnostics()
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        copies = logits.expand(self.samples, *logits.shape)
+
+        def f_of_copies(z: Tensor) -> Tensor:
+            return f(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+        loss, estimate = self.estimator.estimate(copies, f_of_copies)
+        return loss.mean(dim=0), estimate.mean(dim=0)

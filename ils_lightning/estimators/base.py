@@ -1,0 +1,286 @@
+"""The one interface: an estimator calls the loss itself and delivers the gradient of its expectation to the logits.
+
+A loss is a function f of one-hot draws z `[samples, *batch, latents, categories]` that answers `[samples, *batch]`, row
+by row: f(z)[s, b] depends on z[s, b] alone. `Estimator.forward` returns the loss `[*batch]`; its backward hands
+df/dtheta to whatever f holds and the estimate of d E f / d logits to the logits, both times the row's upstream
+gradient.
+
+Why the estimator owns the calls to f: some estimators are not linear in df/dz, so they must see the gradient of one
+example, not that of a mean scaled for mixed precision; others need f several times, or at relaxed points that must not
+train the model.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ils_lightning.estimators import categorical
+
+Loss = Callable[[Tensor], Tensor]
+Option = float | list[float] | Tensor
+
+
+def evaluate(f: Loss, z: Tensor) -> Tensor:
+    """Calls f on draws z `[samples, *batch, latents, categories]`; its answer must be `[samples, *batch]`.
+
+    Raises:
+        ValueError: when the answer has any other shape.
+    """
+    loss = f(z)
+    if not isinstance(loss, Tensor) or loss.shape != z.shape[:-2]:
+        given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            f"the loss f must map z [samples, *batch, latents, categories] = {list(z.shape)} to one value per draw "
+            f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}"
+        )
+    return loss
+
+
+def per_row(option: Any, logits: Tensor) -> Any:
+    """An option as it enters a formula: a number, or a tensor whose axes are the leading axes of the batch."""
+    if isinstance(option, Tensor) and option.dim() > 0:
+        return option.reshape(option.shape + (1,) * (logits.dim() - option.dim()))
+    return option
+
+
+class Estimator(nn.Module):
+    """Estimates d E f(z) / d logits for z drawn from softmax(logits). Subclasses write `estimate`.
+
+    Attributes:
+        unbiased: the estimate's expectation is the gradient for every f.
+        exact_for: the largest class of f for which it is: "none", "linear", "quadratic" or "all".
+        needs_gradient: f must be differentiable in z.
+        hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
+        pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
+        binary: defined for two categories only.
+        source: authors, year and identifier of the paper.
+    """
+
+    unbiased: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = False
+    hard: ClassVar[bool] = True
+    pooled: ClassVar[bool] = False
+    binary: ClassVar[bool] = False
+    source: ClassVar[str] = ""
+    exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
+    validate: bool | None = None
+    """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        """Estimates loss and gradient, leaving f's graph alive for the parameters inside f.
+
+        Returns:
+            The loss `[*batch]` and the estimate of d E f / d logits `[*batch, latents, categories]`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define estimate(logits, f)")
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the loss `[*batch]`, whose backward delivers the estimate to the logits.
+
+        Raises:
+            ValueError: when `logits` or f's answer break the rules.
+        """
+        self.check(logits)
+        if not torch.is_grad_enabled():
+            return self.value(logits, f)
+        loss, estimate = self.estimate(logits, f)
+        own = [p for p in self.parameters() if p.requires_grad]
+        return _Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
+
+    def value(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
+        self.check(logits)
+        z = categorical.draw(categorical.softmax(logits)).to(logits.dtype)
+        return evaluate(f, z.unsqueeze(0)).squeeze(0)
+
+    def evaluations(self, latents: int, categories: int) -> int:
+        """Number of rows of f evaluated for one estimate of one row."""
+        del latents, categories
+        return 1
+
+    def build(self, latents: int, categories: int) -> None:
+        """Makes state whose size depends on the problem; called by modules at set-up, else at first use."""
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Scalars worth logging about the estimator's own work since the last call."""
+        return {}
+
+    def check(self, logits: Tensor) -> None:
+        """Raises a ValueError that names the rule which `logits` break."""
+        name = type(self).__name__
+        if logits.dim() < 2 or not logits.is_floating_point() or logits.shape[-1] == 0:
+            raise ValueError(
+                f"{name} needs floating-point logits [*batch, latents, categories]; "
+                f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+            )
+        if self.binary and logits.shape[-1] != 2:
+            raise ValueError(
+                f"{name} is defined for 2 categories only; given {logits.shape[-1]}. {self._many_categories()}"
+            )
+        if self._validates(logits) and not torch.isfinite(logits.detach().amax(dim=-1)).all():
+            raise ValueError(f"{name} needs every row of logits to have a finite maximum; {_broken_rows(logits)}")
+
+    def option(self, name: str, value: Option | Sequence[float], minimum: float = 0.0, strict: bool = True) -> None:
+        """Stores a numeric option after checking its range; a sequence holds one value per leading batch entry.
+
+        Raises:
+            ValueError: when a value is not finite, below `minimum`, or equal to it while `strict`.
+        """
+        values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        if not (torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))).all():
+            rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
+            raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+        if values.dim() == 0:
+            setattr(self, name, float(values))
+        else:
+            self.register_buffer(name, values.to(torch.get_default_dtype()), persistent=False)
+
+    def _many_categories(self) -> str:
+        return "LeaveOneOut and DisArmTree serve any number"
+
+    def _validates(self, logits: Tensor) -> bool:
+        if torch.compiler.is_compiling() or logits.numel() == 0:
+            return False
+        return logits.device.type == "cpu" if self.validate is None else self.validate
+
+    def _variance_gradients(self, estimate: Tensor, own: list[nn.Parameter]) -> list[Tensor | None]:
+        """Gradients of the mean over rows of |estimate|^2, by which learnt control variates train."""
+        if not own or not estimate.requires_grad:
+            return [None] * len(own)
+        square = estimate.square().sum(dim=(-2, -1)).mean()
+        return list(torch.autograd.grad(square, own, retain_graph=True, allow_unused=True))
+
+
+def _broken_rows(logits: Tensor) -> str:
+    """Says what is wrong with the first row that has no finite maximum."""
+    top = logits.detach().amax(dim=-1)
+    row = (~torch.isfinite(top)).nonzero()[0].tolist()
+    worst = top[tuple(row)].item()
+    cause = {float("-inf"): "all categories masked (-inf)", float("inf"): "+inf"}.get(worst, "NaN")
+    return f"row {row} has {cause}"
+
+
+class _Deliver(torch.autograd.Function):
+    """The loss; backward hands c to the loss, c * estimate to the logits and sum(c) * gradient to own parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, gradients: list, *own: Tensor) -> Tensor:
+        ctx.save_for_backward(estimate.masked_fill(logits == float("-inf"), 0).to(logits.dtype))
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, c: Tensor) -> tuple:
+        (estimate,) = ctx.saved_tensors
+        own = [None if gradient is None else gradient * c.sum() for gradient in ctx.gradients]
+        return (c, c[..., None, None].to(estimate.dtype) * estimate, None, None, *own)
+
+
+class Sampler(Estimator):
+    """An estimator that is a differentiable draw: subclasses write `sample`.
+
+    `sample` serves alone as a drop-in for any draw in a model. It then sees df/dz as it arrives, with whatever scale a
+    mean over the batch, gradient accumulation or mixed precision gave it; `forward` works on one example's df/dz.
+    """
+
+    needs_gradient = True
+
+    def sample(self, logits: Tensor) -> Tensor:
+        """Draws z `[*batch, latents, categories]`; its backward is the estimator."""
+        raise NotImplementedError(f"{type(self).__name__} must define sample(logits)")
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            loss = self._differentiable(f, self.sample(leaf))
+            (estimate,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+        return loss, estimate
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the loss `[*batch]`; one backward pass serves f's parameters and the logits."""
+        self.check(logits)
+        if not torch.is_grad_enabled():
+            return self.value(logits, f)
+        z = self.sample(logits)
+        return self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
+
+    def _differentiable(self, f: Loss, z: Tensor) -> Tensor:
+        loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
+        if not loss.requires_grad:
+            raise ValueError(
+                f"{type(self).__name__} needs a loss f that is differentiable in z; the answer given has no gradient "
+                "(LeaveOneOut and Reinforce do without)"
+            )
+        return loss
+
+
+class Pullback(Sampler):
+    """A sampler whose draw is exact and whose backward is a closed form: subclasses write `pullback`."""
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        """Maps one example's g = df/dz at the draw to the estimate; all `[*batch, latents, categories]`."""
+        raise NotImplementedError(f"{type(self).__name__} must define pullback(logits, pi, z, g)")
+
+    def sample(self, logits: Tensor) -> Tensor:
+        return _Draw.apply(logits, self, [])
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        pi = categorical.softmax(logits.detach())
+        z = categorical.draw(pi)
+        with torch.enable_grad():
+            leaf = z.to(logits.dtype).requires_grad_()
+            loss = self._differentiable(f, leaf)
+            (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+        return loss, self.pullback(logits.detach(), pi, z, g.to(pi.dtype)).to(logits.dtype)
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the loss `[*batch]`; one backward pass serves f's parameters and the logits."""
+        self.check(logits)
+        if not torch.is_grad_enabled():
+            return self.value(logits, f)
+        upstream: list[Tensor] = []
+        z = _Draw.apply(logits, self, upstream)
+        loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
+        return _Note.apply(loss, upstream)
+
+
+class _Draw(torch.autograd.Function):
+    """An exact draw; backward applies the estimator's pullback to the gradient of one example."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, estimator: Pullback, upstream: list[Tensor]) -> Tensor:
+        pi = categorical.softmax(logits)
+        z = categorical.draw(pi)
+        ctx.save_for_backward(logits, pi, z)
+        ctx.estimator, ctx.upstream = estimator, upstream
+        return z.to(logits.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple:
+        logits, pi, z = ctx.saved_tensors
+        g = g.to(pi.dtype)
+        if not ctx.upstream:
+            return ctx.estimator.pullback(logits, pi, z, g).to(logits.dtype), None, None
+        c = ctx.upstream[-1][..., None, None].to(pi.dtype)
+        g = torch.where(c == 0, 0, g / c)
+        return (c * ctx.estimator.pullback(logits, pi, z, g)).to(logits.dtype), None, None
+
+
+class _Note(torch.autograd.Function):
+    """The identity on the loss; backward notes the upstream gradient c `[*batch]` for the draw to divide by."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, upstream: list[Tensor]) -> Tensor:
+        ctx.upstream = upstream
+        return loss.view_as(loss)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, c: Tensor) -> tuple:
+        ctx.upstream[:] = [c]
+        return c, None

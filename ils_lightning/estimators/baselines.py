@@ -1,0 +1,56 @@
+"""Baselines b for score-function estimators: what is subtracted from f before it multiplies the score.
+
+A baseline answers before it sees the present losses, so that the estimate keeps its expectation.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ils_lightning.estimators.distributed import mean_over_ranks
+
+
+class Baseline(nn.Module):
+    """Maps detached logits `[*batch, latents, categories]` to b, broadcastable to the loss `[*batch]`."""
+
+    pooled: bool = False
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Returns the baseline of each row."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(logits)")
+
+    def update(self, loss: Tensor) -> None:
+        """Learns from the losses `[samples, *batch]` of this step, after `forward` was used."""
+
+    def build(self, latents: int, categories: int) -> None:
+        """Makes state whose size depends on the problem."""
+
+
+class MovingAverage(Baseline):
+    """Exponential moving average of the mean loss over rows, samples and ranks; zero before the first step.
+
+    Args:
+        decay: weight of the past, in [0, 1).
+    """
+
+    pooled = True
+    average: Tensor
+    weight: Tensor
+
+    def __init__(self, decay: float = 0.9) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"MovingAverage: decay must be in [0, 1); given {decay}")
+        self.decay = decay
+        self.register_buffer("average", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        average = self.average / self.weight.clamp(min=1e-30)  # undoes the pull of the start towards zero
+        return average.to(logits.dtype)
+
+    def update(self, loss: Tensor) -> None:
+        mean = mean_over_ranks(loss.detach().double().mean())
+        mean, weight = torch.where(torch.isfinite(mean), mean, 0), torch.isfinite(mean).double()
+        keep = 1 - (1 - self.decay) * weight
+        self.average.mul_(keep).add_((1 - self.decay) * mean)
+        self.weight.mul_(keep).add_((1 - self.decay) * weight)

@@ -1,0 +1,34 @@
+"""Gumbel-Softmax / Concrete (Jang, Gu and Poole, 2016, 1611.01144; Maddison, Mnih and Teh, 2016, 1611.00712).
+
+y = softmax((theta + G) / tau), G standard Gumbel;   f sees the soft y;   estimate = (1/tau) J(y) df(y)
+"""
+
+from torch import Tensor
+
+from ils_lightning.estimators.base import Option, Sampler, per_row
+from ils_lightning.estimators.categorical import gumbel, softmax
+
+
+class GumbelSoftmax(Sampler):
+    """Differentiates through a relaxed draw: f sees points inside the simplex, and its own parameters train there.
+
+    Args:
+        temperature: tau; small is close to a draw and noisy, large is smooth and blurred.
+
+    Example:
+        >>> import torch
+        >>> GumbelSoftmax(temperature=0.5).sample(torch.zeros(2, 1, 3)).shape
+        torch.Size([2, 1, 3])
+    """
+
+    source = "Jang et al. 2016, 1611.01144"
+    hard = False
+
+    def __init__(self, temperature: Option = 1.0) -> None:
+        super().__init__()
+        self.option("temperature", temperature)
+
+    def sample(self, logits: Tensor) -> Tensor:
+        theta = logits.float() if logits.element_size() < 4 else logits
+        y = softmax((theta + gumbel(theta)) / per_row(self.temperature, logits))
+        return y.to(logits.dtype)

@@ -1,0 +1,78 @@
+"""Intermediate Loss Sampling (M. Shlis, 2019, github.com/mshlis/ILSampling).
+
+    z ~ pi = softmax(theta), exact;   with g = df/dz and h a normaliser that leaves one-hot vectors as they are:
+    Delta = g dh/dz = g - g[z];   pi_D = h(z - alpha Delta), one step towards the distribution that serves the loss;
+    estimate = d L_I(pi, pi_D) / d theta, with L_I = KL(pi_D || pi): pi - pi_D
+
+The published program hands d L_I / d pi = -pi_D / (pi + 1e-7) to the logits without softmax's Jacobian
+(`pullback="none"`): the natural gradient of the same loss, up to a constant to which softmax is blind.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.intermediate import IntermediateLoss, KullbackLeibler, Normalizer, normalize
+
+
+class ILS(Pullback):
+    """Matches the model to one step of the draw towards a better distribution.
+
+    Args:
+        step_size: alpha of the step; it acts on one example's df/dz.
+        pullback: "softmax" is the algorithm as written; "none" the author's program, returned mean-free.
+        normalizer: h: "sum" (published), "clip" or "simplex"; see `intermediate.normalize`.
+        intermediate_loss: L_I; `KullbackLeibler()` unless given.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> loss = ILS(step_size=0.1)(logits, lambda z: z[..., 0].sum(-1))
+        >>> loss.sum().backward()
+    """
+
+    source = "Shlis 2019, github.com/mshlis/ILSampling"
+    fallbacks: Tensor
+
+    def __init__(
+        self,
+        step_size: Option = 0.1,
+        pullback: Literal["softmax", "none"] = "softmax",
+        normalizer: Normalizer = "sum",
+        intermediate_loss: IntermediateLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.option("step_size", step_size)
+        if pullback not in ("softmax", "none") or normalizer not in get_args(Normalizer):
+            raise ValueError(
+                'ILS: pullback must be "softmax" or "none" and normalizer "sum", "clip" or "simplex"; '
+                f"given {pullback!r} and {normalizer!r}"
+            )
+        self.reading = pullback
+        self.normalizer: Normalizer = normalizer
+        self.intermediate_loss = intermediate_loss or KullbackLeibler()
+        self.register_buffer("fallbacks", torch.zeros((), dtype=torch.float64), persistent=False)
+        self.rows_seen = 0
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        delta = g - (g * z).sum(dim=-1, keepdim=True)
+        support = pi > 0
+        pi_d, small = normalize(z - per_row(self.step_size, logits) * delta, support, self.normalizer)
+        self._count(small)
+        if self.reading == "softmax":
+            return self.intermediate_loss.logit_gradient(pi, pi_d)
+        v = self.intermediate_loss.derivative(pi, pi_d) * support
+        return (v - v.sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)) * support
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Share of rows since the last call whose step left the half-space where "sum" is a distribution."""
+        share = self.fallbacks / max(self.rows_seen, 1)
+        self.fallbacks, self.rows_seen = torch.zeros_like(self.fallbacks), 0
+        return {"fallback_share": share}
+
+    def _count(self, small: Tensor) -> None:
+        if self.training:
+            self.fallbacks = self.fallbacks + small.sum()
+            self.rows_seen += small.numel()

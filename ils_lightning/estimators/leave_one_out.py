@@ -1,0 +1,46 @@
+"""REINFORCE with a leave-one-out baseline, RLOO (Kool, van Hoof and Welling, 2019; Salimans and Knowles, 2014).
+
+    z_1..z_S ~ pi;   estimate = 1/S sum_i (f_i - mean of the other f_j)(z_i - pi)
+                              = 1/(S-1) sum_i (f_i - mean of all f_j)(z_i - pi)
+
+Unbiased for any f, differentiable or not.
+"""
+
+from torch import Tensor
+
+from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.categorical import draw, softmax
+
+
+class LeaveOneOut(Estimator):
+    """Draws several times; the other draws of the same row are the baseline.
+
+    Args:
+        samples: draws a row, at least 2.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> LeaveOneOut(samples=2)(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
+    """
+
+    source = "Kool et al. 2019, ICLR workshop"
+    unbiased = True
+    exact_for = "all"
+
+    def __init__(self, samples: int = 4) -> None:
+        super().__init__()
+        if samples < 2:
+            raise ValueError(f"LeaveOneOut: samples must be at least 2, to leave one out; given {samples}")
+        self.samples = samples
+
+    def evaluations(self, latents: int, categories: int) -> int:
+        return self.samples
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        pi = softmax(logits.detach())
+        z = draw(pi, self.samples)
+        loss = evaluate(f, z.to(logits.dtype))
+        advantage = (loss - loss.mean(dim=0)).detach()
+        estimate = (advantage[..., None, None] * (z - pi)).sum(dim=0) / (self.samples - 1)
+        return loss.mean(dim=0), estimate.to(logits.dtype)

@@ -1,0 +1,36 @@
+"""ReinMax (Liu, Dong, Liu, Yu and Gao, 2023, 2304.08612); at tau = 1 it is ZGR (Shekhovtsov, ICML 2023).
+
+    z ~ pi = softmax(theta);   estimate = 2 J((softmax(theta / tau) + z) / 2) g - 1/2 J(pi) g,   J(q) v = q (v - q.v)
+
+Exact in expectation for f quadratic in z at tau = 1 (Heun's second-order rule).
+"""
+
+from torch import Tensor
+
+from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.categorical import jacobian, softmax
+
+
+class ReinMax(Pullback):
+    """Second-order straight-through.
+
+    Args:
+        temperature: tau of the backward pass; draws always follow softmax(logits). Papers use 1.1 to 1.5.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> loss = ReinMax(temperature=1.3)(logits, lambda z: z[..., 0].sum(-1))
+        >>> loss.sum().backward()
+    """
+
+    source = "Liu et al. 2023, 2304.08612"
+
+    def __init__(self, temperature: Option = 1.0) -> None:
+        super().__init__()
+        self.option("temperature", temperature)
+        self.exact_for = "quadratic" if temperature == 1 else "none"
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        soft = pi if self.temperature == 1 else softmax(logits / per_row(self.temperature, logits))
+        return 2 * jacobian((soft + z) / 2, g) - jacobian(pi, g) / 2
