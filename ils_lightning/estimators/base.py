@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
 
 Loss = Callable[[Tensor], Tensor]
@@ -46,7 +47,7 @@ def per_row(option: Any, logits: Tensor) -> Any:
     return option
 
 
-class Estimator(nn.Module):
+class Estimator(Described, nn.Module):
     """Estimates d E f(z) / d logits for z drawn from softmax(logits). Subclasses write `estimate`.
 
     Attributes:

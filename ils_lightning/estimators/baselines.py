@@ -6,10 +6,11 @@ A baseline answers before it sees the present losses, so that the estimate keeps
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.describe import Described
 from ils_lightning.estimators.distributed import mean_over_ranks
 
 
-class Baseline(nn.Module):
+class Baseline(Described, nn.Module):
     """Maps detached logits `[*batch, latents, categories]` to b, broadcastable to the loss `[*batch]`."""
 
     pooled: bool = False

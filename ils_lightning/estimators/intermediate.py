@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ils_lightning.describe import Described
 from ils_lightning.estimators.categorical import jacobian
 
 Normalizer = Literal["sum", "clip", "simplex"]
 SMALLEST_SUM = 1e-3
 
 
-class IntermediateLoss:
+class IntermediateLoss(Described):
     """L_I(pi, target): subclasses write `derivative`, d L_I / d pi."""
 
     def derivative(self, pi: Tensor, target: Tensor) -> Tensor:

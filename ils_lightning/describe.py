@@ -1,0 +1,64 @@
+"""Plain descriptions of configurable objects, so that checkpoints hold data, not pickled code.
+
+A description is `{"class_path": "package.module.Class", "init_args": {...}}`, the form configuration files use.
+"""
+
+import inspect
+from typing import Any, Self
+
+from jsonargparse import ArgumentParser
+from torch import Tensor
+
+
+class Described:
+    """Mixin that remembers the arguments an object was made with."""
+
+    _arguments: tuple[tuple, dict]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        object.__setattr__(self, "_arguments", (args, kwargs))
+        return self
+
+
+def describe(value: Any) -> Any:
+    """Turns an object into plain data; numbers, strings, lists and dictionaries of them stay as they are.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> describe(ReinMax(temperature=1.3))
+        {'class_path': 'ils_lightning.estimators.reinmax.ReinMax', 'init_args': {'temperature': 1.3}}
+    """
+    if isinstance(value, Described):
+        args, kwargs = value._arguments
+        bound = inspect.signature(type(value)).bind(*args, **kwargs)
+        arguments = {name: describe(argument) for name, argument in bound.arguments.items()}
+        return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": arguments}
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    return value
+
+
+def create(description: Any, base: Any) -> Any:
+    """Makes a `base` object of a description or of the bare name of a subclass; an object is returned as it is.
+
+    `base` is a class, or the type of a function that makes objects, such as Lightning's OptimizerCallable.
+
+    Raises:
+        ValueError: when the name or an argument is not known; the text says which are.
+
+    Example:
+        >>> from ils_lightning.estimators import Estimator
+        >>> create("LeaveOneOut", Estimator).samples
+        4
+    """
+    if not isinstance(description, str | dict):
+        return description
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=base)
+    try:
+        return parser.instantiate(parser.parse_object({"value": description}))["value"]
+    except Exception as error:
+        raise ValueError(f"cannot make {getattr(base, '__name__', base)} of {description!r}: {error}") from None

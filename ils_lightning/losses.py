@@ -1,0 +1,90 @@
+"""Losses of the toy problems: f(z, x) for draws z of the model and what the data give, x.
+
+z is `[samples, *batch, latents, categories]`, x `[*batch, categories]`; the answer is `[samples, *batch]`.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ils_lightning.describe import Described
+
+
+class ToyLoss(Described):
+    """A loss between model draws and data; `latents` is the number of draws of the model it needs."""
+
+    latents: int = 1
+
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns the loss of each draw."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(z, x)")
+
+
+class ExpectedKL(ToyLoss):
+    """KL(x || z) / categories, with the published epsilon inside both logarithms.
+
+    With x the true distribution this is toy example 1 of Intermediate Loss Sampling: by Jensen's inequality its
+    expectation bounds KL(x || E z) from above, yet it is linear in the model's probabilities, so its exact minimiser is
+    the most probable category, not x.
+
+    Args:
+        epsilon: added inside the logarithms.
+    """
+
+    def __init__(self, epsilon: float = 1e-8) -> None:
+        if epsilon <= 0:
+            raise ValueError(f"ExpectedKL: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
+        self.epsilon = epsilon
+
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        p = x.unsqueeze(-2)
+        return (p * (torch.log(p + self.epsilon) - torch.log(z + self.epsilon))).mean(dim=-1).sum(dim=-1)
+
+
+class LogLoss(ToyLoss):
+    """-log of the model's draw at the single observed draw x, divided by the number of categories.
+
+    Args:
+        epsilon: added inside the logarithm.
+    """
+
+    def __init__(self, epsilon: float = 1e-8) -> None:
+        if epsilon <= 0:
+            raise ValueError(f"LogLoss: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
+        self.epsilon = epsilon
+
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        return -(x.unsqueeze(-2) * torch.log(z + self.epsilon)).mean(dim=-1).sum(dim=-1)
+
+
+class BilinearEnergy(ToyLoss):
+    """z.z' - x.z - x.z' for two model draws: its expectation is |p - pi|^2 - |p|^2, minimised exactly at pi = p."""
+
+    latents = 2
+
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        first, second = z.unbind(dim=-2)
+        return self.kernel(first, second) - self.kernel(x, first) - self.kernel(x, second)
+
+    def kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity of two points: 1 for equal categories, 0 for different ones."""
+        return (a * b).sum(dim=-1)
+
+
+class RBFEnergy(BilinearEnergy):
+    """The same energy with a Gaussian kernel: equal on one-hot draws, curved between them.
+
+    Args:
+        bandwidth: width of the kernel; categories lie sqrt(2) apart.
+    """
+
+    def __init__(self, bandwidth: float = 1.0) -> None:
+        if bandwidth <= 0:
+            raise ValueError(f"RBFEnergy: bandwidth must be greater than 0; given {bandwidth}")
+        self.bandwidth = bandwidth
+
+    def kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        apart = math.exp(-1 / self.bandwidth**2)
+        near = torch.exp(-(a - b).square().sum(dim=-1) / (2 * self.bandwidth**2))
+        return (near - apart) / (1 - apart)

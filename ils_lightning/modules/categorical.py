@@ -1,0 +1,229 @@
+"""A learnable categorical logit vector against a true distribution: the smallest model with a discrete node."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from ils_lightning import plots
+from ils_lightning.data.draws import Targets
+from ils_lightning.describe import create
+from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.categorical import softmax
+from ils_lightning.losses import ExpectedKL, ToyLoss
+from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
+from ils_lightning.modules.base import DiscreteModule
+
+
+class CategoricalFit(DiscreteModule):
+    """Learns pi = softmax(logits) of every row by gradient descent on the expected loss of its draws.
+
+    Rows are independent trials `[trials]`, or `[settings, trials]` where estimator options are lists with one value a
+    setting. The loss is summed over rows for the gradient, so the learning rate does not depend on their number, and
+    logged as the mean.
+
+    Args:
+        estimator: any estimator.
+        loss: of draws against the batch; `ExpectedKL()` unless given.
+        categories: size of the variable; must match the data.
+        trials: rows; must match the data.
+        settings: settings that share the run; 0 for none.
+        chunk: optimiser steps taken in one training step of the Trainer; 1 lets Lightning do the optimisation (needed
+            for mixed precision, gradient accumulation and clipping), more is up to ten times faster.
+        record_every: optimiser steps between points of the recorded curve (`curve`); 0 records once a chunk.
+        optimizer: SGD with learning rate 0.01 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> CategoricalFit(estimator=ReinMax(), trials=3).logits.shape
+        torch.Size([3, 5])
+    """
+
+    monitor = "val/kl"
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        loss: ToyLoss | None = None,
+        categories: int = 5,
+        trials: int = 5,
+        settings: int = 0,
+        chunk: int = 100,
+        record_every: int = 0,
+        optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.01),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(estimator, optimizer, lr_scheduler)
+        if min(categories, trials, chunk) < 1 or min(settings, record_every) < 0:
+            raise ValueError(
+                "CategoricalFit: categories, trials and chunk must be at least 1, settings and record_every 0 or more; "
+                f"given {categories}, {trials}, {chunk}, {settings} and {record_every}"
+            )
+        self.loss: ToyLoss = create(loss or ExpectedKL(), ToyLoss)
+        self.save_hyperparameters(ignore=["estimator", "loss"])
+        self.make_hyperparameters_plain(estimator=self.estimator, loss=self.loss)
+        rows = (settings, trials) if settings else (trials,)
+        self.logits = nn.Parameter(torch.rand(*rows, categories))
+        self.estimator.build(self.loss.latents, categories)
+        self.chunk, self.record_every = chunk, record_every
+        self.automatic_optimization = chunk == 1
+        self.metrics = nn.ModuleDict(
+            {"kl": KLDivergence(), "total_variation": TotalVariation(), "entropy": LearntEntropy()}
+        )
+        self._p: Tensor | None = None
+        self._curve: list[tuple[Tensor, Tensor]] = []
+
+    def step_loss(self, x: Tensor) -> Tensor:
+        """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""
+        return self.estimator(self._latent_logits(), lambda z: self.loss(z, x))
+
+    def _latent_logits(self) -> Tensor:
+        """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
+        logits = self.logits.unsqueeze(-2)
+        return logits if self.loss.latents == 1 else logits.expand(*logits.shape[:-2], self.loss.latents, -1)
+
+    def setup(self, stage: str) -> None:
+        """Checks that data and model have the same rows."""
+        del stage
+        p = getattr(getattr(self.trainer, "datamodule", None), "p", None)
+        if p is not None and p.shape != self.logits.shape:
+            raise ValueError(
+                "model and data must have the same [settings,] trials and categories; "
+                f"the model has {list(self.logits.shape)}, the data {list(p.shape)}"
+            )
+
+    def training_step(self, batch: Targets) -> Tensor | None:
+        """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
+        self._p = batch.p
+        if self.automatic_optimization:
+            loss = self.step_loss(batch.x[0])
+            self._record([(self.global_step, self.logits.detach().clone())], batch.p)
+            self._log_training(loss.detach(), batch.p)
+            return loss.sum()
+        loss = self._chunk_of_steps(batch)
+        self._log_training(loss, batch.p)
+        return None
+
+    def _chunk_of_steps(self, batch: Targets) -> Tensor:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        first, snapshots = self.global_step, []
+        every = self.record_every or self.chunk
+        losses = []
+        for step, x in enumerate(self._within_max_steps(batch.x), start=first):
+            if step % every == 0:
+                snapshots.append((step, self.logits.detach().clone()))
+            optimizer.zero_grad()
+            losses.append(self._gradient_step(x))
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+        self._count_steps(len(losses))
+        self._record(snapshots, batch.p)
+        return torch.stack(losses)
+
+    def _within_max_steps(self, x: Tensor) -> Iterator[Tensor]:
+        left = self.trainer.max_steps - self.global_step if self.trainer.max_steps >= 0 else len(x)
+        return iter(x[:left].unbind())
+
+    def _gradient_step(self, x: Tensor) -> Tensor:
+        """Fills gradients for one step; with nothing but the logits to train, the estimate is their gradient."""
+        if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
+            loss = self.step_loss(x)
+            self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
+            return loss.detach()
+        loss, estimate = self.estimator.estimate(self._latent_logits().detach(), lambda z: self.loss(z, x))
+        self.logits.grad = estimate.sum(dim=-2)
+        return loss.detach()
+
+    def _count_steps(self, steps: int) -> None:
+        """Keeps the Trainer's global_step equal to the optimiser steps taken."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for count in (progress.total, progress.current):
+            count.ready += steps
+            count.completed += steps
+
+    def _log_training(self, loss: Tensor, p: Tensor) -> None:
+        pi = softmax(self.logits.detach())
+        values = {"train/loss": loss.mean(), "train/kl": (kl_divergence(p, pi) / p.shape[-1]).mean()}
+        if self.logits.grad is not None:
+            values["train/gradient_norm"] = self.logits.grad.norm()
+        values |= {f"train/{name}": value.float() for name, value in self.estimator.diagnostics().items()}
+        values["step"] = torch.tensor(float(self.global_step))  # the x axis, in optimiser steps
+        self.log_dict(values, batch_size=1)
+        self.log("kl", values["train/kl"], prog_bar=True, logger=False, batch_size=1)
+
+    def _record(self, snapshots: list[tuple[int, Tensor]], p: Tensor) -> None:
+        if snapshots:
+            steps = torch.tensor([step for step, _ in snapshots])
+            pi = softmax(torch.stack([logits for _, logits in snapshots]))
+            self._curve.append((steps, (kl_divergence(p, pi) / p.shape[-1]).cpu()))
+
+    def on_train_end(self) -> None:
+        """Records the last point of the curve."""
+        if self._p is not None:
+            self._record([(self.global_step, self.logits.detach().clone())], self._p)
+
+    def curve(self) -> tuple[Tensor, Tensor]:
+        """Returns recorded steps `[points]` and KL(true || learnt) / categories `[points, *rows]`, in nats."""
+        if not self._curve:
+            return torch.zeros(0, dtype=torch.long), torch.zeros(0, *self.logits.shape[:-1])
+        steps, values = zip(*self._curve, strict=True)
+        return torch.cat(steps), torch.cat(values)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Saves the curve, so that a resumed run continues it."""
+        steps, values = self.curve()
+        checkpoint["curve"] = {"steps": steps, "values": values}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Restores the curve."""
+        if "curve" in checkpoint:
+            self._curve = [(checkpoint["curve"]["steps"], checkpoint["curve"]["values"])]
+
+    def validation_step(self, batch: Targets) -> None:
+        """Measures how far the learnt distributions are from the true ones."""
+        self._measure(batch, "val")
+
+    def test_step(self, batch: Targets) -> None:
+        """Measures how far the learnt distributions are from the true ones."""
+        self._measure(batch, "test")
+
+    def predict_step(self, batch: Targets) -> dict[str, Tensor]:
+        """Returns true and learnt distributions `[*rows, categories]`."""
+        return {"true": batch.p, "learnt": softmax(self.logits)}
+
+    def _measure(self, batch: Targets, stage: str) -> None:
+        self._p = batch.p
+        metrics: Any = self.metrics
+        for name, metric in metrics.items():
+            metric(batch.p, softmax(self.logits))
+            self.log(f"{stage}/{name}", metric, on_epoch=True, on_step=False, batch_size=1)
+        if stage == "val":
+            self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1)
+
+    def figures(self) -> dict[str, Figure]:
+        """True against learnt probabilities of the first trial, and the curve so far."""
+        if self._p is None:
+            return {}
+        return {
+            "true_and_learnt": plots.true_and_learnt(self._p.cpu(), softmax(self.logits.detach()).cpu()),
+            "curve": plots.curve(*self.curve(), label=type(self.estimator).__name__),
+        }
+
+    def histograms(self) -> dict[str, Tensor]:
+        """Learnt probabilities and logits."""
+        return {"probabilities": softmax(self.logits.detach()), "logits": self.logits.detach()}
+
+    def summary(self) -> dict[str, str]:
+        """The mean divergence at the first and last recorded step."""
+        _, values = self.curve()
+        return {
+            "estimator": str(self.estimator),
+            "KL / categories": f"{values[0].mean():.4f} -> {values[-1].mean():.4f}",
+        }
