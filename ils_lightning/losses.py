@@ -4,6 +4,8 @@ z is `[samples, *batch, latents, categories]`, x `[*batch, categories]`; the ans
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,10 +17,28 @@ class ToyLoss(Described):
     """A loss between model draws and data; `latents` is the number of draws of the model it needs."""
 
     latents: int = 1
+    gradient: Callable[..., Tensor] | None = None
+    """Closed form of df/dz `[*batch, latents, categories]` at draws z of that shape, where it is known."""
+
+    def at(self, x: Tensor) -> "LossAt":
+        """Returns f, the loss against `x` as a function of z alone."""
+        return LossAt(self, x)
 
     def __call__(self, z: Tensor, x: Tensor) -> Tensor:
         """Returns the loss of each draw."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(z, x)")
+
+
+class LossAt:
+    """f(z) = loss(z, x), with `gradient` where the loss has a closed form."""
+
+    def __init__(self, loss: ToyLoss, x: Tensor) -> None:
+        self.loss, self.x = loss, x
+        if loss.gradient is not None:
+            self.gradient = partial(loss.gradient, x=x)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.loss(z, self.x)
 
 
 class ExpectedKL(ToyLoss):
@@ -41,6 +61,10 @@ class ExpectedKL(ToyLoss):
         p = x.unsqueeze(-2)
         return (p * (torch.log(p + self.epsilon) - torch.log(z + self.epsilon))).mean(dim=-1).sum(dim=-1)
 
+    def gradient(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns df/dz."""
+        return -x.unsqueeze(-2) / ((z + self.epsilon) * x.shape[-1])
+
 
 class LogLoss(ToyLoss):
     """-log of the model's draw at the single observed draw x, divided by the number of categories.
@@ -56,6 +80,10 @@ class LogLoss(ToyLoss):
 
     def __call__(self, z: Tensor, x: Tensor) -> Tensor:
         return -(x.unsqueeze(-2) * torch.log(z + self.epsilon)).mean(dim=-1).sum(dim=-1)
+
+    def gradient(self, z: Tensor, x: Tensor) -> Tensor:
+        """Returns df/dz."""
+        return -x.unsqueeze(-2) / ((z + self.epsilon) * x.shape[-1])
 
 
 class BilinearEnergy(ToyLoss):

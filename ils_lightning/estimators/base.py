@@ -232,11 +232,19 @@ class Pullback(Sampler):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = categorical.softmax(logits.detach())
         z = categorical.draw(pi)
+        loss, g = self._loss_and_gradient(f, z.to(logits.dtype))
+        return loss, self.pullback(logits.detach(), pi, z, g.to(pi.dtype)).to(logits.dtype)
+
+    def _loss_and_gradient(self, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluates f and g = df/dz, by f's own closed form `f.gradient` where it has one."""
+        gradient = getattr(f, "gradient", None)
+        if gradient is not None:
+            return evaluate(f, z.unsqueeze(0)).squeeze(0), gradient(z)
         with torch.enable_grad():
-            leaf = z.to(logits.dtype).requires_grad_()
+            leaf = z.requires_grad_()
             loss = self._differentiable(f, leaf)
             (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
-        return loss, self.pullback(logits.detach(), pi, z, g.to(pi.dtype)).to(logits.dtype)
+        return loss, g
 
     def forward(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]`; one backward pass serves f's parameters and the logits."""

@@ -80,7 +80,7 @@ class CategoricalFit(DiscreteModule):
 
     def step_loss(self, x: Tensor) -> Tensor:
         """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""
-        return self.estimator(self._latent_logits(), lambda z: self.loss(z, x))
+        return self.estimator(self._latent_logits(), self.loss.at(x))
 
     def _latent_logits(self) -> Tensor:
         """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
@@ -137,7 +137,7 @@ class CategoricalFit(DiscreteModule):
             loss = self.step_loss(x)
             self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
             return loss.detach()
-        loss, estimate = self.estimator.estimate(self._latent_logits().detach(), lambda z: self.loss(z, x))
+        loss, estimate = self.estimator.estimate(self._latent_logits().detach(), self.loss.at(x))
         self.logits.grad = estimate.sum(dim=-2)
         return loss.detach()
 

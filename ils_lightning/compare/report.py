@@ -1,0 +1,168 @@
+"""The comparison's results: a table (CSV and Markdown), a figure (PNG and SVG) and TensorBoard runs with hparams."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from ils_lightning.compare.runner import plateau
+from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.metrics import kl_divergence
+
+
+@dataclass
+class Curve:
+    """All curves of one run and setting, over seeds and trials.
+
+    Args:
+        run: name of the run.
+        setting: label of the setting, or empty.
+        steps: recorded steps `[points]`.
+        values: KL / categories `[points, seeds, trials]`.
+        floor: the published form's predicted bias floor, or NaN.
+        change: the tuned key and its value.
+        seconds: training time of the run, shared by its settings.
+    """
+
+    run: str
+    setting: str
+    steps: Tensor
+    values: Tensor
+    floor: float
+    change: dict[str, float]
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """Returns run and setting."""
+        return f"{self.run} {self.setting}".strip()
+
+
+@dataclass
+class Row:
+    """One line of the table; KL is KL(true || learnt) / categories in nats, its interval a 95 % bootstrap over rows."""
+
+    run: str
+    setting: str
+    seeds: int
+    trials: int
+    plateau: float
+    low: float
+    high: float
+    minimum: float
+    minimum_step: int
+    steps_to_twice_plateau: int
+    floor: float
+    tuned: str
+    seconds: float
+
+
+def curves(comparison: Comparison, results: list[dict]) -> list[Curve]:
+    """Groups results by run and setting."""
+    found = []
+    for run in comparison.runs:
+        mine = [result for result in results if result["run"] == run.name]
+        values = torch.stack([result["values"] for result in mine], dim=1)
+        p = torch.stack([result["p"] for result in mine])
+        for index, name in enumerate(run.settings.names() if run.settings else [""]):
+            of_setting, true = (values[:, :, index], p[:, index]) if run.settings else (values, p)
+            seconds = sum(result["seconds"] for result in mine)
+            floor = bias_floor(true) if run.floor else float("nan")
+            found.append(Curve(run.name, name, mine[0]["steps"], of_setting, floor, mine[0]["change"], seconds))
+    return found
+
+
+def bias_floor(p: Tensor) -> float:
+    """Mean KL(p || p(1 - p) / Z) / categories: where the published form settles on toy example 1, less step noise."""
+    q = p * (1 - p)
+    return float((kl_divergence(p, q / q.sum(dim=-1, keepdim=True)) / p.shape[-1]).mean())
+
+
+def row(curve: Curve) -> Row:
+    """Summarises a curve."""
+    level = plateau(curve.values).flatten()
+    low, high = bootstrap(level)
+    mean = curve.values.flatten(1).mean(dim=1)
+    below = (mean < 2 * level.mean()).nonzero()
+    tuned = ", ".join(f"{key.rsplit('.', 1)[-1]}={value:g}" for key, value in curve.change.items())
+    return Row(
+        run=curve.run,
+        setting=curve.setting,
+        seeds=curve.values.shape[1],
+        trials=curve.values.shape[2],
+        plateau=float(level.mean()),
+        low=low,
+        high=high,
+        minimum=float(mean.min()),
+        minimum_step=int(curve.steps[mean.argmin()]),
+        steps_to_twice_plateau=int(curve.steps[below[0]]) if len(below) else -1,
+        floor=curve.floor,
+        tuned=tuned,
+        seconds=curve.seconds,
+    )
+
+
+def bootstrap(values: Tensor, resamples: int = 2000) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of the mean of `values` `[n]`, with a fixed seed."""
+    index = torch.randint(len(values), (resamples, len(values)), generator=torch.Generator().manual_seed(0))
+    low, high = values[index].mean(dim=1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return low, high
+
+
+def markdown(rows: list[Row]) -> str:
+    """Returns the table in Markdown; columns that are empty throughout are left out."""
+    lines = [{name: _cell(value) for name, value in asdict(row).items()} for row in rows]
+    names = [name for name in lines[0] if any(line[name] for line in lines)]
+    head = f"| {' | '.join(name.replace('_', ' ') for name in names)} |\n|{'---|' * len(names)}\n"
+    return head + "".join(f"| {' | '.join(line[name] for name in names)} |\n" for line in lines)
+
+
+def screen(rows: list[Row]) -> Table:
+    """Returns the columns that matter most as a table for the terminal."""
+    table = Table(box=box.SIMPLE)
+    for name in ("run", "plateau", "95 % interval", "bias floor", "steps to 2x", "tuned"):
+        left = name in ("run", "tuned")
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+    for row in rows:
+        interval = f"{row.low:.2g} to {row.high:.2g}"
+        steps = "never" if row.steps_to_twice_plateau < 0 else f"{row.steps_to_twice_plateau:,}"
+        name = f"{row.run} {row.setting}".strip()
+        table.add_row(name, _cell(row.plateau), interval, _cell(row.floor), steps, row.tuned)
+    return table
+
+
+def comma_separated(rows: list[Row]) -> str:
+    """Returns the table as CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(asdict(rows[0])))
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def tensorboard(folder: Path, found: list[Curve], rows: list[Row], comparison: Comparison) -> None:
+    """Writes one TensorBoard run a curve, thinned to 500 points, with its options as hparams."""
+    runs: dict[str, Run] = {run.name: run for run in comparison.runs}
+    for curve, line in zip(found, rows, strict=True):
+        target = folder / curve.label.replace(" ", "_").replace("/", "_")
+        for old in target.glob("events.out.*"):
+            old.unlink()
+        hparams = {"run": curve.run, "setting": curve.setting, **curve.change}
+        hparams |= {key: str(value) for key, value in runs[curve.run].change.items()}
+        with SummaryWriter(str(target)) as writer:
+            writer.add_hparams(hparams, {"plateau": line.plateau, "minimum": line.minimum}, run_name=".")
+            mean = curve.values.flatten(1).mean(dim=1)
+            for point in range(0, len(mean), max(len(mean) // 500, 1)):
+                writer.add_scalar("kl", mean[point], int(curve.steps[point]))
+
+
+def _cell(value: float | int | str) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.3g}"
+    return str(value)

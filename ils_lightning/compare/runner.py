@@ -1,0 +1,132 @@
+"""Runs the grid through the Trainer, one folder a run; finished runs are skipped, interrupted ones resumed."""
+
+import hashlib
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.data import DiscreteData
+from ils_lightning.modules import DiscreteModule
+
+
+class _Advance(Callback):
+    """Moves the comparison's progress bar by the optimiser steps taken."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self.progress, self.task, self.seen = progress, task, 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.progress.advance(self.task, trainer.global_step - self.seen)
+        self.seen = trainer.global_step
+
+
+class Runner:
+    """Trains every run of a comparison.
+
+    Args:
+        comparison: the grid.
+        folder: where runs are kept; results of finished runs are read from there.
+    """
+
+    def __init__(self, comparison: Comparison, folder: Path) -> None:
+        self.comparison, self.folder = comparison, folder
+
+    def run(self) -> list[dict]:
+        """Trains what is not finished; returns one result for each run and seed, in the order of the file."""
+        comparison, tune = self.comparison, self.comparison.tune
+        tuning = (
+            [(run, seed, {tune.key: v}) for run in comparison.runs for v in tune.values for seed in tune.seeds]
+            if tune
+            else []
+        )
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        ) as progress:
+            steps = comparison.configuration(comparison.runs[0], 0)["trainer"]["max_steps"]
+            count = len(tuning) + len(comparison.runs) * len(comparison.seeds)
+            self.progress, self.task = progress, progress.add_task("compare", total=count * steps)
+            tuned = [self._one(*job) for job in tuning]
+            jobs = [(run, seed, self._chosen(run, tuned)) for run in comparison.runs for seed in comparison.seeds]
+            return [self._one(*job) for job in jobs]
+
+    def _chosen(self, run: Run, tuned: list[dict]) -> dict[str, float]:
+        """Returns the tuned key with the value whose plateau, averaged over tuning seeds, is lowest."""
+        if self.comparison.tune is None:
+            return {}
+        plateaus: dict[float, list[float]] = {}
+        for result in tuned:
+            if result["run"] == run.name:
+                value = next(iter(result["change"].values()))
+                plateaus.setdefault(value, []).append(float(plateau(result["values"]).mean()))
+        best = min(plateaus, key=lambda value: _finite_mean(plateaus[value]))
+        return {self.comparison.tune.key: best}
+
+    def _one(self, run: Run, seed: int, change: dict[str, float]) -> dict:
+        """Trains one run unless its result is there already."""
+        config = self.comparison.configuration(run, seed, change)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+        folder = self.folder / f"{_slug(run.name)}-{seed}-{digest}"
+        finished = folder / "result.pt"
+        self.progress.update(self.task, description=f"{run.name}, seed {seed}")
+        if finished.exists():
+            self.progress.advance(self.task, config["trainer"]["max_steps"])
+        else:
+            _write(finished, self._train(config, folder))
+        return {**torch.load(finished, weights_only=True), "run": run.name, "seed": seed, "change": change}
+
+    def _train(self, config: dict, folder: Path) -> dict:
+        last = folder / "last.ckpt"
+        callbacks = [_Advance(self.progress, self.task), ModelCheckpoint(folder, save_last=True, save_top_k=0)]
+        trainer = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        config = {**config, "trainer": {**config["trainer"], **trainer}}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            cli = LightningCLI(
+                DiscreteModule,
+                DiscreteData,
+                run=False,
+                args=config,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=None,
+                trainer_defaults={"callbacks": callbacks},
+            )
+            began = time.perf_counter()
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.exists() else None)
+        steps, values = cli.model.curve()
+        return {"steps": steps, "values": values, "p": cli.datamodule.p.clone(), "seconds": time.perf_counter() - began}
+
+
+def plateau(values: torch.Tensor) -> torch.Tensor:
+    """Mean over the last fifth of the recorded points, `[*rows]`, of `values` `[points, *rows]`."""
+    return values[-max(len(values) // 5, 1) :].mean(dim=0)
+
+
+def _finite_mean(values: list[float]) -> float:
+    mean = sum(values) / len(values)
+    return mean if mean == mean else float("inf")
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name).strip("_").lower()
+
+
+def _write(target: Path, result: dict) -> None:
+    """Puts a result in place only when it is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    torch.save(result, partial)
+    partial.replace(target)

@@ -1,0 +1,152 @@
+"""What a comparison file says: a base configuration, runs that change it, seeds, and how to report."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ils_lightning.describe import create
+
+
+@dataclass
+class Settings:
+    """Values of one estimator option that share a run, as rows of one batch.
+
+    Args:
+        option: the option's name.
+        values: one value a setting.
+        labels: how to name the settings; `option=value` unless given.
+    """
+
+    option: str
+    values: list[float]
+    labels: list[str] | None = None
+
+    def names(self) -> list[str]:
+        """Returns a label for each setting."""
+        return self.labels or [f"{self.option}={value:g}" for value in self.values]
+
+
+@dataclass
+class Run:
+    """One estimator of a comparison.
+
+    Args:
+        name: how to call it.
+        change: dotted keys of the base configuration and their new values.
+        settings: option values that share the run.
+        floor: draw the published form's bias floor KL(p || p(1-p)/Z) / categories beside it.
+    """
+
+    name: str
+    change: dict[str, Any] = field(default_factory=dict)
+    settings: Settings | None = None
+    floor: bool = False
+
+
+@dataclass
+class Tune:
+    """A configuration key chosen for each run by its plateau on seeds that are not reported.
+
+    Args:
+        key: dotted key, such as a learning rate.
+        values: candidates.
+        seeds: tuning seeds; none of them may be a reporting seed.
+    """
+
+    key: str
+    values: list[float]
+    seeds: list[int]
+
+
+@dataclass
+class Comparison:
+    """A grid of runs x seeds.
+
+    Args:
+        title: of table and figure.
+        base: a configuration file, the name of a packaged one, or the configuration itself.
+        runs: what to compare.
+        change: dotted keys changed for all runs.
+        seeds: each gives new true distributions, starting points and noise.
+        paired: all runs of a seed see the same true distributions; else fresh ones.
+        tune: choose a key for each run first.
+        layout: "panels" draws a panel for each setting, a row for each run; "lines" one panel with all of them.
+        caption: a sentence under the figure.
+    """
+
+    title: str
+    base: str | dict
+    runs: list[Run]
+    change: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    paired: bool = True
+    tune: Tune | None = None
+    layout: Literal["panels", "lines"] = "lines"
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        names = [run.name for run in self.runs]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"a comparison needs runs with different names; given {names}")
+        if self.tune and set(self.tune.seeds) & set(self.seeds):
+            raise ValueError(f"tuning seeds {self.tune.seeds} and reporting seeds {self.seeds} must differ")
+
+    def configuration(self, run: Run, seed: int, change: dict[str, Any] | None = None) -> dict:
+        """Returns the full configuration of one run with one seed."""
+        config = deepcopy(load(self.base)) if isinstance(self.base, str) else deepcopy(self.base)
+        data_seed = seed if self.paired else seed + 10_000 * self.runs.index(run)
+        for key, value in {**self.change, **run.change, **(change or {})}.items():
+            assign(config, key, value)
+        assign(config, "seed_everything", seed)
+        assign(config, "data.init_args.seed", data_seed)
+        if run.settings:
+            assign(config, f"model.init_args.estimator.init_args.{run.settings.option}", run.settings.values)
+            assign(config, "model.init_args.settings", len(run.settings.values))
+            assign(config, "data.init_args.settings", len(run.settings.values))
+            assign(config, "data.init_args.paired", self.paired)
+        return config
+
+
+def assign(config: dict, key: str, value: Any) -> None:
+    """Sets a dotted key of nested dictionaries, making the levels that are missing."""
+    *parents, last = key.split(".")
+    for name in parents:
+        if not isinstance(config.get(name), dict):
+            config[name] = {}
+        config = config[name]
+    config[last] = deepcopy(value)
+
+
+def find(name: str) -> Path:
+    """Returns the file `name`, or the packaged configuration of that name.
+
+    Raises:
+        ValueError: when there is neither; the text lists the packaged ones.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    folders = [Path(str(files("ils_lightning"))) / "configs", Path(str(files("ils_lightning"))).parent / "configs"]
+    for folder in folders:
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = sorted({str(path.relative_to(folder))[:-5] for folder in folders for path in folder.rglob("*.yaml")})
+    raise ValueError(f"no configuration file {name!r}; packaged ones are {', '.join(known)}")
+
+
+def load(name: str) -> dict:
+    """Reads a YAML file, or the packaged configuration of that name."""
+    return yaml.safe_load(find(name).read_text(encoding="utf-8"))
+
+
+def read(name: str) -> Comparison:
+    """Reads a comparison file.
+
+    Raises:
+        ValueError: when a key is unknown or of the wrong type.
+    """
+    return create(load(name), Comparison)
