@@ -1,6 +1,8 @@
-"""Lightning callbacks: pictures, reports, seeds, schedules."""
+"""Lightning callbacks: pictures, reports, progress, random streams."""
 
 from ils_lightning.callbacks.figures import Figures
+from ils_lightning.callbacks.progress import StepProgress
+from ils_lightning.callbacks.rank_seed import RankSeed
 from ils_lightning.callbacks.report import FitReport
 
-__all__ = ["Figures", "FitReport"]
+__all__ = ["Figures", "FitReport", "RankSeed", "StepProgress"]

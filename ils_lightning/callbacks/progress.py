@@ -1,0 +1,83 @@
+"""A progress bar in optimiser steps, redrawn a few times a second at most."""
+
+import sys
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+
+class StepProgress(TQDMProgressBar):
+    """Shows one bar for the whole fit, in optimiser steps, with the quantities the module logs for it.
+
+    Args:
+        interval: least seconds between two drawings.
+    """
+
+    def __init__(self, interval: float = 0.2) -> None:
+        super().__init__()
+        if interval < 0:
+            raise ValueError(f"StepProgress: interval must be at least 0 seconds; given {interval}")
+        self.interval = interval
+        self._drawn = float("-inf")
+
+    def init_train_tqdm(self) -> Tqdm:
+        return Tqdm(
+            desc="steps",
+            total=_total_steps(self.trainer),
+            initial=self.trainer.global_step,
+            disable=self.is_disabled,
+            leave=True,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            smoothing=0,
+            bar_format=self.BAR_FORMAT,
+        )
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """A bar of its own for `validate`; inside a fit the one bar is enough."""
+        return Tqdm(disable=True) if self.trainer.state.fn == "fit" else super().init_validation_tqdm()
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Names the epoch where a fit has a known number of several."""
+        several = trainer.max_epochs is not None and trainer.max_epochs > 1 and trainer.max_steps < 0
+        self.train_progress_bar.set_description(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, steps" if several else "steps", refresh=False
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= self.interval:
+            self._drawn = now
+            self._draw(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw(trainer, pl_module)
+
+    def on_train_end(self, *_: Any) -> None:
+        self._draw(self.trainer, self.trainer.lightning_module)
+        super().on_train_end()
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        bar = self.train_progress_bar
+        if not bar.disable:
+            bar.n = trainer.global_step
+            bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
+            bar.refresh()
+
+
+def _total_steps(trainer: Trainer) -> int | None:
+    """Optimiser steps of the whole fit, where they can be told."""
+    if trainer.max_steps >= 0:
+        return trainer.max_steps
+    total = trainer.estimated_stepping_batches
+    return int(total) if total != float("inf") else None

@@ -1,0 +1,79 @@
+"""Random streams of a run: different on every rank, untouched by validation, continued by a resumed run."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+_KEY = "random_states"
+
+
+class RankSeed(Callback):
+    """Gives every rank its own stream of random numbers, and checkpoints the state of each.
+
+    Seeding alone gives all ranks the same draws, so that averaging gradients over ranks averages nothing. From the
+    start of fit on, the torch seed is the run's seed plus the rank. Validation leaves the training stream as it found
+    it, so how often one validates does not change the run.
+    """
+
+    def __init__(self) -> None:
+        self._resumed: dict[str, Any] | None = None
+        self._kept: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the rank to the seed; the first rank's stream stays as it is."""
+        if trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Saves the states of all ranks, in their order."""
+        states: list[Any] = [random_state()]
+        if trainer.world_size > 1:
+            states *= trainer.world_size
+            torch.distributed.all_gather_object(states, random_state())
+        checkpoint[_KEY] = states
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps the state of this rank until training starts; another number of ranks starts new streams."""
+        states = checkpoint.get(_KEY, [])
+        self._resumed = states[trainer.global_rank] if len(states) == trainer.world_size else None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Continues the saved stream before the first step of a resumed run."""
+        if self._resumed is not None:
+            restore(self._resumed)
+            self._resumed = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes the state of the training stream."""
+        self._kept = random_state() if trainer.state.fn == "fit" else None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Goes on with the training stream."""
+        if self._kept is not None:
+            restore(self._kept)
+            self._kept = None
+
+
+def random_state() -> dict[str, Any]:
+    """Returns the states of torch's, numpy's and Python's generators as plain data and tensors."""
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": (torch.from_numpy(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), float(gauss)),
+        "python": random.getstate(),
+    }
+
+
+def restore(state: dict[str, Any]) -> None:
+    """Puts back what `random_state` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
+    keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))

@@ -1,0 +1,88 @@
+"""The command line. The first word chooses; each verb is imported only when it is asked for.
+
+`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`); the other verbs are functions of their own
+that receive the remaining words.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+
+from ils_lightning import __version__
+from ils_lightning.cli.errors import did_you_mean, fail
+
+TRAINER_VERBS: Mapping[str, str] = {
+    "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
+    "validate": "evaluate a checkpoint on the validation data",
+    "test": "evaluate a checkpoint on the test data",
+    "predict": "run a checkpoint on the prediction data",
+}
+OWN_VERBS: Mapping[str, tuple[str, str]] = {
+    "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:command"),
+    "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:command"),
+    "bench": ("time the estimators", "ils_lightning.bench:command"),
+    "estimators": ("list the estimators", "ils_lightning.estimators.table:estimators_command"),
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the verb that `args` (the process's own arguments unless given) start with.
+
+    Exits with status 2 and one line on the standard error where the words typed are at fault.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+    elif words[0] == "--version":
+        print(f"ils_lightning {__version__}")
+    elif words[0] in TRAINER_VERBS:
+        from ils_lightning.cli.training import run
+
+        run(words)
+    elif words[0] in own_verbs():
+        _own(words[0])(words[1:])
+    else:
+        verbs = [*TRAINER_VERBS, *own_verbs()]
+        fail(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}; verbs: {', '.join(verbs)}")
+
+
+def usage() -> str:
+    """Returns the text of `--help`."""
+    verbs = {**TRAINER_VERBS} | {name: OWN_VERBS[name][0] for name in own_verbs()}
+    width = max(map(len, verbs))
+    return "\n".join(
+        [
+            "usage: python -m ils_lightning VERB [options]",
+            "",
+            *(f"  {name:<{width}}  {text}" for name, text in verbs.items()),
+            "",
+            "  python -m ils_lightning fit                                  train with the defaults",
+            "  python -m ils_lightning fit --model.estimator ReinMax        change the estimator",
+            "  python -m ils_lightning fit --config FILE_OR_NAME            a configuration file, or a packaged one",
+            "  python -m ils_lightning fit --print_config                   show every setting and its value",
+            "  python -m ils_lightning VERB --help                          options of a verb",
+        ]
+    )
+
+
+def own_verbs() -> list[str]:
+    """Names of the verbs, beside LightningCLI's, whose module is installed."""
+    return [name for name, (_, target) in OWN_VERBS.items() if _installed(target.split(":")[0])]
+
+
+def _installed(module: str) -> bool:
+    """Looks for the module's file without importing the packages above it."""
+    parts = module.split(".")
+    package = find_spec(parts[0])
+    if package is None or package.submodule_search_locations is None:
+        return False
+    from pathlib import Path
+
+    path = Path(next(iter(package.submodule_search_locations))).joinpath(*parts[1:])
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _own(name: str) -> Callable[[list[str]], None]:
+    module, function = OWN_VERBS[name][1].split(":")
+    return getattr(import_module(module), function)

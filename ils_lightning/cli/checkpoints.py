@@ -1,0 +1,100 @@
+"""What a checkpoint says about its run, and how that meets what was typed.
+
+Lightning lets the hyperparameters of a checkpoint override the command line without a word, and tests untrained weights
+where it finds no checkpoint. Here the checkpoint's settings lie *beneath* what was typed, every difference is told, and
+evaluation needs a file.
+"""
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ils_lightning.cli.configs import option_values
+from ils_lightning.cli.errors import did_you_mean, fail
+
+KEY = "configuration"
+"""Where a checkpoint keeps the configuration of its run, as plain data."""
+
+
+def path_among(words: list[str]) -> str | None:
+    """Returns the checkpoint named by `words` (verb first), or None.
+
+    Exits where the verb needs one and none is named, or where there is no such file.
+    """
+    given = next((value for _, value in option_values(words, "--ckpt_path") if value != "null"), None)
+    if given is None:
+        if words[0] == "fit" or _only_informs(words):
+            return None
+        fail(f"{words[0]} needs trained weights: give --ckpt_path FILE{_newest()}")
+    if given in ("last", "best"):
+        fail(f"--ckpt_path {given}: a new process has no {given} checkpoint of its own; name the file{_newest()}")
+    if "://" not in given and not Path(given).exists():
+        known = [str(path) for path in Path(given).parent.glob("*.ckpt")] if Path(given).parent.is_dir() else []
+        fail(f"--ckpt_path: there is no file {given!r}{did_you_mean(given, known)}{'' if known else _newest()}")
+    return given
+
+
+def configuration(path: str) -> dict[str, Any]:
+    """Returns the configuration of the run that wrote the checkpoint; model settings alone from a foreign one."""
+    if not Path(path).is_file():
+        return {}
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).strip().split("\n")[-1]
+        fail(f"--ckpt_path: {path!r} is no checkpoint that can be loaded safely (weights and plain data): {reason}")
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        fail(f"--ckpt_path: {path!r} is not a checkpoint of a LightningModule: it has no state_dict")
+    if KEY in checkpoint:
+        return checkpoint[KEY]
+    settings = dict(checkpoint.get("hyper_parameters", {}))
+    settings.pop("_instantiator", None)
+    name = settings.pop("_class_path", None)
+    return {"model": {"class_path": name, "init_args": settings}} if name else {}
+
+
+def report_differences(verb: str, chosen: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Prints a note for every setting of model and data that was typed otherwise than the checkpoint has it."""
+    notes = [
+        f"note: {key} = {_short(new)} as typed; the checkpoint has {_short(old)}"
+        for part in ("model", "data")
+        for key, new, old in _differences(part, chosen.get(part), saved.get(part))
+        if part in saved
+    ]
+    if verb == "fit":
+        notes.append("note: the optimiser continues with the state, learning rate included, that the checkpoint holds")
+    sys.stderr.writelines(f"{note}\n" for note in notes)
+
+
+def _differences(key: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(new, dict) and isinstance(old, dict):
+        if _name(new) != _name(old):
+            yield key, _name(new), _name(old)
+            return
+        for name in new:
+            if name in old and name != "class_path":
+                yield from _differences(key if name == "init_args" else f"{key}.{name}", new[name], old[name])
+    elif new != old:
+        yield key, new, old
+
+
+def _name(description: dict[str, Any]) -> str:
+    return str(description.get("class_path", "")).rpartition(".")[-1]
+
+
+def _short(value: Any) -> str:
+    return _name(value) if isinstance(value, dict) and "class_path" in value else str(value)
+
+
+def _only_informs(words: list[str]) -> bool:
+    return any(word in ("-h", "--help") or word.startswith(("--print_config", "--model.help")) for word in words)
+
+
+def _newest() -> str:
+    """Names the newest last.ckpt under lightning_logs, to be pasted."""
+    found = sorted(Path("lightning_logs").glob("*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    return f"; the newest here: {found[-1]}" if found else ""

@@ -1,0 +1,96 @@
+"""Where configurations come from: files, names of packaged files, and the embedded default of `fit`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import ils_lightning
+from ils_lightning.cli.errors import did_you_mean, fail
+
+DEFAULT = "toy1"
+
+
+def folder() -> Path:
+    """The packaged configurations: inside an installed package, beside the package in a checkout."""
+    package = Path(ils_lightning.__file__).parent
+    return next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package)
+
+
+def names() -> list[str]:
+    """Names by which packaged configurations are found: paths under their folder without the suffix."""
+    return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in folder().rglob("*.yaml"))
+
+
+def find(name: str) -> str:
+    """Returns the path of the file `name`, or of the packaged configuration of that name.
+
+    A configuration given as text (YAML or JSON of a mapping) is returned as it is.
+    """
+    if "://" in name or name.lstrip().startswith("{"):
+        return name
+    if Path(name).is_file():
+        return _readable(name)
+    bare = name.removesuffix(".yaml").removeprefix("configs/")
+    if bare in names():
+        return str(folder() / f"{bare}.yaml")
+    return fail(
+        f"--config: there is no file {name!r} and no packaged configuration of that name{did_you_mean(bare, names())}; "
+        f"packaged: {', '.join(names())}"
+    )
+
+
+def _readable(path: str) -> str:
+    """Returns the path of a file that holds a YAML mapping; else exits."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        fail(f"--config: {path!r} is not readable as YAML: {error}")
+    if not isinstance(content, dict):
+        fail(f"--config: {path!r} must hold a mapping (model: ..., data: ..., trainer: ...)")
+    return path
+
+
+def require_values(words: list[str]) -> None:
+    """Exits when an option that takes a value stands without one."""
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        alone = word in ("--help", "--print_config") or word.endswith(".help") or "=" in word
+        if word.startswith("--") and after.startswith("--") and not alone:
+            fail(f"{word} needs a value")
+
+
+def load(name: str) -> dict[str, Any]:
+    """Returns a packaged configuration as plain data."""
+    return yaml.safe_load(Path(find(name)).read_text())
+
+
+def option_values(words: list[str], *options: str) -> Iterator[tuple[int, str]]:
+    """Yields position and value of every `--option value` and `--option=value` among `words`."""
+    for position, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in options and equals:
+            yield position, value
+        elif word in options and position + 1 < len(words):
+            yield position, words[position + 1]
+
+
+def with_paths(words: list[str]) -> list[str]:
+    """Replaces the names of packaged configurations by their paths."""
+    words = list(words)
+    for position, value in list(option_values(words, "--config", "-c")):
+        if "=" in words[position]:
+            words[position] = f"--config={find(value)}"
+        else:
+            words[position + 1] = find(value)
+    return words
+
+
+def default_for(words: list[str]) -> dict[str, Any]:
+    """What holds beneath `words`: the embedded default, less the parts named there; nothing under a --config."""
+    if any(True for _ in option_values(words, "--config", "-c")):
+        return {}
+    named = {part for part in ("model", "data") if any(True for _ in option_values(words, f"--{part}"))}
+    if named == {"model", "data"}:
+        return {}
+    return {part: value for part, value in load(DEFAULT).items() if part not in named}

@@ -1,0 +1,28 @@
+"""One line for a mistyped word: what is wrong, what is allowed, what was probably meant."""
+
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import NoReturn
+
+PROGRAM = "python -m ils_lightning"
+
+
+def fail(message: str) -> NoReturn:
+    """Prints `message` as one line on the standard error and exits with status 2."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    raise SystemExit(2)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns ", did you mean 'x'?" for the known word nearest to `word`, or nothing when none is near.
+
+    Example:
+        >>> did_you_mean("ISL", ["ILS", "ReinMax"])
+        ", did you mean 'ILS'?"
+        >>> did_you_mean("banana", ["ILS", "ReinMax"])
+        ''
+    """
+    lower = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), lower, n=1, cutoff=0.55)
+    return f", did you mean {lower[near[0]]!r}?" if near else ""

@@ -1,0 +1,87 @@
+"""Turns the parser's reports, trees of twenty lines that try every type in turn, into one line.
+
+A report names the way down (`Parser key "estimator"`, `class_path 'x.ILS'`) and then what went wrong at its end. What
+is allowed there is read from the signature of the class on that way.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ils_lightning.cli.errors import did_you_mean
+from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
+
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
+    r"Parser key|Problem with given class_path"
+)
+
+
+def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> str:
+    """Returns one line for the parser's report `message`.
+
+    Args:
+        message: the report.
+        options: every option the parser knows, without dashes.
+        roots: types of the top-level keys, such as `model`.
+    """
+    keys = ".".join(re.findall(r'Parser key "([^"]+)"', message)).split(".")
+    paths = re.findall(r"class_path '([\w.]+)'", message)
+    owner = class_at(paths[-1]) if paths else roots.get(keys[0]) if len(keys) > 1 else None
+    kind = hints(owner).get(keys[-1]) if owner else roots.get(keys[-1])
+    option = f"--{'.'.join(keys)}"
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        return f"{option}.{found[1]}: {_unknown_argument(found[1], owner)}"
+    if found := re.search(r"unrecognized arguments: (\S+)|does not accept option '([^']+)'", message):
+        return _unknown_option(found[1] or f"--{found[2]}", list(options), option if paths else "", owner)
+    if found := re.search(r"Expected a dot import path string: (.*)", message):
+        return f"{option}: {_wrong_value(found[1], kind)}"
+    if found := re.search(r"Expected a .*?\. Got value: (.*)", message):
+        return f"{option}: {_wrong_value(found[1], kind)}"
+    return _essence(message)
+
+
+def _unknown_option(given: str, options: list[str], above: str, owner: type | None) -> str:
+    if not given.startswith("-"):
+        return f"unexpected word {given!r}: options start with -- and take one value"
+    name = given.lstrip("-").split("=")[0]
+    if above:
+        return f"{above}.{name}: {_unknown_argument(name.split('.')[0], owner)}"
+    known = sorted({option.split(".")[0] for option in options})
+    by_tail = {option.rsplit(".", 1)[-1]: option for option in reversed(options)}
+    head, dot, tail = name.partition(".")
+    meant = by_tail[name] if name in by_tail else _nearest(name, options)
+    if dot and head not in known:
+        meant = f"{_nearest(head, known)}.{tail}" if _nearest(head, known) else ""
+    hint = f", did you mean --{meant}?" if meant else ""
+    return f"unknown option --{name}{hint}; known: {', '.join(f'--{group}' for group in known)}"
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = re.search("'(.*)'", did_you_mean(word, known))
+    return found[1] if found else ""
+
+
+def _unknown_argument(name: str, owner: type | None) -> str:
+    if owner is None:
+        return f"unknown option {name!r}"
+    known = list(hints(owner))
+    allowed = f"its options: {', '.join(known)}" if known else "it has none"
+    return f"{owner.__name__} has no option {name!r}{did_you_mean(name, known)}; {allowed}"
+
+
+def _wrong_value(given: str, kind: Any) -> str:
+    """Says what may stand where `given` does."""
+    given = given.strip()
+    if values := choices(kind):
+        return f"must be one of {', '.join(values)}{did_you_mean(given, values)}; given {given!r}"
+    if names := class_names(kind):
+        return f"unknown class {given!r}{did_you_mean(given, names)}; known: {', '.join(names)}"
+    return f"must be {readable(kind) or 'of another type'}; given {given!r}"
+
+
+def _essence(message: str) -> str:
+    """Keeps the lines of a report that say something."""
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    kept = [line for line in lines if line and not _NOISE.match(line)]
+    return " ".join(kept or lines)

@@ -1,0 +1,158 @@
+"""fit, validate, test and predict: LightningCLI with our base classes, defaults and guards."""
+
+import json
+import os
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import ils_lightning
+import ils_lightning.estimators
+from ils_lightning import callbacks
+from ils_lightning.callbacks.progress import StepProgress
+from ils_lightning.callbacks.rank_seed import RankSeed
+from ils_lightning.cli import checkpoints, configs
+from ils_lightning.cli.errors import PROGRAM, fail
+from ils_lightning.cli.messages import explain
+from ils_lightning.data.base import DiscreteData
+from ils_lightning.modules.base import DiscreteModule
+
+_ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer}
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # one of the parser's own trials
+            super().error(message, ex)
+        parser: Any = getattr(ex, "subcommand_parser", None) or self
+        fail(explain(message, parser.get_defaults(skip_validation=True).keys(), _ROOTS))
+
+
+class SaveConfiguration(SaveConfigCallback):
+    """Writes config.yaml beside the logs, where there are logs, and the same settings into every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration as plain data."""
+        checkpoint[checkpoints.KEY] = _plain(self.parser, self.config)
+
+
+class CommandLine(LightningCLI):
+    """LightningCLI over what lies beneath the typed words: the checkpoint's settings, or the embedded default."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses `args`; the checkpoint's settings come first, so that what was typed wins."""
+        configs.require_values(args)
+        words = configs.with_paths(args)
+        path = checkpoints.path_among(words)
+        saved = checkpoints.configuration(path) if path else {}
+        beneath = configs.default_for(words) | saved
+        self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
+        if path:
+            self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
+            sub = self._subcommand_parsers[words[0]]
+            checkpoints.report_differences(words[0], _plain(sub, self.config[words[0]]), saved)
+        self._path = path
+
+    def before_instantiate_classes(self) -> None:
+        """Puts back the checkpoint's path."""
+        if self._path:
+            self.config[self.config["subcommand"]].ckpt_path = self._path
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the callbacks and the logger that were not chosen otherwise."""
+        chosen = self.config_init[self.config["subcommand"]].trainer
+        given = chosen.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        kwargs["callbacks"] = [*given, *_missing(self._defaults(chosen), given)]
+        if chosen.logger in (None, True) and not chosen.fast_dev_run:
+            kwargs["logger"] = TensorBoardLogger(
+                chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
+            )
+        return super().instantiate_trainer(**kwargs)
+
+    def _defaults(self, chosen: Any) -> list[Callback]:
+        default: list[Callback] = [RankSeed()]
+        if chosen.enable_progress_bar in (None, True):
+            default.append(StepProgress())
+        if self.config["subcommand"] == "fit":
+            default += [callbacks.Figures(), callbacks.FitReport()]
+            if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
+                default += _checkpoints(self.model)
+        return default
+
+
+def run(words: list[str]) -> None:
+    """Runs the Trainer's verb `words[0]`; mistakes in what was typed end in one line and exit status 2."""
+    with warnings.catch_warnings():
+        _silence()
+        try:
+            CommandLine(
+                DiscreteModule,
+                DiscreteData,
+                SaveConfiguration,
+                save_config_kwargs={"overwrite": True},
+                seed_everything_default=0,
+                parser_kwargs={"prog": PROGRAM},
+                parser_class=Parser,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                args=words,
+                auto_configure_optimizers=False,
+            )
+        except (ValueError, MisconfigurationException) as error:
+            if not _meant_for_users(error):
+                raise
+            fail(explain(str(error), [], _ROOTS))
+
+
+def _checkpoints(model: Any) -> list[Callback]:
+    """The best checkpoint by the module's own measure, and the last one, which an interruption writes too."""
+    return [
+        ModelCheckpoint(monitor=model.monitor, mode="min", filename="best", enable_version_counter=False),
+        ModelCheckpoint(filename="last", enable_version_counter=False, save_on_exception=True),
+    ]
+
+
+def _missing(defaults: list[Callback], given: list[Callback]) -> list[Callback]:
+    """The defaults of whose kind none is given."""
+    kinds = (ModelCheckpoint, ProgressBar)
+    taken = [*(kind for kind in kinds if any(isinstance(one, kind) for one in given)), *map(type, given)]
+    return [default for default in defaults if not isinstance(default, tuple(taken))]
+
+
+def _plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
+    """The configuration as data, without what belongs to one invocation."""
+    data = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    return {part: data[part] for part in ("seed_everything", "model", "data", "trainer") if part in data}
+
+
+def _meant_for_users(error: Exception) -> bool:
+    """Whether the error was raised on purpose by this package, the parser or Lightning, rather than by a defect."""
+    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return not {"jsonargparse", "lightning", Path(ils_lightning.__file__).parent.name}.isdisjoint(last.parts)
+
+
+def _silence() -> None:
+    """Silences advice of Lightning's that does not apply to data made in memory and models this small."""
+    for message in (
+        ".*does not have many workers.*",
+        ".*The number of training batches.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*srun.*command is available.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+    ):
+        warnings.filterwarnings("ignore", message)

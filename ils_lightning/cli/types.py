@@ -1,0 +1,98 @@
+"""What the signatures of configurable classes allow, in words."""
+
+import types
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+_PLAIN = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "a mapping",
+    type(None): "null",
+}
+
+
+def hints(owner: type) -> dict[str, Any]:
+    """Returns the types of the arguments that `owner` is made with, its bases' included, by name."""
+    found: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        if "__init__" in base.__dict__ and base is not object:
+            found |= _annotations(base)
+    own = _annotations(owner)
+    return {name: kind for name, kind in (own or found).items() if name != "return"}
+
+
+def class_at(path: str) -> type | None:
+    """Returns the class of a dotted path."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name, None)
+
+
+def choices(kind: Any) -> list[str]:
+    """Returns the values of a Literal type, as text."""
+    return [str(value) for part in _leaves(kind) if get_origin(part) is Literal for value in get_args(part)]
+
+
+def class_names(kind: Any) -> list[str]:
+    """Returns the names of the classes that may stand where `kind` is asked for."""
+    return sorted({name for base in _bases(kind) for child in base.__subclasses__() for name in _concrete(child)})
+
+
+def readable(kind: Any) -> str:
+    """Returns the type in words.
+
+    Example:
+        >>> readable(int | None), readable(float | list[float])
+        ('a whole number or null', 'a number or a list of numbers')
+    """
+    words = [_PLAIN.get(part) or _sequence(part) or getattr(part, "__name__", str(part)) for part in _leaves(kind)]
+    return " or ".join(dict.fromkeys(word for word in words if word != "Tensor"))
+
+
+def _sequence(kind: Any) -> str:
+    if get_origin(kind) is not list:
+        return ""
+    return "a list of numbers" if set(_leaves(get_args(kind)[0])) <= {int, float} else "a list"
+
+
+def _annotations(owner: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(owner.__init__)
+    except (NameError, TypeError):  # names imported for type checkers only
+        return dict(getattr(owner.__init__, "__annotations__", {}))
+
+
+def _leaves(kind: Any) -> Iterator[Any]:
+    """Members of a union, however nested, or the type alone."""
+    if get_origin(kind) in (Union, types.UnionType):
+        for part in get_args(kind):
+            yield from _leaves(part)
+    elif kind is not None:
+        yield kind
+
+
+def _bases(kind: Any) -> Iterator[type]:
+    """Classes named anywhere in a type: in unions, lists, and as what a factory returns."""
+    for part in _leaves(kind):
+        if isinstance(part, type) and get_origin(part) is None:
+            if part not in _PLAIN and part is not Tensor:
+                yield part
+        elif arguments := get_args(part):
+            yield from _bases(arguments[-1])
+
+
+def _concrete(base: type) -> Iterator[str]:
+    """Names of the classes below `base` that are meant to be used: those made to be derived from are not."""
+    if not base.__name__.startswith("_") and not _abstract(base):
+        yield base.__name__
+    for child in base.__subclasses__():
+        yield from _concrete(child)
+
+
+def _abstract(base: type) -> bool:
+    return bool(getattr(base, "__abstractmethods__", False)) or "base" in base.__module__.rpartition(".")[-1]
