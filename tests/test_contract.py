@@ -1,0 +1,81 @@
+"""Laws 1 and 5 to 9: what holds exactly, for the same seed."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from examples import EXAMPLES, LAWS, Example, obeying
+from problems import linear, quadratic
+from simulate import problem_for
+from torch import Tensor
+
+import ils_lightning.estimators as package
+from ils_lightning.estimators import Estimator, Pullback, Sampler
+
+
+def concrete(base: type[Estimator] = Estimator) -> set[type[Estimator]]:
+    """The package's public estimators, found by walking the subclasses."""
+    below = {c for child in base.__subclasses__() for c in concrete(child) | {child}}
+    abstract = {Estimator, Sampler, Pullback}
+    return {c for c in below - abstract if c.__module__.startswith(package.__name__) and not c.__name__.startswith("_")}
+
+
+def gradient(estimator: Estimator, logits: Tensor, f: Callable, seed: int = 3, scale: Tensor | float = 1.0) -> Tensor:
+    """What the logits receive from `scale` times the loss, with the estimator's state as at the first call."""
+    torch.manual_seed(seed)
+    leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    (scale * estimator(leaf, f)).sum().backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def test_every_estimator_has_an_example():
+    assert {c.__name__ for c in concrete() - {type(e.make()) for e in EXAMPLES}} == set()
+    assert {c.__name__ for c in concrete()} <= set(package.__all__)
+
+
+def test_exemptions_name_a_law_and_a_reason():
+    assert {law for e in EXAMPLES for law in e.exempt} <= set(LAWS)
+    assert all(len(reason) > 10 for e in EXAMPLES for reason in e.exempt.values())
+    assert len({e.name for e in EXAMPLES}) == len(EXAMPLES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("example", obeying("shapes"))
+def test_shapes_and_dtype(example: Example, dtype: torch.dtype):
+    widths = {2: 2} if example.make().binary else {1: 2, 2: 2, 5: 2, 300: 1}
+    for batch in ((), (3,), (2, 3)):
+        for categories, latents in widths.items():
+            estimator = example.make().to(dtype)
+            logits = torch.randn(*batch, latents, categories, dtype=dtype, requires_grad=True)
+            f = linear(latents, categories).loss()
+            loss = estimator(logits, f)
+            loss.sum().backward()
+            value = estimator.value(logits, f)
+            direct, estimate = estimator.estimate(logits, f)
+            assert logits.grad is not None
+            assert loss.shape == value.shape == direct.shape == batch
+            assert loss.dtype == value.dtype == direct.dtype == estimate.dtype == dtype
+            assert estimate.shape == logits.shape
+            assert torch.isfinite(logits.grad).all()
+            assert categories > 1 or logits.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("example", obeying("shapes"))
+def test_strided_logits_give_the_same_gradient(example: Example):
+    latents, categories = (3, 2) if example.make().binary else (3, 5)
+    logits = torch.randn(categories, 4, latents).permute(1, 2, 0)
+    f = quadratic(latents, categories).loss()
+    assert not logits.is_contiguous()
+    strided, packed = (gradient(example.make(), x, f) for x in (logits, logits.contiguous()))
+    torch.testing.assert_close(strided, packed)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 65536.0, torch.tensor([1.0, 0.0, -2.0, 1e-3])])
+@pytest.mark.parametrize("example", obeying("scale"))
+def test_gradient_follows_the_factor_on_the_loss(example: Example, scale: Tensor | float):
+    problem = problem_for(example.make(), "mlp")
+    logits = problem.logits.expand(4, -1, -1)
+    plain, scaled = (gradient(example.make().double(), logits, problem.loss(), scale=c) for c in (1.0, scale))
+    c = torch.as_tensor(scale, dtype=torch.float64).expand(4)[:, None, None]
+    torch.testing.assert_close(scaled, c * plain, rtol=1e-9, atol=1e-12)
