@@ -1,4 +1,7 @@
-"""Estimators with one deliberate mistake each: the referee's own test. `rejected` names what must fall, and no more."""
+"""Estimators with one deliberate mistake each, which the contract must reject: the test of the tests.
+
+`rejected` names the moments that must fall on the loss `rejected_on`, and no others may.
+"""
 
 from typing import ClassVar
 
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss, Reinforce, ReinMax, StraightThrough
 from ils_lightning.estimators.base import evaluate
-from ils_lightning.estimators.categorical import jacobian, one_hot, softmax
+from ils_lightning.estimators.categorical import draw, jacobian, one_hot, softmax
 
 
 class FlippedReinMax(ReinMax):
@@ -66,6 +69,40 @@ class TrainsOnMean(Estimator):
         loss, estimate = Reinforce().estimate(logits, f)
         relaxed = evaluate(f, softmax(logits.detach()).unsqueeze(0)).squeeze(0)
         return loss + relaxed - relaxed.detach(), estimate
+
+
+class LearntBaseline(Estimator):
+    """Reinforce whose constant baseline is learnt: the least estimator with a parameter of its own."""
+
+    unbiased = True
+    exact_for = "all"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.baseline = torch.nn.Parameter(torch.tensor(0.3))
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        pi = softmax(logits.detach())
+        z = draw(pi)
+        loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
+        return loss, (loss.detach() - self.baseline)[..., None, None] * (z - pi)
+
+
+class TrainedOnTheLoss(LearntBaseline):
+    """Its parameter receives dloss."""
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        loss, estimate = super().estimate(logits, f)
+        return loss + self.baseline - self.baseline.detach(), estimate
+
+
+class TrainsTheModel(LearntBaseline):
+    """The parameter inside f hears |estimate|^2, because the loss in the estimate is not detached."""
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        loss, estimate = super().estimate(logits, f)
+        square = (loss - loss.detach()) * estimate.square().sum(dim=(-2, -1)).detach()
+        return loss + square, estimate
 
 
 MUTANTS = [FlippedReinMax, ScaledLeaveOneOut, ScaledStraightThrough, BiasedDraw, TrainsOnMean]
