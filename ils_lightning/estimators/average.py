@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Estimator, Loss
+from ils_lightning.estimators.base import Estimator, Loss, evaluate
 
 
 class Average(Estimator):
@@ -37,10 +37,12 @@ class Average(Estimator):
         return self.estimator.diagnostics()
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        copies = logits.expand(self.samples, *logits.shape)
+        # copies are the last batch axis: options with one value per row keep theirs
+        copies = logits.unsqueeze(-3).expand(*logits.shape[:-2], self.samples, *logits.shape[-2:])
 
         def f_of_copies(z: Tensor) -> Tensor:
-            return f(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            z = z.movedim(-3, 1)
+            return evaluate(f, z.flatten(0, 1)).unflatten(0, z.shape[:2]).movedim(1, -1)
 
         loss, estimate = self.estimator.estimate(copies, f_of_copies)
-        return loss.mean(dim=0), estimate.mean(dim=0)
+        return loss.mean(dim=-1), estimate.mean(dim=-3)

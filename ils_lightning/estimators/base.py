@@ -47,6 +47,11 @@ def per_row(option: Any, logits: Tensor) -> Any:
     return option
 
 
+def is_one(option: Any) -> bool:
+    """Whether an option is the plain number 1, for which some formulas are shorter; never for one value per row."""
+    return not isinstance(option, Tensor) and option == 1
+
+
 class Estimator(Described, nn.Module):
     """Estimates d E f(z) / d logits for z drawn from softmax(logits). Subclasses write `estimate`.
 
@@ -63,9 +68,9 @@ class Estimator(Described, nn.Module):
     unbiased: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = False
     hard: ClassVar[bool] = True
-    pooled: ClassVar[bool] = False
     binary: ClassVar[bool] = False
     source: ClassVar[str] = ""
+    pooled: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""

@@ -7,7 +7,7 @@ Exact in expectation for f quadratic in z at tau = 1 (Heun's second-order rule).
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian, softmax
 
 
@@ -29,8 +29,8 @@ class ReinMax(Pullback):
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()
         self.option("temperature", temperature)
-        self.exact_for = "quadratic" if temperature == 1 else "none"
+        self.exact_for = "quadratic" if is_one(self.temperature) else "none"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        soft = pi if self.temperature == 1 else softmax(logits / per_row(self.temperature, logits))
+        soft = pi if is_one(self.temperature) else softmax(logits / per_row(self.temperature, logits))
         return 2 * jacobian((soft + z) / 2, g) - jacobian(pi, g) / 2

@@ -7,7 +7,7 @@ Exact in expectation for f linear in z at tau = 1.
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian, softmax
 
 
@@ -31,10 +31,10 @@ class StraightThrough(Pullback):
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()
         self.option("temperature", temperature)
-        self.exact_for = "linear" if temperature == 1 else "none"
+        self.exact_for = "linear" if is_one(self.temperature) else "none"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        if self.temperature == 1:
+        if is_one(self.temperature):
             return jacobian(pi, g)
         tau = per_row(self.temperature, logits)
         return jacobian(softmax(logits / tau), g) / tau

@@ -1,0 +1,96 @@
+"""The estimators held to the contract: one entry each, and every law of the contract tests applies to it.
+
+An entry is a name, a function that makes the estimator, and, where a law cannot hold, its name with the reason:
+`Example("exact", Exact, {"masked": "enumerates every state"})`. `LAWS` lists the names. The contract fails when a
+public estimator has no entry.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from problems import Base, expectation
+from torch import Tensor
+
+from ils_lightning.estimators import (
+    ILS,
+    Average,
+    Estimator,
+    Exact,
+    GumbelSoftmax,
+    Hellinger,
+    LeaveOneOut,
+    MovingAverage,
+    Reinforce,
+    ReinMax,
+    StraightThrough,
+    StraightThroughGumbelSoftmax,
+)
+
+LAWS = {
+    "shapes": "1. batches (), (3,), (2, 3); dtype kept; strided logits; K = 1, 2, 5, 300",
+    "value": "2. the mean loss is the expectation, for hard estimators",
+    "gradient": "3. unbiased and exact_for are true, and no larger claim would be",
+    "theta": "4. the parameter inside f gets the gradient of the expectation, for hard estimators",
+    "theta path": "4. the parameter inside f gets the gradient of the very loss that is returned",
+    "scale": "5. c * loss gives c * gradient",
+    "copies": "5. the expected gradient of a mean over n copies does not depend on n",
+    "rows": "6. a row does not depend on the others given the noise, unless pooled",
+    "evaluations": "7. f is evaluated the documented number of times",
+    "own": "8. own parameters train on |estimate|^2 alone",
+    "errors": "9. bad input gives a ValueError that names the rule",
+    "modes": "10. inference_mode, state_dict, deepcopy, autocast, extreme logits",
+    "masked": "10. masked categories are never drawn and get no gradient",
+    "cli": "11. trains two steps through the command line",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A configured estimator with its written exemptions {law: reason} and the facts tests need.
+
+    Attributes:
+        objective: (logits `[latents, categories]`, f) -> scalar, when the target is not E f(z).
+        replicates: rows of the statistical laws; fewer for estimators that evaluate f many times or never vary.
+        cli: what follows `--model.estimator NAME` on the command line when the name alone is not enough.
+    """
+
+    name: str
+    make: Callable[[], Estimator]
+    exempt: dict[str, str] = field(default_factory=dict)
+    objective: Callable[[Tensor, Base], Tensor] = expectation
+    replicates: int = 200_000
+    cli: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+EXAMPLES = [
+    Example("ILS", ILS),
+    Example("ILS-step-.01", lambda: ILS(step_size=0.01)),
+    Example("ILS-natural", lambda: ILS(pullback="none")),
+    Example("ILS-clip", lambda: ILS(normalizer="clip")),
+    Example("ILS-simplex", lambda: ILS(step_size=0.5, normalizer="simplex")),
+    Example("ILS-Hellinger", lambda: ILS(intermediate_loss=Hellinger())),
+    Example("StraightThrough", StraightThrough),
+    Example("StraightThrough-1.3", lambda: StraightThrough(temperature=1.3)),
+    Example("ReinMax", ReinMax),
+    Example("ReinMax-1.3", lambda: ReinMax(temperature=1.3)),
+    Example("GumbelSoftmax", GumbelSoftmax),
+    Example("StraightThroughGumbelSoftmax", StraightThroughGumbelSoftmax),
+    Example("Reinforce", Reinforce),
+    Example("Reinforce-average", lambda: Reinforce(baseline=MovingAverage())),
+    Example("Reinforce-3", lambda: Reinforce(samples=3)),
+    Example("LeaveOneOut", LeaveOneOut),
+    Example("Average", lambda: Average(ReinMax(), samples=3), cli=("--model.estimator.estimator", "ReinMax")),
+    Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),
+]
+
+
+def obeying(law: str) -> list:
+    """The examples as parameters of the test of a law; exempted ones are skipped with their reason."""
+    return [
+        pytest.param(e, id=e.name, marks=[pytest.mark.skip(reason=e.exempt[law])] if law in e.exempt else [])
+        for e in EXAMPLES
+    ]
