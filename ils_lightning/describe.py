@@ -6,8 +6,11 @@ A description is `{"class_path": "package.module.Class", "init_args": {...}}`, t
 import inspect
 from typing import Any, Self
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 from torch import Tensor
+
+# A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
+set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 
 class Described:
@@ -61,4 +64,4 @@ def create(description: Any, base: Any) -> Any:
     try:
         return parser.instantiate(parser.parse_object({"value": description}))["value"]
     except Exception as error:
-        raise ValueError(f"cannot make {getattr(base, '__name__', base)} of {description!r}: {error}") from None
+        raise ValueError(f"{getattr(base, '__name__', base)}: {error}") from None

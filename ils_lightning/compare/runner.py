@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningCLI
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ils_lightning.callbacks import RankSeed
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.data import DiscreteData
+from ils_lightning.describe import create
 from ils_lightning.modules import DiscreteModule
 
 
@@ -47,7 +48,7 @@ class Runner:
         """Trains what is not finished; returns one result for each run and seed, in the order of the file."""
         comparison, tune = self.comparison, self.comparison.tune
         tuning = (
-            [(run, seed, {tune.key: v}) for run in comparison.runs for v in tune.values for seed in tune.seeds]
+            [(run, seed, {tune.key: v}) for run in comparison.runs for v in tune.candidates for seed in tune.seeds]
             if tune
             else []
         )
@@ -88,26 +89,21 @@ class Runner:
 
     def _train(self, config: dict, folder: Path) -> dict:
         last = folder / "last.ckpt"
-        callbacks = [_Advance(self.progress, self.task), ModelCheckpoint(folder, save_last=True, save_top_k=0)]
-        trainer = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        config = {**config, "trainer": {**config["trainer"], **trainer}}
+        checkpoint = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_exception=True)
+        callbacks = [RankSeed(), _Advance(self.progress, self.task), checkpoint]
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        options = {**config["trainer"], **quiet, "enable_checkpointing": False}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            cli = LightningCLI(
-                DiscreteModule,
-                DiscreteData,
-                run=False,
-                args=config,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                save_config_callback=None,
-                trainer_defaults={"callbacks": callbacks},
-            )
+            seed_everything(config["seed_everything"], verbose=False)
+            model = create(config["model"], DiscreteModule)
+            data = create(config["data"], DiscreteData)
+            trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
+            trainer.callbacks.extend(callbacks)
             began = time.perf_counter()
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.exists() else None)
-        steps, values = cli.model.curve()
-        return {"steps": steps, "values": values, "p": cli.datamodule.p.clone(), "seconds": time.perf_counter() - began}
+            trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+        steps, values = model.curve()
+        return {"steps": steps, "values": values, "p": data.p.clone(), "seconds": time.perf_counter() - began}
 
 
 def plateau(values: torch.Tensor) -> torch.Tensor:

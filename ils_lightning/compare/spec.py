@@ -17,17 +17,17 @@ class Settings:
 
     Args:
         option: the option's name.
-        values: one value a setting.
+        levels: one value a setting.
         labels: how to name the settings; `option=value` unless given.
     """
 
     option: str
-    values: list[float]
+    levels: list[float]
     labels: list[str] | None = None
 
     def names(self) -> list[str]:
         """Returns a label for each setting."""
-        return self.labels or [f"{self.option}={value:g}" for value in self.values]
+        return self.labels or [f"{self.option}={value:g}" for value in self.levels]
 
 
 @dataclass
@@ -53,12 +53,12 @@ class Tune:
 
     Args:
         key: dotted key, such as a learning rate.
-        values: candidates.
+        candidates: values to try.
         seeds: tuning seeds; none of them may be a reporting seed.
     """
 
     key: str
-    values: list[float]
+    candidates: list[float]
     seeds: list[int]
 
 
@@ -104,9 +104,9 @@ class Comparison:
         assign(config, "seed_everything", seed)
         assign(config, "data.init_args.seed", data_seed)
         if run.settings:
-            assign(config, f"model.init_args.estimator.init_args.{run.settings.option}", run.settings.values)
-            assign(config, "model.init_args.settings", len(run.settings.values))
-            assign(config, "data.init_args.settings", len(run.settings.values))
+            assign(config, f"model.init_args.estimator.init_args.{run.settings.option}", run.settings.levels)
+            assign(config, "model.init_args.settings", len(run.settings.levels))
+            assign(config, "data.init_args.settings", len(run.settings.levels))
             assign(config, "data.init_args.paired", self.paired)
         return config
 

@@ -60,12 +60,12 @@ class TrueDistribution(DiscreteData):
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of as many steps as the module takes in one."""
-        return DataLoader(_Stream(self), batch_size=None)
+        return DataLoader(_Stream(self), batch_size=None, generator=torch.Generator())
 
     def val_dataloader(self) -> DataLoader:
         """One batch."""
         batches: Any = [Targets(self.targets(0, 1), self.p)]
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
     def test_dataloader(self) -> DataLoader:
         """One batch."""

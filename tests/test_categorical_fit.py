@@ -1,0 +1,156 @@
+"""CategoricalFit through the Trainer: honest steps, chunks equal to single steps, resumed equal to uninterrupted."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ils_lightning.callbacks import Figures, FitReport, RankSeed
+from ils_lightning.data import SingleDraws, TrueDistribution
+from ils_lightning.estimators import ILS, Exact, GumbelSoftmax, LeaveOneOut, MovingAverage, Reinforce, StraightThrough
+from ils_lightning.losses import BilinearEnergy, ExpectedKL, LogLoss, RBFEnergy
+from ils_lightning.modules import CategoricalFit
+
+
+def fit(folder: Path, steps: int, resume: Path | None = None, data=None, logger=False, callbacks=(), **options):
+    seed_everything(3, verbose=False)
+    module = CategoricalFit(**{"estimator": ILS(step_size=0.02, pullback="none"), **options})
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        max_steps=steps,
+        val_check_interval=1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        logger=logger,
+        callbacks=[RankSeed(), ModelCheckpoint(folder, save_last=True, save_top_k=0), *callbacks],
+    )
+    trainer.fit(module, datamodule=data or TrueDistribution(seed=1), ckpt_path=resume)
+    return module, trainer
+
+
+@pytest.mark.parametrize(("steps", "chunk"), [(30, 10), (25, 10), (7, 1), (5, 100)])
+def test_takes_exactly_max_steps(tmp_path, steps, chunk):
+    module, trainer = fit(tmp_path, steps, chunk=chunk)
+    assert trainer.global_step == steps
+    assert module.curve()[0][-1] == steps
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == steps
+
+
+@pytest.mark.parametrize("estimator", [ILS(0.02), Reinforce(baseline=MovingAverage()), GumbelSoftmax()])
+@pytest.mark.parametrize("data", [TrueDistribution, SingleDraws])
+def test_chunks_equal_single_steps_bit_for_bit(tmp_path, estimator, data):
+    chunked, _ = fit(tmp_path, 23, chunk=10, estimator=estimator, data=data(seed=1))
+    for baseline in estimator.modules():
+        if isinstance(baseline, MovingAverage):
+            baseline.average.zero_(), baseline.weight.zero_()
+    single, _ = fit(tmp_path, 23, chunk=1, estimator=estimator, data=data(seed=1))
+    assert torch.equal(chunked.logits, single.logits)
+
+
+@pytest.mark.parametrize("data", [TrueDistribution, SingleDraws])
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_resumed_run_continues_the_same_curve(tmp_path, data, chunk):
+    whole, _ = fit(tmp_path / "whole", 60, chunk=chunk, record_every=5, data=data(seed=1))
+    fit(tmp_path / "parts", 30, chunk=chunk, record_every=5, data=data(seed=1))
+    resumed, trainer = fit(
+        tmp_path / "parts", 60, tmp_path / "parts" / "last.ckpt", chunk=chunk, record_every=5, data=data(seed=1)
+    )
+    assert trainer.global_step == 60
+    assert torch.equal(whole.logits, resumed.logits)
+    steps, values = whole.curve()
+    found = {int(step): value for step, value in zip(*resumed.curve(), strict=True)}
+    assert all(torch.equal(found[int(step)], value) for step, value in zip(steps, values, strict=True))
+
+
+def test_checkpoint_loads_safely_and_remembers_its_options(tmp_path):
+    module, _ = fit(tmp_path, 10, estimator=GumbelSoftmax(0.7), loss=ExpectedKL(1e-6), chunk=5)
+    loaded = CategoricalFit.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    assert isinstance(loaded.estimator, GumbelSoftmax)
+    assert (loaded.estimator.temperature, loaded.loss.epsilon, loaded.chunk) == (0.7, 1e-6, 5)
+    assert torch.equal(loaded.logits, module.logits)
+
+
+def test_tensorboard_axis_is_optimiser_steps_and_pictures_are_there(tmp_path, capsys):
+    logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
+    _, trainer = fit(tmp_path, 40, logger=logger, callbacks=[Figures(every=2), FitReport()], chunk=10)
+    events = EventAccumulator(trainer.log_dir).Reload()
+    assert {"train/loss", "train/kl", "val/kl", "val/total_variation", "val/entropy"} <= set(events.Tags()["scalars"])
+    assert [point.step for point in events.Scalars("train/kl")] == [10, 20, 30, 40]
+    assert [point.step for point in events.Scalars("val/kl")] == [10, 20, 30, 40]
+    assert "probabilities" in events.Tags()["histograms"]
+    assert "true_and_learnt" in events.Tags()["images"]
+    printed = capsys.readouterr().out
+    assert "KL / categories" in printed
+    assert all((Path(trainer.log_dir) / name).stat().st_size > 1000 for name in ("curve.png", "true_and_learnt.png"))
+
+
+def test_options_as_rows_share_a_run(tmp_path):
+    together, _ = fit(
+        tmp_path,
+        20,
+        estimator=StraightThrough(temperature=[1.0, 2.0]),
+        settings=2,
+        data=TrueDistribution(settings=2, paired=True, seed=1),
+    )
+    assert together.curve()[1].shape[1:] == (2, 5)
+
+
+def test_exact_gradient_of_the_energy_loss_finds_the_distribution(tmp_path):
+    seed_everything(0, verbose=False)
+    module, _ = fit(
+        tmp_path,
+        8000,
+        estimator=Exact(),
+        loss=RBFEnergy(),
+        data=SingleDraws(trials=50, seed=7),
+        trials=50,
+        chunk=1000,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.03),
+    )
+    assert float(module.curve()[1][-1].mean()) < 0.002
+
+
+def test_energy_losses_agree_on_corners_and_have_the_right_minimum():
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    z = torch.eye(4)[torch.cartesian_prod(torch.arange(4), torch.arange(4))].unsqueeze(1)  # all pairs of draws
+    for x in torch.eye(4):
+        torch.testing.assert_close(BilinearEnergy()(z, x[None]), RBFEnergy(0.7)(z, x[None]))
+    pi = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    weights = (pi[:, None] * pi).flatten()
+    expected = sum(p[k] * (weights * BilinearEnergy()(z, torch.eye(4)[k : k + 1])[:, 0]).sum() for k in range(4))
+    torch.testing.assert_close(expected, (p - pi).square().sum() - p.square().sum())
+
+
+@pytest.mark.parametrize("loss", [ExpectedKL(), LogLoss()])
+def test_closed_form_gradients_equal_autograd(loss):
+    z = torch.eye(5, dtype=torch.float64)[torch.tensor([0, 3])].unsqueeze(1).requires_grad_()
+    x = torch.rand(2, 5, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(loss(z, x).sum(), z)
+    torch.testing.assert_close(loss.gradient(z, x), expected)
+
+
+def test_single_draws_follow_p_and_do_not_depend_on_the_batch():
+    data = SingleDraws(trials=3, seed=5)
+    steps = data.targets(0, 20_000)
+    z_score = (steps.mean(dim=0) - data.p) / (data.p * (1 - data.p) / 20_000).sqrt()
+    assert z_score.abs().max() < 4.5
+    assert torch.equal(torch.cat([data.targets(250, 10), data.targets(260, 90)]), steps[250:350])
+
+
+def test_rows_of_model_and_data_must_agree(tmp_path):
+    with pytest.raises(ValueError, match=r"the model has \[4, 5\], the data \[5, 5\]"):
+        fit(tmp_path, 1, trials=4)
+
+
+@pytest.mark.parametrize("options", [{"trials": 0}, {"chunk": 0}, {"settings": -1}])
+def test_sizes_are_checked(options):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        CategoricalFit(LeaveOneOut(), **options)

@@ -1,0 +1,128 @@
+"""compare: stacked settings, resuming, tuning on other seeds, reports."""
+
+import pytest
+import torch
+import yaml
+
+from ils_lightning.compare import compare
+from ils_lightning.compare.report import bias_floor, bootstrap
+from ils_lightning.compare.spec import assign, find, read
+
+SMALL = {
+    "title": "small",
+    "base": "toy1",
+    "change": {"trainer.max_steps": 40, "model.init_args.chunk": 20},
+    "layout": "panels",
+    "seeds": [0, 1],
+    "runs": [
+        {
+            "name": "ILS",
+            "floor": True,
+            "change": {"model.init_args.estimator": {"class_path": "ILS", "init_args": {"pullback": "none"}}},
+            "settings": {"option": "step_size", "levels": [0.02, 0.002]},
+        },
+        {"name": "Gumbel", "change": {"model.init_args.estimator": {"class_path": "GumbelSoftmax"}}},
+    ],
+}
+
+
+def write(folder, content):
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_path, capsys):
+    folder = compare(write(tmp_path, SMALL), tmp_path / "out")
+    table = (folder / "table.csv").read_text()
+    assert [line.split(",")[1] for line in table.splitlines()[1:]] == ["step_size=0.02", "step_size=0.002", ""]
+    assert all((folder / f"figure.{kind}").stat().st_size > 5000 for kind in ("png", "svg"))
+    assert len(list((folder / "tensorboard").glob("*/events.out.*"))) == 3
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.pt")}
+    assert len(times) == 4
+    compare(write(tmp_path, SMALL), tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.pt")} == times
+    assert (folder / "table.csv").read_text() == table
+    assert "ILS step_size=0.02" in capsys.readouterr().out
+
+
+def test_interrupted_comparison_gives_the_same_result(tmp_path, monkeypatch):
+    whole = compare(write(tmp_path, SMALL), tmp_path / "whole")
+    from ils_lightning.compare import runner
+
+    keep, calls = runner._write, []
+
+    def interrupt(target, result):
+        calls.append(target)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        keep(target, result)
+
+    monkeypatch.setattr(runner, "_write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compare(write(tmp_path, SMALL), tmp_path / "parts")
+    monkeypatch.setattr(runner, "_write", keep)
+    parts = compare(write(tmp_path, SMALL), tmp_path / "parts")
+    values = [line.rsplit(",", 1)[0] for line in (whole / "table.csv").read_text().splitlines()]
+    assert [line.rsplit(",", 1)[0] for line in (parts / "table.csv").read_text().splitlines()] == values
+
+
+def test_tuning_takes_the_best_value_on_other_seeds(tmp_path):
+    key = "model.init_args.optimizer.init_args.lr"
+    content = {**SMALL, "tune": {"key": key, "candidates": [1e-9, 0.5], "seeds": [9]}, "layout": "lines"}
+    content["runs"] = SMALL["runs"][1:]
+    folder = compare(write(tmp_path, content), tmp_path / "out")
+    assert "lr=0.5" in (folder / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tune": {"key": "a", "candidates": [1.0], "seeds": [1]}}, "must differ"),
+        ({"runs": []}, "different names"),
+        ({"sedes": [1]}, "sedes"),
+        ({"seeds": "x"}, "seeds"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        read(write(tmp_path, {**SMALL, **change}))
+
+
+def test_a_missing_file_lists_the_packaged_ones():
+    with pytest.raises(ValueError, match="compare/toy1"):
+        find("toy_one")
+
+
+def test_assign_makes_missing_levels():
+    config = {"a": 1}
+    assign(config, "b.c", 2)
+    assert config == {"a": 1, "b": {"c": 2}}
+
+
+def test_floor_is_where_the_mean_update_of_the_program_vanishes():
+    p = torch.tensor([0.5, 0.3, 0.2])
+    q = torch.tensor([0.25, 0.21, 0.16]) / 0.62
+    assert bias_floor(p) == pytest.approx(float((p * (p / q).log()).sum()) / 3, rel=1e-5)
+    pi = q  # E over z ~ pi of pi_D / pi, with pi_D = p restricted to the categories that were not drawn
+    update = sum(pi[k] * torch.where(torch.arange(3) == k, 0, p) / (1 - p[k]) for k in range(3)) / pi
+    torch.testing.assert_close(update, update.mean().expand(3))
+
+
+def test_bootstrap_interval_covers():
+    generator = torch.Generator().manual_seed(0)
+    inside = sum(
+        low <= 0 <= high for low, high in (bootstrap(torch.randn(40, generator=generator)) for _ in range(300))
+    )
+    assert abs(inside / 300 - 0.94) < 4.5 * (0.94 * 0.06 / 300) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["toy1", "toy1_algorithm", "toy1_paired", "toy1_energy", "toy1_energy_bilinear"])
+def test_packaged_comparisons_run(tmp_path, name):
+    comparison = read(f"compare/{name}")
+    content = yaml.safe_load(find(f"compare/{name}").read_text())
+    content["change"] = {**comparison.change, "trainer.max_steps": 2, "model.init_args.chunk": 1}
+    content["tune"] = None
+    for run in content["runs"]:
+        run["change"].pop("trainer.max_steps", None)
+    assert compare(write(tmp_path, content), tmp_path / "out").exists()
