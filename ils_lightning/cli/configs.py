@@ -91,6 +91,4 @@ def default_for(words: list[str]) -> dict[str, Any]:
     if any(True for _ in option_values(words, "--config", "-c")):
         return {}
     named = {part for part in ("model", "data") if any(True for _ in option_values(words, f"--{part}"))}
-    if named == {"model", "data"}:
-        return {}
     return {part: value for part, value in load(DEFAULT).items() if part not in named}

@@ -28,6 +28,9 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> 
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message)).split(".")
     paths = re.findall(r"class_path '([\w.]+)'", message)
     owner = class_at(paths[-1]) if paths else roots.get(keys[0]) if len(keys) > 1 else None
+    if owner and keys[-1] not in hints(owner):  # a class made by a factory is named elsewhere in the report
+        made = [class_at(path) for path in re.findall(r"class_path='([\w.]+)'", message)]
+        owner = next((one for one in made if one and keys[-1] in hints(one)), owner)
     kind = hints(owner).get(keys[-1]) if owner else roots.get(keys[-1])
     option = f"--{'.'.join(keys)}"
     if found := re.search(r"Option '([^']+)' is not accepted", message):

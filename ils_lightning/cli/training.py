@@ -1,26 +1,25 @@
 """fit, validate, test and predict: LightningCLI with our base classes, defaults and guards."""
 
 import json
+import logging
 import os
 import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import ils_lightning
 import ils_lightning.estimators
-from ils_lightning import callbacks
-from ils_lightning.callbacks.progress import StepProgress
-from ils_lightning.callbacks.rank_seed import RankSeed
+from ils_lightning.callbacks import Figures, FitReport, LastCheckpoint, RankSeed, StepProgress
 from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail
+from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
 from ils_lightning.cli.messages import explain
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.modules.base import DiscreteModule
@@ -38,18 +37,6 @@ class Parser(LightningArgumentParser):
         fail(explain(message, parser.get_defaults(skip_validation=True).keys(), _ROOTS))
 
 
-class SaveConfiguration(SaveConfigCallback):
-    """Writes config.yaml beside the logs, where there are logs, and the same settings into every checkpoint."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration as plain data."""
-        checkpoint[checkpoints.KEY] = _plain(self.parser, self.config)
-
-
 class CommandLine(LightningCLI):
     """LightningCLI over what lies beneath the typed words: the checkpoint's settings, or the embedded default."""
 
@@ -64,13 +51,15 @@ class CommandLine(LightningCLI):
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
             sub = self._subcommand_parsers[words[0]]
-            checkpoints.report_differences(words[0], _plain(sub, self.config[words[0]]), saved)
+            checkpoints.report_differences(words[0], plain(sub, self.config[words[0]]), saved)
         self._path = path
 
     def before_instantiate_classes(self) -> None:
-        """Puts back the checkpoint's path."""
+        """Puts back the checkpoint's path, to be read as weights and plain data unless told otherwise."""
         if self._path:
-            self.config[self.config["subcommand"]].ckpt_path = self._path
+            verb = self.config[self.config["subcommand"]]
+            verb.ckpt_path = self._path
+            verb.weights_only = verb.weights_only is not False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the callbacks and the logger that were not chosen otherwise."""
@@ -89,7 +78,7 @@ class CommandLine(LightningCLI):
         if chosen.enable_progress_bar in (None, True):
             default.append(StepProgress())
         if self.config["subcommand"] == "fit":
-            default += [callbacks.Figures(), callbacks.FitReport()]
+            default += [EndlessData(), Figures(), FitReport()]
             if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
                 default += _checkpoints(self.model)
         return default
@@ -119,12 +108,12 @@ def run(words: list[str]) -> None:
             fail(explain(str(error), [], _ROOTS))
 
 
-def _checkpoints(model: Any) -> list[Callback]:
-    """The best checkpoint by the module's own measure, and the last one, which an interruption writes too."""
-    return [
-        ModelCheckpoint(monitor=model.monitor, mode="min", filename="best", enable_version_counter=False),
-        ModelCheckpoint(filename="last", enable_version_counter=False, save_on_exception=True),
-    ]
+def _checkpoints(model: DiscreteModule) -> list[Callback]:
+    """The best checkpoint by the module's own measure, and the last one."""
+    best = ModelCheckpoint(
+        monitor=model.monitor, mode="min", filename="best", enable_version_counter=False, save_on_train_epoch_end=False
+    )
+    return [best, LastCheckpoint()]
 
 
 def _missing(defaults: list[Callback], given: list[Callback]) -> list[Callback]:
@@ -132,12 +121,6 @@ def _missing(defaults: list[Callback], given: list[Callback]) -> list[Callback]:
     kinds = (ModelCheckpoint, ProgressBar)
     taken = [*(kind for kind in kinds if any(isinstance(one, kind) for one in given)), *map(type, given)]
     return [default for default in defaults if not isinstance(default, tuple(taken))]
-
-
-def _plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
-    """The configuration as data, without what belongs to one invocation."""
-    data = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
-    return {part: data[part] for part in ("seed_everything", "model", "data", "trainer") if part in data}
 
 
 def _meant_for_users(error: Exception) -> bool:
@@ -152,7 +135,17 @@ def _silence() -> None:
         ".*does not have many workers.*",
         ".*The number of training batches.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The dirpath has changed from.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
         ".*srun.*command is available.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
+        r"(?s).*JsonargparseDeprecationWarning",  # Lightning's own calls
+        r"(?s).*was deprecated in v4.* will be\s+removed in v5",
     ):
         warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()

@@ -1,0 +1,37 @@
+"""Callbacks of the command line that keep runs honest."""
+
+from typing import Any
+
+import yaml
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
+
+from ils_lightning.cli.checkpoints import KEY
+
+
+class SaveConfiguration(SaveConfigCallback):
+    """Writes config.yaml beside the logs, where there are logs, and the same settings into every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration as plain data."""
+        checkpoint[KEY] = plain(self.parser, self.config)
+
+
+class EndlessData(Callback):
+    """Says so where endless training data mean that validation never comes."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the note."""
+        if trainer.num_training_batches == trainer.val_check_batch == float("inf") and trainer.enable_validation:
+            rank_zero_info("note: the training data have no end, so validation needs --trainer.val_check_interval N")
+
+
+def plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
+    """The configuration as data, without what belongs to one invocation."""
+    data = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
+    return {part: data[part] for part in ("seed_everything", "model", "data", "trainer") if part in data}
