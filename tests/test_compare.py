@@ -3,6 +3,7 @@
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ils_lightning.compare import compare
 from ils_lightning.compare.report import bias_floor, bootstrap
@@ -37,7 +38,9 @@ def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_pat
     table = (folder / "table.csv").read_text()
     assert [line.split(",")[1] for line in table.splitlines()[1:]] == ["step_size=0.02", "step_size=0.002", ""]
     assert all((folder / f"figure.{kind}").stat().st_size > 5000 for kind in ("png", "svg"))
-    assert len(list((folder / "tensorboard").glob("*/events.out.*"))) == 3
+    runs = [EventAccumulator(str(run)).Reload() for run in (folder / "tensorboard").iterdir()]
+    assert [run.Tags()["scalars"].count("kl") for run in runs] == [1, 1, 1]
+    assert all(any("hparams" in tag for tag in run.summary_metadata) for run in runs)
     times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.pt")}
     assert len(times) == 4
     compare(write(tmp_path, SMALL), tmp_path / "out")

@@ -125,16 +125,21 @@ def markdown(rows: list[Row]) -> str:
 
 def screen(rows: list[Row]) -> Table:
     """Returns the columns that matter most as a table for the terminal."""
+    columns = ["run", "plateau", "+-", "bias floor", "steps to 2x", "tuned"]
+    lines = [_screen_line(row) for row in rows]
+    shown = [index for index in range(len(columns)) if any(line[index] for line in lines)]
     table = Table(box=box.SIMPLE)
-    for name in ("run", "plateau", "95 % interval", "bias floor", "steps to 2x", "tuned"):
-        left = name in ("run", "tuned")
-        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
-    for row in rows:
-        interval = f"{row.low:.2g} to {row.high:.2g}"
-        steps = "never" if row.steps_to_twice_plateau < 0 else f"{row.steps_to_twice_plateau:,}"
-        name = f"{row.run} {row.setting}".strip()
-        table.add_row(name, _cell(row.plateau), interval, _cell(row.floor), steps, row.tuned)
+    for index in shown:
+        table.add_column(columns[index], justify="left" if index in (0, 5) else "right", no_wrap=index > 0)
+    for line in lines:
+        table.add_row(*(line[index] for index in shown))
     return table
+
+
+def _screen_line(row: Row) -> list[str]:
+    name = f"{row.run} {row.setting}".strip()
+    steps = "never" if row.steps_to_twice_plateau < 0 else f"{row.steps_to_twice_plateau:,}"
+    return [name, _cell(row.plateau), _cell((row.high - row.low) / 2), _cell(row.floor), steps, row.tuned]
 
 
 def comma_separated(rows: list[Row]) -> str:

@@ -256,6 +256,8 @@ class Pullback(Sampler):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        if hasattr(f, "gradient"):
+            return Estimator.forward(self, logits, f)
         upstream: list[Tensor] = []
         z = _Draw.apply(logits, self, upstream)
         loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
