@@ -39,8 +39,8 @@ LAWS = {
     "evaluations": "7. f is evaluated the documented number of times",
     "own": "8. own parameters train on |estimate|^2 alone",
     "errors": "9. bad input gives a ValueError that names the rule",
-    "modes": "10. inference_mode, state_dict, deepcopy, autocast, extreme logits",
-    "masked": "10. masked categories are never drawn and get no gradient",
+    "modes": "10. inference_mode, state_dict, deepcopy, autocast, extreme and masked logits",
+    "masked": "10. masked categories are never drawn; f does not see them",
     "cli": "11. trains two steps through the command line",
 }
 

@@ -73,7 +73,7 @@ def test_strided_logits_give_the_same_gradient(example: Example):
     torch.testing.assert_close(strided, packed)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 65536.0, torch.tensor([1.0, 0.0, -2.0, 1e-3])])
+@pytest.mark.parametrize("scale", [1e-3, 65536.0, torch.tensor([1.0, 0.5, -2.0, 1e-3])])
 @pytest.mark.parametrize("example", obeying("scale"))
 def test_gradient_follows_the_factor_on_the_loss(example: Example, scale: Tensor | float):
     problem = problem_for(example.make(), "mlp")
@@ -81,6 +81,15 @@ def test_gradient_follows_the_factor_on_the_loss(example: Example, scale: Tensor
     plain, scaled = (gradient(example.make().double(), logits, problem.loss(), scale=c) for c in (1.0, scale))
     c = torch.as_tensor(scale, dtype=torch.float64).expand(4)[:, None, None]
     torch.testing.assert_close(scaled, c * plain, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("example", obeying("scale"))
+def test_row_of_factor_zero_gets_nothing(example: Example):
+    problem = problem_for(example.make(), "mlp")
+    factor = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    grad = gradient(example.make().double(), problem.logits.expand(4, -1, -1), problem.loss(), scale=factor)
+    assert (grad[1] == 0).all()
+    assert torch.isfinite(grad).all()
 
 
 @pytest.mark.parametrize("example", [p for p in obeying("rows") if not p.values[0].make().pooled])
