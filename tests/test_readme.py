@@ -1,0 +1,50 @@
+"""The README keeps its word: its Python runs, its table is the generated one, its commands name files that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from examples import Example
+from simulate import scores
+
+from ils_lightning.cli import main
+from ils_lightning.compare.spec import find
+from ils_lightning.estimators import table
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(marker: str) -> dict:
+    """Runs the one example that contains `marker` and returns its names."""
+    (code,) = [block for block in PYTHON if marker in block]
+    names: dict = {"__name__": "readme"}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+def test_own_model_trains():
+    losses = run("class Classifier")["losses"]
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+
+
+def test_own_estimator_keeps_the_contract_and_trains_by_name(tmp_path):
+    estimator = run("(Pullback)")["Heun"]
+    example = Example("Heun", estimator)
+    assert scores(example, "quadratic")["gradient"] < 1 < scores(example, "mlp")["gradient"]
+    options = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false"]
+    main(["fit", "--model.estimator=Heun", *options])
+
+
+def test_table_of_estimators_is_the_generated_one():
+    assert table.markdown().strip() in README
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"compare (compare/\w+)", README))))
+def test_commands_name_files_that_exist(name):
+    assert find(name).exists()
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README))
+def test_pictures_are_there(picture):
+    assert (Path(__file__).parent.parent / picture).stat().st_size > 10_000
