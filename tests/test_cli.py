@@ -47,6 +47,9 @@ def trained(*words: str) -> Path:
     ("words", "expected"),
     [
         (["fti"], "did you mean 'fit'"),
+        (["compare"], "required: file"),
+        (["compare", "nothing"], "no configuration file 'nothing'"),
+        (["compare", "compare/toy1", "--foldr", "x"], "did you mean --folder"),
         (["fit", "--model.estimator", "ISL"], "--model.estimator: unknown class 'ISL', did you mean 'ILS'"),
         (["fit", "--model.estimator", "ISL", "--model.estimator.step_size", "1"], "did you mean 'ILS'"),
         (["fit", "--model.estimater", "ILS"], "CategoricalFit has no option 'estimater', did you mean 'estimator'"),
@@ -97,7 +100,7 @@ def test_a_mistake_in_a_file_gets_one_line(capsys: pytest.CaptureFixture[str], t
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"\n  {verb} " in text for verb in ("fit", "validate", "test", "predict"))
+    assert all(f"\n  {verb} " in text for verb in ("fit", "validate", "test", "predict", "compare"))
 
 
 def test_fit_leaves_logs_settings_pictures_and_two_checkpoints() -> None:
