@@ -13,7 +13,17 @@ def test_the_bar_counts_optimiser_steps(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     main(
-        "fit --trainer.max_steps 23 --model.chunk 5 --trainer.logger false --trainer.enable_checkpointing false".split()
+        [
+            "fit",
+            "--trainer.max_steps",
+            "23",
+            "--model.chunk",
+            "5",
+            "--trainer.logger",
+            "false",
+            "--trainer.enable_checkpointing",
+            "false",
+        ]
     )
     shown = capsys.readouterr().out
     assert "| 23/23 [" in shown
