@@ -1,13 +1,19 @@
 """The command line: defaults, one-line errors, and no silent trap."""
 
 import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning  # noqa: F401 (its loggers exist once it is imported)
 import pytest
 import torch
+import yaml
 
-from ils_lightning.cli import main
+from ils_lightning.cli import configs, main
+from ils_lightning.estimators import ILS
+from ils_lightning.modules import CategoricalFit
 
 QUICK = ["--trainer.max_steps", "20", "--model.chunk", "5", "--model.record_every", "1"]
 QUICK += ["--trainer.val_check_interval", "1", "--trainer.accelerator", "cpu"]
@@ -41,6 +47,9 @@ def trained(*words: str) -> Path:
     ("words", "expected"),
     [
         (["fti"], "did you mean 'fit'"),
+        (["compare"], "required: file"),
+        (["compare", "nothing"], "no configuration file 'nothing'"),
+        (["compare", "compare/toy1", "--foldr", "x"], "did you mean --folder"),
         (["fit", "--model.estimator", "ISL"], "--model.estimator: unknown class 'ISL', did you mean 'ILS'"),
         (["fit", "--model.estimator", "ISL", "--model.estimator.step_size", "1"], "did you mean 'ILS'"),
         (["fit", "--model.estimater", "ILS"], "CategoricalFit has no option 'estimater', did you mean 'estimator'"),
@@ -91,4 +100,138 @@ def test_a_mistake_in_a_file_gets_one_line(capsys: pytest.CaptureFixture[str], t
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"\n  {verb} " in text for verb in ("fit", "validate", "test", "predict"))
+    assert all(f"\n  {verb} " in text for verb in ("fit", "validate", "test", "predict", "compare"))
+
+
+def test_fit_leaves_logs_settings_pictures_and_two_checkpoints() -> None:
+    run = trained()
+    assert {"config.yaml", "hparams.yaml", "curve.png", "checkpoints"} <= {path.name for path in run.iterdir()}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_fit_without_options_is_the_first_toy_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    toy1 = yaml.safe_load((configs.folder() / "toy1.yaml").read_text())
+    assert config["model"]["class_path"].endswith("CategoricalFit")
+    assert config["model"]["init_args"]["estimator"]["class_path"].endswith("ILS")
+    assert config["trainer"]["max_steps"] == toy1["trainer"]["max_steps"]
+
+
+@pytest.mark.parametrize("name", ["toy1", "toy1.yaml", "configs/toy1.yaml"])
+def test_packaged_configurations_are_found_by_name(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", name, "--model.trials", "7", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["trials"] == 7
+
+
+def test_an_estimator_is_changed_by_its_name_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.estimator", "ReinMax", "--model.estimator.temperature", "1.3", "--print_config"])
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model["init_args"]["estimator"] == {
+        "class_path": "ils_lightning.estimators.ReinMax",
+        "init_args": {"temperature": 1.3},
+    }
+    assert model["init_args"]["loss"]["class_path"].endswith("ExpectedKL")
+
+
+def test_a_part_named_on_the_command_line_is_taken_from_there_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            ["fit", "--model", "CategoricalFit", "--model.estimator", "ILS", "--data", "SingleDraws", "--print_config"]
+        )
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["init_args"]["estimator"]["init_args"]["step_size"] == 0.1
+    assert config["data"]["class_path"].endswith("SingleDraws")
+    assert config["trainer"]["val_check_interval"] == 10
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.parametrize("words", [[], ["--ckpt_path", "last"], ["--ckpt_path", "best"]])
+def test_untrained_weights_are_never_evaluated(capsys: pytest.CaptureFixture[str], verb: str, words: list[str]) -> None:
+    folder = Path("lightning_logs/version_3/checkpoints")
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").touch()
+    assert str(folder / "last.ckpt") in refusal(capsys, verb, *words)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.ckpt").write_text("not a checkpoint")
+    torch.save({"weights": torch.zeros(3)}, "bare.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {"estimator": ILS()}}, "pickled.ckpt")
+    assert "is no checkpoint" in refusal(capsys, "test", "--ckpt_path", "text.ckpt")
+    assert "has no state_dict" in refusal(capsys, "test", "--ckpt_path", "bare.ckpt")
+    assert "weights and plain data" in refusal(capsys, "test", "--ckpt_path", "pickled.ckpt")
+
+
+def test_evaluation_needs_the_checkpoint_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("--model.categories", "3", "--data.categories", "3", "--data.seed", "5")
+    kl = float(torch.load(run / "checkpoints/last.ckpt")["curve"]["values"][-1].mean())
+    capsys.readouterr()
+    main(["test", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.enable_progress_bar", "false"])
+    printed = re.search(r"test/kl\s+\S\s+([\d.e-]+)", capsys.readouterr().out)
+    assert printed is not None
+    assert float(printed[1]) == pytest.approx(kl, rel=0.2)
+    main(["predict", "--ckpt_path", str(run / "checkpoints/best.ckpt")])
+
+
+def test_what_was_typed_wins_over_the_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    last = str(trained("--model.optimizer.lr", "0.05") / "checkpoints/last.ckpt")
+    capsys.readouterr()
+    run = trained("--ckpt_path", last, "--trainer.max_steps", "40", "--model.estimator.step_size", "0.7")
+    notes = capsys.readouterr().err
+    assert "note: model.estimator.step_size = 0.7 as typed; the checkpoint has 0.02" in notes
+    assert "learning rate included" in notes
+    model = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+    assert model["estimator"]["init_args"]["step_size"] == 0.7
+    assert model["optimizer"]["init_args"]["lr"] == 0.05
+    assert torch.load(run / "checkpoints/last.ckpt")["global_step"] == 40
+
+
+def test_a_checkpoint_holds_plain_data_and_loads_as_a_module() -> None:
+    last = trained() / "checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["configuration"]["data"]["class_path"].endswith("TrueDistribution")
+    assert isinstance(CategoricalFit.load_from_checkpoint(last, weights_only=True).estimator, ILS)
+
+
+def test_a_run_without_a_logger_writes_no_configuration_into_the_current_folder() -> None:
+    main(["fit", *QUICK, "--trainer.logger", "false", "--trainer.enable_checkpointing", "false"])
+    assert list(Path().iterdir()) == []
+
+
+def weights(root: str, *words: str) -> dict:
+    """Fits a noisy estimator without logger and pictures, and returns the last checkpoint."""
+    quiet = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", root]
+    main(["fit", *QUICK, "--model.estimator", "GumbelSoftmax", *quiet, *words])
+    return torch.load(Path(root, "checkpoints/last.ckpt"), weights_only=True)
+
+
+def test_a_resumed_run_continues_the_same_random_stream() -> None:
+    whole = weights("whole", "--trainer.max_steps", "40")
+    weights("half")
+    rest = weights("rest", "--ckpt_path", "half/checkpoints/last.ckpt", "--trainer.max_steps", "40")
+    torch.testing.assert_close(rest["state_dict"]["logits"], whole["state_dict"]["logits"], rtol=0, atol=0)
+    torch.testing.assert_close(rest["curve"]["steps"], whole["curve"]["steps"])
+
+
+def test_validating_more_often_does_not_change_the_run() -> None:
+    often, rarely = weights("often"), weights("rarely", "--trainer.val_check_interval", "4")
+    torch.testing.assert_close(often["state_dict"]["logits"], rarely["state_dict"]["logits"], rtol=0, atol=0)
+
+
+def test_ranks_draw_different_numbers_and_both_streams_are_saved() -> None:
+    first, second = weights("ranks", "--trainer.strategy", "ddp_fork", "--trainer.devices", "2")["random_states"]
+    assert not torch.equal(first["torch"], second["torch"])
+
+
+def test_endless_data_without_validation_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        trained("--trainer.val_check_interval", "null")
+    assert "validation needs --trainer.val_check_interval" in caplog.text
+
+
+def test_help_and_unknown_verbs_do_not_import_torch() -> None:
+    code = "import sys; from ils_lightning.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

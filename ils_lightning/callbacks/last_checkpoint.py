@@ -12,4 +12,4 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the state in which training ended."""
-        trainer.save_checkpoint(self.format_checkpoint_name({}))
+        trainer.save_checkpoint(self.format_checkpoint_name({}), weights_only=self.save_weights_only)

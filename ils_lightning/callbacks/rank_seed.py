@@ -21,6 +21,7 @@ class RankSeed(Callback):
     def __init__(self) -> None:
         self._resumed: dict[str, Any] | None = None
         self._kept: dict[str, Any] | None = None
+        self._after_step: torch.Tensor | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the rank to the seed; the first rank's stream stays as it is."""
@@ -46,9 +47,17 @@ class RankSeed(Callback):
             restore(self._resumed)
             self._resumed = None
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes torch's state before the validation that precedes training."""
+        self._after_step = torch.get_rng_state()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Notes torch's state: validation draws from it (a seed for its loader) before it is said to start."""
+        self._after_step = torch.get_rng_state()
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the state of the training stream."""
-        self._kept = random_state() if trainer.state.fn == "fit" else None
+        self._kept = None if self._after_step is None else random_state() | {"torch": self._after_step}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on with the training stream."""

@@ -1,16 +1,16 @@
 """The command line. The first word chooses; each verb is imported only when it is asked for.
 
 `fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`); the other verbs are functions of their own
-that receive the remaining words.
+whose arguments are their options.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
 from ils_lightning import __version__
-from ils_lightning.cli.errors import did_you_mean, fail
+from ils_lightning.cli.errors import PROGRAM, did_you_mean, fail, is_for_users
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
@@ -19,9 +19,9 @@ TRAINER_VERBS: Mapping[str, str] = {
     "predict": "run a checkpoint on the prediction data",
 }
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
-    "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:command"),
-    "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:command"),
-    "bench": ("time the estimators", "ils_lightning.bench:command"),
+    "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
+    "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:diagnose"),
+    "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators", "ils_lightning.estimators.table:estimators_command"),
 }
 
@@ -41,7 +41,7 @@ def main(args: list[str] | None = None) -> None:
 
         run(words)
     elif words[0] in own_verbs():
-        _own(words[0])(words[1:])
+        _run_own(*words)
     else:
         verbs = [*TRAINER_VERBS, *own_verbs()]
         fail(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}; verbs: {', '.join(verbs)}")
@@ -83,6 +83,16 @@ def _installed(module: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-def _own(name: str) -> Callable[[list[str]], None]:
-    module, function = OWN_VERBS[name][1].split(":")
-    return getattr(import_module(module), function)
+def _run_own(verb: str, *words: str) -> None:
+    module, function = OWN_VERBS[verb][1].split(":")
+    command = getattr(import_module(module), function)
+    from jsonargparse import auto_cli
+
+    from ils_lightning.cli.messages import OneLine
+
+    try:
+        auto_cli(command, args=list(words), as_positional=True, prog=f"{PROGRAM} {verb}", parser_class=OneLine)
+    except ValueError as error:
+        if not is_for_users(error):
+            raise
+        fail(f"{verb}: {error}")

@@ -10,6 +10,7 @@ import ils_lightning
 from ils_lightning.cli.errors import did_you_mean, fail
 
 DEFAULT = "toy1"
+_OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
 
 
 def folder() -> Path:
@@ -19,8 +20,9 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """Names by which packaged configurations are found: paths under their folder without the suffix."""
-    return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in folder().rglob("*.yaml"))
+    """Names by which packaged configurations of runs are found: paths under their folder without the suffix."""
+    found = (path.relative_to(folder()).with_suffix("").as_posix() for path in folder().rglob("*.yaml"))
+    return sorted(name for name in found if not name.startswith(_OTHERS))
 
 
 def find(name: str) -> str:

@@ -1,8 +1,10 @@
 """One line for a mistyped word: what is wrong, what is allowed, what was probably meant."""
 
 import sys
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = "python -m ils_lightning"
@@ -26,3 +28,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     lower = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), lower, n=1, cutoff=0.55)
     return f", did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def is_for_users(error: BaseException) -> bool:
+    """Whether the error was raised on purpose by this package, the parser or Lightning, rather than by a defect."""
+    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return not {"jsonargparse", "lightning", Path(__file__).parents[1].name}.isdisjoint(last.parts)

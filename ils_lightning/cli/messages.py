@@ -6,15 +6,33 @@ is allowed there is read from the signature of the class on that way.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
-from ils_lightning.cli.errors import did_you_mean
+from jsonargparse import ArgumentParser
+
+from ils_lightning.cli.errors import did_you_mean, fail
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
     r"Parser key|Problem with given class_path"
 )
+
+
+class OneLine(ArgumentParser):
+    """A parser whose errors are one line: `auto_cli(..., parser_class=OneLine)`.
+
+    Attributes:
+        roots: types of the top-level keys, where they are not in the signature of a class.
+    """
+
+    roots: ClassVar[Mapping[str, type]] = {}
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # one of the parser's own trials
+            super().error(message, ex)
+        parser: Any = getattr(ex, "subcommand_parser", None) or self
+        fail(explain(message, parser.get_defaults(skip_validation=True).keys(), self.roots))
 
 
 def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> str:

@@ -3,10 +3,8 @@
 import json
 import logging
 import os
-import traceback
 import warnings
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,27 +12,21 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-import ils_lightning
-import ils_lightning.estimators
 from ils_lightning.callbacks import Figures, FitReport, LastCheckpoint, RankSeed, StepProgress
 from ils_lightning.cli import checkpoints, configs
-from ils_lightning.cli.errors import PROGRAM, fail
+from ils_lightning.cli.errors import PROGRAM, fail, is_for_users
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
-from ils_lightning.cli.messages import explain
+from ils_lightning.cli.messages import OneLine, explain
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.modules.base import DiscreteModule
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer}
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one line."""
+class Parser(OneLine, LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one line."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # one of the parser's own trials
-            super().error(message, ex)
-        parser: Any = getattr(ex, "subcommand_parser", None) or self
-        fail(explain(message, parser.get_defaults(skip_validation=True).keys(), _ROOTS))
+    roots = _ROOTS
 
 
 class CommandLine(LightningCLI):
@@ -103,7 +95,7 @@ def run(words: list[str]) -> None:
                 auto_configure_optimizers=False,
             )
         except (ValueError, MisconfigurationException) as error:
-            if not _meant_for_users(error):
+            if not is_for_users(error):
                 raise
             fail(explain(str(error), [], _ROOTS))
 
@@ -121,12 +113,6 @@ def _missing(defaults: list[Callback], given: list[Callback]) -> list[Callback]:
     kinds = (ModelCheckpoint, ProgressBar)
     taken = [*(kind for kind in kinds if any(isinstance(one, kind) for one in given)), *map(type, given)]
     return [default for default in defaults if not isinstance(default, tuple(taken))]
-
-
-def _meant_for_users(error: Exception) -> bool:
-    """Whether the error was raised on purpose by this package, the parser or Lightning, rather than by a defect."""
-    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return not {"jsonargparse", "lightning", Path(ils_lightning.__file__).parent.name}.isdisjoint(last.parts)
 
 
 def _silence() -> None:

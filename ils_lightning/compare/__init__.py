@@ -37,13 +37,6 @@ def compare(file: str, folder: Path | None = None) -> Path:
     return folder
 
 
-def command(args: list[str]) -> None:
-    """Runs the verb `compare` of the command line."""
-    from jsonargparse import auto_cli
-
-    auto_cli(compare, args=args, as_positional=True, prog="python -m ils_lightning compare")
-
-
 def _put(target: Path, text: str) -> None:
     partial = target.with_name(f".{target.name}.partial")
     partial.write_text(text, encoding="utf-8")

@@ -205,7 +205,7 @@ class CategoricalFit(DiscreteModule):
             metric(batch.p, softmax(self.logits))
             self.log(f"{stage}/{name}", metric, on_epoch=True, on_step=False, batch_size=1)
         if stage == "val":
-            self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1)
+            self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
 
     def figures(self) -> dict[str, Figure]:
         """True against learnt probabilities of the first trial, and the curve so far."""
