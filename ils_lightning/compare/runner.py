@@ -89,7 +89,7 @@ class Runner:
 
     def _train(self, config: dict, folder: Path) -> dict:
         last = folder / "last.ckpt"
-        checkpoint = ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_exception=True)
+        checkpoint = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
         callbacks = [RankSeed(), _Advance(self.progress, self.task), checkpoint]
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         options = {**config["trainer"], **quiet, "enable_checkpointing": False}
