@@ -75,6 +75,10 @@ class Estimator(Described, nn.Module):
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: dict[str, tuple[float, bool]] = {}
+
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         """Estimates loss and gradient, leaving f's graph alive for the parameters inside f.
 
@@ -132,6 +136,8 @@ class Estimator(Described, nn.Module):
     def option(self, name: str, value: Option | Sequence[float], minimum: float = 0.0, strict: bool = True) -> None:
         """Stores a numeric option after checking its range; a sequence holds one value per leading batch entry.
 
+        `ranges[name]` keeps (minimum, strict), by which a schedule may change the option later.
+
         Raises:
             ValueError: when a value is not finite, below `minimum`, or equal to it while `strict`.
         """
@@ -139,6 +145,7 @@ class Estimator(Described, nn.Module):
         if not (torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))).all():
             rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
             raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+        self.ranges[name] = (minimum, strict)
         if values.dim() == 0:
             setattr(self, name, float(values))
         else:
