@@ -22,6 +22,7 @@ class Arm(Estimator):
     """
 
     source = "Yin and Zhou 2019, 1807.11143"
+    cost = "2"
     unbiased = True
     exact_for = "all"
     binary = True

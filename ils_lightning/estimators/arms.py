@@ -29,6 +29,7 @@ class Arms(Estimator):
     """
 
     source = "Dimitriev and Zhou 2021, 2105.14141"
+    cost = "S"
     unbiased = True
     exact_for = "all"
     binary = True

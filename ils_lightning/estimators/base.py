@@ -62,6 +62,8 @@ class Estimator(Described, nn.Module):
         hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
         binary: defined for two categories only.
+        kind: "pathwise", "score function", "finite difference", "exact" or "wrapper".
+        cost: `evaluations` as a formula for readers: S is `samples`, K categories, L latents; options by their name.
         source: authors, year and identifier of the paper.
     """
 
@@ -69,9 +71,11 @@ class Estimator(Described, nn.Module):
     needs_gradient: ClassVar[bool] = False
     hard: ClassVar[bool] = True
     binary: ClassVar[bool] = False
+    kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
     pooled: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
+    cost: str = "1"
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
 
@@ -201,6 +205,7 @@ class Sampler(Estimator):
     """
 
     needs_gradient = True
+    kind = "pathwise"
 
     def sample(self, logits: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`; its backward is the estimator."""

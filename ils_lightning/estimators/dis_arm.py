@@ -24,6 +24,7 @@ class DisArm(Estimator):
     """
 
     source = "Dong, Mnih and Tucker 2020, 2006.10680"
+    cost = "2"
     unbiased = True
     exact_for = "all"
     binary = True

@@ -34,6 +34,7 @@ class DoubleControlVariate(Estimator):
     """
 
     source = "Titsias and Shi 2022, 2111.05300"
+    cost = "S"
     unbiased = True
     exact_for = "all"
     needs_gradient = True

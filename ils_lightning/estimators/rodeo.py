@@ -33,6 +33,7 @@ class Rodeo(Estimator):
     """
 
     source = "Shi et al. 2022, 2202.09497"
+    cost = "S"
     unbiased = True
     exact_for = "all"
     needs_gradient = True
