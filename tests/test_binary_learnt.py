@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ils_lightning.estimators import Arm, Arms, BitFlip, DisArm, DoubleControlVariate, Exact, LeaveOneOut, Rodeo
+from ils_lightning.modules import CategoricalFit
 
 torch.set_num_threads(1)
 LATENTS = 4
@@ -49,6 +50,11 @@ def test_three_categories_raise_and_say_who_serves_them(maker):
     rule = rf"{maker.__name__} is defined for 2 categories only; given 3\. .*serves? any number"
     with pytest.raises(ValueError, match=rule):
         maker()(torch.zeros(2, 1, 3), lambda z: z[..., 0].sum(-1))
+
+
+def test_a_model_with_more_categories_refuses_before_it_trains():
+    with pytest.raises(ValueError, match="Arm is defined for 2 categories only; given 5"):
+        CategoricalFit(estimator=Arm(), trials=3).setup("fit")
 
 
 @pytest.mark.parametrize("maker", NEEDS_TWO)

@@ -15,7 +15,6 @@ from ils_lightning.callbacks import Constant, Cosine, Exponential, HalfLife, Lin
 from ils_lightning.estimators import ILS, Average, Estimator, Exact, StraightThrough
 
 torch.set_num_threads(1)
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # lightning 2.6 on torch 2.13
 
 
 class Tiny(LightningModule):

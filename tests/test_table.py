@@ -67,9 +67,9 @@ def test_markdown_is_one_table_with_a_row_each():
 
 
 def test_the_command_prints_both_forms(capsys):
-    table.estimators_command("markdown")
+    table.estimators_command(["--form", "markdown"])
     assert capsys.readouterr().out == table.markdown()
-    table.estimators_command()
+    table.estimators_command([])
     printed = capsys.readouterr().out
     assert all(f" {c.__name__} " in printed for c in table.classes())
     assert "2304.08612" in printed
