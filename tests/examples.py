@@ -14,7 +14,12 @@ from torch import Tensor
 
 from ils_lightning.estimators import (
     ILS,
+    Arm,
+    Arms,
     Average,
+    BitFlip,
+    DisArm,
+    DoubleControlVariate,
     Estimator,
     Exact,
     GumbelSoftmax,
@@ -23,6 +28,7 @@ from ils_lightning.estimators import (
     MovingAverage,
     Reinforce,
     ReinMax,
+    Rodeo,
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
@@ -83,6 +89,14 @@ EXAMPLES = [
     Example("Reinforce-average", lambda: Reinforce(baseline=MovingAverage())),
     Example("Reinforce-3", lambda: Reinforce(samples=3)),
     Example("LeaveOneOut", LeaveOneOut),
+    Example("Arm", Arm),
+    Example("DisArm", DisArm),
+    Example("Arms", Arms),
+    Example("Arms-2", lambda: Arms(samples=2)),
+    Example("BitFlip", BitFlip),
+    Example("DoubleControlVariate", DoubleControlVariate),
+    Example("DoubleControlVariate-3", lambda: DoubleControlVariate(samples=3, coefficient=-0.7)),
+    Example("Rodeo", lambda: Rodeo(hidden=8), replicates=50_000),
     Example("Average", lambda: Average(ReinMax(), samples=3), cli=("--model.estimator.estimator", "ReinMax")),
     Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),
 ]

@@ -1,9 +1,25 @@
-"""Lightning callbacks: pictures, reports, progress, checkpoints, random streams."""
+"""Lightning callbacks: pictures, reports, progress, checkpoints, random streams, schedules."""
 
 from ils_lightning.callbacks.figures import Figures
 from ils_lightning.callbacks.last_checkpoint import LastCheckpoint
+from ils_lightning.callbacks.option_schedule import OptionSchedule
 from ils_lightning.callbacks.progress import StepProgress
 from ils_lightning.callbacks.rank_seed import RankSeed
 from ils_lightning.callbacks.report import FitReport
+from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
 
-__all__ = ["Figures", "FitReport", "LastCheckpoint", "RankSeed", "StepProgress"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "Figures",
+    "FitReport",
+    "HalfLife",
+    "LastCheckpoint",
+    "Linear",
+    "OptionSchedule",
+    "Ramp",
+    "RankSeed",
+    "Schedule",
+    "StepProgress",
+]

@@ -19,6 +19,8 @@ class Average(Estimator):
         >>> Average(ReinMax(), samples=8)(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
     """
 
+    kind = "wrapper"
+
     def __init__(self, estimator: Estimator, samples: int = 4) -> None:
         super().__init__()
         if samples < 1:
@@ -26,6 +28,7 @@ class Average(Estimator):
         self.estimator, self.samples = estimator, samples
         for fact in ("unbiased", "exact_for", "needs_gradient", "hard", "pooled", "binary", "source"):
             setattr(self, fact, getattr(estimator, fact))
+        self.cost = f"S * ({estimator.cost})"
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples * self.estimator.evaluations(latents, categories)

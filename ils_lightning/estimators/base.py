@@ -62,6 +62,8 @@ class Estimator(Described, nn.Module):
         hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
         binary: defined for two categories only.
+        kind: "pathwise", "score function", "finite difference", "exact" or "wrapper".
+        cost: `evaluations` as a formula for readers: S is `samples`, K categories, L latents; options by their name.
         source: authors, year and identifier of the paper.
     """
 
@@ -69,11 +71,17 @@ class Estimator(Described, nn.Module):
     needs_gradient: ClassVar[bool] = False
     hard: ClassVar[bool] = True
     binary: ClassVar[bool] = False
+    kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
     pooled: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
+    cost: str = "1"
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: dict[str, tuple[float, bool]] = {}
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         """Estimates loss and gradient, leaving f's graph alive for the parameters inside f.
@@ -132,6 +140,8 @@ class Estimator(Described, nn.Module):
     def option(self, name: str, value: Option | Sequence[float], minimum: float = 0.0, strict: bool = True) -> None:
         """Stores a numeric option after checking its range; a sequence holds one value per leading batch entry.
 
+        `ranges[name]` keeps (minimum, strict), by which a schedule may change the option later.
+
         Raises:
             ValueError: when a value is not finite, below `minimum`, or equal to it while `strict`.
         """
@@ -139,6 +149,7 @@ class Estimator(Described, nn.Module):
         if not (torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))).all():
             rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
             raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+        self.ranges[name] = (minimum, strict)
         if values.dim() == 0:
             setattr(self, name, float(values))
         else:
@@ -194,6 +205,7 @@ class Sampler(Estimator):
     """
 
     needs_gradient = True
+    kind = "pathwise"
 
     def sample(self, logits: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`; its backward is the estimator."""

@@ -23,6 +23,8 @@ class Exact(Estimator):
         tensor([0.6667])
     """
 
+    kind = "exact"
+    cost = "K^L"
     unbiased = True
     exact_for = "all"
 

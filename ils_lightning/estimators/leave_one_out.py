@@ -25,6 +25,7 @@ class LeaveOneOut(Estimator):
     """
 
     source = "Kool et al. 2019, ICLR workshop"
+    cost = "S"
     unbiased = True
     exact_for = "all"
 

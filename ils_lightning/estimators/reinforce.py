@@ -27,6 +27,7 @@ class Reinforce(Estimator):
     """
 
     source = "Williams 1992, 10.1007/BF00992696"
+    cost = "S"
     unbiased = True
     exact_for = "all"
 

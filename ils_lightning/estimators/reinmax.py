@@ -5,6 +5,8 @@
 Exact in expectation for f quadratic in z at tau = 1 (Heun's second-order rule).
 """
 
+from typing import Literal
+
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
@@ -29,7 +31,10 @@ class ReinMax(Pullback):
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()
         self.option("temperature", temperature)
-        self.exact_for = "quadratic" if is_one(self.temperature) else "none"
+
+    @property
+    def exact_for(self) -> Literal["none", "linear", "quadratic", "all"]:
+        return "quadratic" if is_one(self.temperature) else "none"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         soft = pi if is_one(self.temperature) else softmax(logits / per_row(self.temperature, logits))

@@ -5,6 +5,8 @@
 Exact in expectation for f linear in z at tau = 1.
 """
 
+from typing import Literal
+
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
@@ -31,7 +33,10 @@ class StraightThrough(Pullback):
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()
         self.option("temperature", temperature)
-        self.exact_for = "linear" if is_one(self.temperature) else "none"
+
+    @property
+    def exact_for(self) -> Literal["none", "linear", "quadratic", "all"]:
+        return "linear" if is_one(self.temperature) else "none"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         if is_one(self.temperature):

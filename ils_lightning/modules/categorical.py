@@ -88,8 +88,9 @@ class CategoricalFit(DiscreteModule):
         return logits if self.loss.latents == 1 else logits.expand(*logits.shape[:-2], self.loss.latents, -1)
 
     def setup(self, stage: str) -> None:
-        """Checks that data and model have the same rows."""
+        """Checks that data and model have the same rows, and that the estimator is defined for them."""
         del stage
+        self.estimator.check(self._latent_logits())
         p = getattr(getattr(self.trainer, "datamodule", None), "p", None)
         if p is not None and p.shape != self.logits.shape:
             raise ValueError(

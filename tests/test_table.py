@@ -1,0 +1,79 @@
+"""The generated table of estimators says of every class what the class itself does."""
+
+import inspect
+
+import pytest
+
+from ils_lightning import estimators
+from ils_lightning.estimators import Average, Estimator, ReinMax, table
+
+CLASSES = [c for c in table.classes() if c.kind != "wrapper"]
+
+
+def subclasses(parent):
+    for child in parent.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def test_every_estimator_with_a_file_of_its_own_has_one_row():
+    """A public estimator lives in the module named after it."""
+    modules = {
+        c: c.__module__.removeprefix("ils_lightning.estimators.").replace("_", "") for c in subclasses(Estimator)
+    }
+    named = {c.__name__ for c, module in modules.items() if module == c.__name__.lower()}
+    names = [row.name for row in table.rows()]
+    assert {"ReinMax", "LeaveOneOut", "Exact", "Average"} <= named
+    assert sorted(names) == sorted(named)
+    assert named <= set(estimators.__all__)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_row_repeats_what_the_class_declares(cls):
+    row, instance = table.row(cls), cls()
+    assert row.kind in ("pathwise", "score function", "finite difference", "exact")
+    assert row.categories == ("2" if instance.binary else "any")
+    assert (row.unbiased == "yes") is instance.unbiased
+    assert (row.needs_gradient == "yes") is instance.needs_gradient
+    assert row.exact_for == instance.exact_for
+    assert (row.paper != "-") is (cls.kind != "exact")
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_options_are_those_of_the_constructor(cls):
+    listed = [option.split(" = ")[0] for option in table.row(cls).options.split(", ")]
+    assert listed == (list(inspect.signature(cls).parameters) or ["-"])
+
+
+@pytest.mark.parametrize("sizes", [(1, 2), (3, 2)])
+@pytest.mark.parametrize("estimator", [*[c() for c in CLASSES], Average(ReinMax(), 3)], ids=lambda e: type(e).__name__)
+def test_the_cost_in_words_is_the_number_of_evaluations(estimator, sizes):
+    """The text is a formula in S, K, L and the options: `S + 1`, `K * (K - 1) / 2`, `min(S, K^L)`."""
+    latents, categories = sizes
+    names = {"S": getattr(estimator, "samples", None), "L": latents, "K": categories, "min": min}
+    cost = eval(estimator.cost.replace("^", "**"), {"__builtins__": {}}, vars(estimator) | names)
+    assert cost == estimator.evaluations(latents, categories)
+
+
+def test_markdown_is_one_table_with_a_row_each():
+    lines = table.markdown().splitlines()
+    assert lines[0].startswith("| name | kind | K | unbiased | exact for |")
+    body = [line for line in lines[2:] if line.startswith("|")]
+    assert [line.split("`")[1] for line in body] == [c.__name__ for c in table.classes()]
+    assert {line.count(" | ") for line in body} == {8}
+    assert "| `ReinMax` | pathwise | any | no | quadratic | 1 | yes | temperature = 1 | Liu et al. 2023" in "\n".join(
+        body
+    )
+
+
+def test_the_command_prints_both_forms(capsys):
+    table.estimators_command(["--form", "markdown"])
+    assert capsys.readouterr().out == table.markdown()
+    table.estimators_command([])
+    printed = capsys.readouterr().out
+    assert all(f" {c.__name__} " in printed for c in table.classes())
+    assert "2304.08612" in printed
+
+
+def test_a_narrow_terminal_gets_the_facts_alone():
+    assert [column.header for column in table.rich_table(80).columns] == table.HEADINGS[:7]
