@@ -79,9 +79,9 @@ class Example:
         return self.name
 
 
-SUPPORT = "the supports in the batch decide; test_pathwise counts them"
-ZERO_ROW = "the norm of g is pooled, and a row with factor 0 hides its own; test_pathwise tries one factor for all"
-PAIRS = "draws have two ones, so they are not one-hot draws; test_pathwise tests their law"
+SUPPORT = "the supports in the batch decide; test_marginals counts them"
+ZERO_ROW = "the norm of g is pooled, and a row with factor 0 hides its own; test_implicit_mle tries one factor for all"
+PAIRS = "draws have two ones, so they are not one-hot draws; test_marginals tests their law and loss"
 
 
 def subset_expectation(logits: Tensor, f: Base, size: int = 2) -> Tensor:
@@ -113,7 +113,11 @@ EXAMPLES = [
     Example("LeaveOneOut", LeaveOneOut),
     Example("Average", lambda: Average(ReinMax(), samples=3), cli=("--model.estimator.estimator", "ReinMax")),
     Example("DecoupledStraightThroughGumbelSoftmax", DecoupledStraightThroughGumbelSoftmax),
-    Example("DecoupledStraightThroughGumbelSoftmax-.5", lambda: DecoupledStraightThroughGumbelSoftmax(0.5, 1.0)),
+    Example(
+        "DecoupledStraightThroughGumbelSoftmax-.5",
+        lambda: DecoupledStraightThroughGumbelSoftmax(0.5, 1.0),
+        {"modes": "draws are one-hot without following softmax(logits); the other temperature is tried"},
+    ),
     Example("GappedStraightThrough", GappedStraightThrough),
     Example("GappedStraightThrough-adaptive", lambda: GappedStraightThrough(gap="adaptive", temperature=0.7)),
     Example("GumbelRao", lambda: GumbelRao(resamples=3)),
@@ -129,7 +133,13 @@ EXAMPLES = [
     Example(
         "TopKSubset-2",
         lambda: TopKSubset(size=2),
-        {"shapes": "one category has no subset of two", "value": PAIRS, "theta": PAIRS},
+        {
+            "shapes": "one category has no subset of two",
+            "value": PAIRS,
+            "theta": PAIRS,
+            "modes": PAIRS,
+            "masked": "rows may keep one category, which has no subset of two; test_marginals masks fewer",
+        },
         objective=subset_expectation,
     ),
     Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),

@@ -91,15 +91,18 @@ def test_adaptive_state_is_saved():
     assert other.beta == 0.25
 
 
-def test_adaptive_step_is_relative_to_the_loss():
+@pytest.mark.parametrize("factor", [1e-3, 65536.0])
+def test_adaptive_gradient_follows_a_common_factor(factor: float):
     theta, g = table(4)
-    logits, longer = theta.expand(50, 1, 4), []
-    pi = logits.softmax(dim=-1)
-    for factor in (1, 100):
+    plain, scaled = (AdaptiveImplicitMLE(0.5).double() for _ in range(2))
+    gradients = []
+    for estimator, c in ((plain, 1.0), (scaled, factor)):
         torch.manual_seed(1)
-        estimator = AdaptiveImplicitMLE(0.5).double()
-        longer.append(estimator.pullback(logits, pi, draw(pi), factor * g[0].expand(50, 1, 4)))
-    torch.testing.assert_close(longer[1], 100 * longer[0])
+        leaf = theta.expand(50, 1, 4).clone().requires_grad_()
+        (c * estimator(leaf, lambda z: (z * g[0]).sum(dim=(-2, -1)))).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(gradients[1], factor * gradients[0])
+    assert gradients[0].any()
 
 
 def test_zero_beta_and_constant_losses_give_zero_and_zero_logits_move():

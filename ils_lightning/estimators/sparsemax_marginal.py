@@ -66,11 +66,13 @@ class SparsemaxMarginal(Estimator):
         return weighted.sum(dim=0).to(logits.dtype), (s * (mean - centre)).to(logits.dtype)
 
     def _states(self, xi: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the states `[states, *batch, latents, categories]` and their weights `[states, *batch]`."""
+        """Returns states `[states, *batch, latents, categories]` and their weights `[states, *batch]`."""
         supports = (xi > 0).sum(dim=-1).reshape(-1, xi.shape[-2])
         sizes = supports.amax(dim=0).tolist() if len(supports) else [0] * xi.shape[-2]
         self._check_size(sizes)
         ordered, category = xi.sort(dim=-1, descending=True)
+        # Rows with a smaller support repeat their likeliest category, at weight zero: f never sees a masked one.
+        category = torch.where(ordered > 0, category, category[..., :1])
         ranks = torch.cartesian_prod(*(torch.arange(size, device=xi.device) for size in sizes))
         ranks = ranks.reshape(-1, *[1] * (xi.dim() - 2), xi.shape[-2], 1).expand(-1, *xi.shape[:-1], 1)
         chosen = category.expand(len(ranks), *xi.shape).gather(-1, ranks).squeeze(-1)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Loss, Pullback, evaluate
-from ils_lightning.estimators.categorical import jacobian
 
 
 class TopKSubset(Pullback):
@@ -57,8 +56,6 @@ class TopKSubset(Pullback):
         return draw_subset(inclusion(logits, self.size)).to(pi.dtype)
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        if self.size == 1:
-            return jacobian(pi, g)
         return covariance(inclusion(logits, self.size), g.double())[1].to(pi.dtype)
 
 
