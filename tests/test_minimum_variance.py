@@ -86,6 +86,7 @@ def test_large_penalties_approach_infinity():
     limit = per_draw(MinimumVariance(), theta, g)
     far, near = ((per_draw(MinimumVariance(tau), theta, g) - limit).norm() for tau in (1e4, 1e8))
     assert near / far == pytest.approx(1e-4, rel=0.05)
+    torch.testing.assert_close(per_draw(MinimumVariance(1e30), theta, g), limit)
 
 
 @pytest.mark.parametrize("tau", [1.0, inf])

@@ -23,8 +23,8 @@ from ils_lightning.estimators.categorical import jacobian
 class MinimumVariance(Pullback):
     """Keeps straight-through's exactness for linear f, and quadratic f's as far as `penalty` asks, at least variance.
 
-    The variance is that of the weights S, which do not depend on f; on a given f another estimator can have less. Costs
-    the solution of a K x K system a row.
+    The variance is that of the weights S, which do not depend on f; on a given f another estimator can have less. Each
+    row costs the solution of a K x K system in float64: meant for tens of categories, not for hundreds.
 
     Args:
         penalty: tau, the price of inexactness for quadratic f, from 0 to infinity. The paper lets it grow from 1 to
@@ -41,15 +41,17 @@ class MinimumVariance(Pullback):
 
     def __init__(self, penalty: Option = inf) -> None:
         super().__init__()
-        if penalty == inf:
+        unlimited = isinstance(penalty, float) and penalty == inf
+        if unlimited:
             self.penalty = inf
         else:
             self.option("penalty", penalty, strict=False)
-        self.exact_for = "quadratic" if penalty == inf else "linear"
+        self.exact_for = "quadratic" if unlimited else "linear"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         tau = torch.as_tensor(per_row(self.penalty, logits), dtype=torch.float64, device=pi.device)
-        s = 1 / (1 + tau)
+        # Beyond 1e12 the system is singular to rounding; infinity differs by less than that.
+        s = torch.where(tau > 1e12, 0, 1 / (1 + tau))
         return apply_weights(pi.double(), z.double(), g.double(), s, 1 - s).to(pi.dtype)
 
 
