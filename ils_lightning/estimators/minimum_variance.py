@@ -1,4 +1,6 @@
-"""The minimum-variance member of the straight-through family, MVE (AISTATS 2026).
+"""The minimum-variance member of the straight-through family, MVE (AISTATS 2026, openreview 5LZQfHUVER).
+
+Paper: Generalized and Optimal Straight-Through Estimators.
 
     z ~ pi = softmax(theta), drawn category k;   J = diag(pi) - pi pi^T;
     estimate = S(k)^T g, where S(1) .. S(K) minimise
@@ -37,7 +39,7 @@ class MinimumVariance(Pullback):
         >>> loss.sum().backward()
     """
 
-    source = "MVE, AISTATS 2026"
+    source = "AISTATS 2026, openreview 5LZQfHUVER"
 
     def __init__(self, penalty: Option = inf) -> None:
         super().__init__()
