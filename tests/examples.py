@@ -5,32 +5,45 @@ An entry is a name, a function that makes the estimator, and, where a law cannot
 public estimator has no entry.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from problems import Base, expectation
 from torch import Tensor
 
 from ils_lightning.estimators import (
     ILS,
+    AdaptiveImplicitMLE,
     Arm,
     Arms,
     Average,
     BitFlip,
+    DecoupledStraightThroughGumbelSoftmax,
     DisArm,
     DoubleControlVariate,
+    EntmaxMarginal,
     Estimator,
     Exact,
+    GappedStraightThrough,
+    GumbelRao,
     GumbelSoftmax,
     Hellinger,
+    ImplicitMLE,
     LeaveOneOut,
+    MinimumVariance,
     MovingAverage,
     Reinforce,
     ReinMax,
+    ReinMaxCV,
+    ReinMaxRao,
     Rodeo,
+    SparsemaxMarginal,
     StraightThrough,
     StraightThroughGumbelSoftmax,
+    TopKSubset,
 )
 
 LAWS = {
@@ -72,6 +85,20 @@ class Example:
         return self.name
 
 
+SUPPORT = "the supports in the batch decide; test_marginals counts them"
+PAIRS = "draws have two ones, so they are not one-hot draws; test_marginals tests their law and loss"
+
+
+def subset_expectation(logits: Tensor, f: Base, size: int = 2) -> Tensor:
+    """E f(z) under the distribution of subsets of `size`, by enumeration."""
+    latents, categories = logits.shape
+    subsets = torch.tensor(list(itertools.combinations(range(categories), size)))
+    ones = torch.nn.functional.one_hot(subsets, categories).sum(dim=1).to(logits)
+    grid = torch.cartesian_prod(*[torch.arange(len(ones))] * latents).reshape(-1, latents)
+    z = ones[grid]
+    return ((z * logits).sum(dim=(-2, -1)).softmax(dim=0) * f(z)).sum()
+
+
 EXAMPLES = [
     Example("ILS", ILS),
     Example("ILS-step-.01", lambda: ILS(step_size=0.01)),
@@ -98,6 +125,26 @@ EXAMPLES = [
     Example("DoubleControlVariate-3", lambda: DoubleControlVariate(samples=3, coefficient=-0.7)),
     Example("Rodeo", lambda: Rodeo(hidden=8), replicates=50_000),
     Example("Average", lambda: Average(ReinMax(), samples=3), cli=("--model.estimator.estimator", "ReinMax")),
+    Example("DecoupledStraightThroughGumbelSoftmax", DecoupledStraightThroughGumbelSoftmax),
+    Example("DecoupledStraightThroughGumbelSoftmax-.5", lambda: DecoupledStraightThroughGumbelSoftmax(0.5, 1.0)),
+    Example("GappedStraightThrough", GappedStraightThrough),
+    Example("GappedStraightThrough-adaptive", lambda: GappedStraightThrough(gap="adaptive", temperature=0.7)),
+    Example("GumbelRao", lambda: GumbelRao(resamples=3)),
+    Example("ReinMaxRao", lambda: ReinMaxRao(resamples=3)),
+    Example("ReinMaxCV", lambda: ReinMaxCV(resamples=3)),
+    Example("MinimumVariance", MinimumVariance),
+    Example("MinimumVariance-1", lambda: MinimumVariance(penalty=1.0)),
+    Example("ImplicitMLE", ImplicitMLE),
+    Example("AdaptiveImplicitMLE", AdaptiveImplicitMLE),
+    Example("SparsemaxMarginal", SparsemaxMarginal, {"evaluations": SUPPORT}, replicates=1000),
+    Example("EntmaxMarginal", EntmaxMarginal, {"evaluations": SUPPORT}, replicates=1000),
+    Example("TopKSubset", TopKSubset),
+    Example(
+        "TopKSubset-2",
+        lambda: TopKSubset(size=2),
+        {"shapes": "one category has no subset of two", "value": PAIRS, "theta": PAIRS},
+        objective=subset_expectation,
+    ),
     Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),
 ]
 

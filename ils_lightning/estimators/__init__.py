@@ -1,48 +1,70 @@
 """Gradient estimators for categorical variables, one a file, behind one interface: `Estimator`."""
 
+from ils_lightning.estimators.adaptive_implicit_mle import AdaptiveImplicitMLE
 from ils_lightning.estimators.arm import Arm
 from ils_lightning.estimators.arms import Arms
 from ils_lightning.estimators.average import Average
 from ils_lightning.estimators.base import Estimator, Loss, Pullback, Sampler, evaluate
 from ils_lightning.estimators.baselines import Baseline, MovingAverage
 from ils_lightning.estimators.bit_flip import BitFlip
+from ils_lightning.estimators.decoupled_straight_through_gumbel_softmax import DecoupledStraightThroughGumbelSoftmax
 from ils_lightning.estimators.dis_arm import DisArm
 from ils_lightning.estimators.double_control_variate import DoubleControlVariate
+from ils_lightning.estimators.entmax_marginal import EntmaxMarginal
 from ils_lightning.estimators.exact import Exact
+from ils_lightning.estimators.gapped_straight_through import GappedStraightThrough
+from ils_lightning.estimators.gumbel_rao import GumbelRao
 from ils_lightning.estimators.gumbel_softmax import GumbelSoftmax
 from ils_lightning.estimators.ils import ILS
+from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
+from ils_lightning.estimators.minimum_variance import MinimumVariance
 from ils_lightning.estimators.reinforce import Reinforce
 from ils_lightning.estimators.reinmax import ReinMax
+from ils_lightning.estimators.reinmax_cv import ReinMaxCV
+from ils_lightning.estimators.reinmax_rao import ReinMaxRao
 from ils_lightning.estimators.rodeo import Rodeo
+from ils_lightning.estimators.sparsemax_marginal import SparsemaxMarginal
 from ils_lightning.estimators.straight_through import StraightThrough
 from ils_lightning.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
+from ils_lightning.estimators.top_k_subset import TopKSubset
 
 __all__ = [
     "ILS",
+    "AdaptiveImplicitMLE",
     "Arm",
     "Arms",
     "Average",
     "Baseline",
     "BitFlip",
+    "DecoupledStraightThroughGumbelSoftmax",
     "DisArm",
     "DoubleControlVariate",
+    "EntmaxMarginal",
     "Estimator",
     "Exact",
+    "GappedStraightThrough",
+    "GumbelRao",
     "GumbelSoftmax",
     "Hellinger",
+    "ImplicitMLE",
     "IntermediateLoss",
     "KullbackLeibler",
     "LeaveOneOut",
     "Loss",
+    "MinimumVariance",
     "MovingAverage",
     "Pullback",
     "ReinMax",
+    "ReinMaxCV",
+    "ReinMaxRao",
     "Reinforce",
     "Rodeo",
     "Sampler",
+    "SparsemaxMarginal",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
+    "TopKSubset",
     "evaluate",
 ]

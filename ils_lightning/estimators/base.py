@@ -69,10 +69,10 @@ class Estimator(Described, nn.Module):
 
     unbiased: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = False
-    hard: ClassVar[bool] = True
     binary: ClassVar[bool] = False
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
+    hard: bool = True
     pooled: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
@@ -239,6 +239,11 @@ class Sampler(Estimator):
 class Pullback(Sampler):
     """A sampler whose draw is exact and whose backward is a closed form: subclasses write `pullback`."""
 
+    def draw(self, logits: Tensor, pi: Tensor) -> Tensor:
+        """Draws z `[*batch, latents, categories]`, in the dtype of `pi`: one-hot from `pi` unless overridden."""
+        del logits
+        return categorical.draw(pi)
+
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         """Maps one example's g = df/dz at the draw to the estimate; all `[*batch, latents, categories]`."""
         raise NotImplementedError(f"{type(self).__name__} must define pullback(logits, pi, z, g)")
@@ -248,7 +253,7 @@ class Pullback(Sampler):
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = categorical.softmax(logits.detach())
-        z = categorical.draw(pi)
+        z = self.draw(logits.detach(), pi)
         loss, g = self._loss_and_gradient(f, z.to(logits.dtype))
         return loss, self.pullback(logits.detach(), pi, z, g.to(pi.dtype)).to(logits.dtype)
 
@@ -258,7 +263,7 @@ class Pullback(Sampler):
         if gradient is not None:
             return evaluate(f, z.unsqueeze(0)).squeeze(0), gradient(z)
         with torch.enable_grad():
-            leaf = z.requires_grad_()
+            leaf = z.detach().requires_grad_()
             loss = self._differentiable(f, leaf)
             (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
         return loss, g
@@ -282,7 +287,7 @@ class _Draw(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, estimator: Pullback, upstream: list[Tensor]) -> Tensor:
         pi = categorical.softmax(logits)
-        z = categorical.draw(pi)
+        z = estimator.draw(logits, pi)
         ctx.save_for_backward(logits, pi, z)
         ctx.estimator, ctx.upstream = estimator, upstream
         return z.to(logits.dtype)

@@ -1,0 +1,80 @@
+"""Adaptive implicit MLE (Minervini, Franceschi and Niepert, 2023, 2209.04862).
+
+Paper: Adaptive Perturbation-Based Gradient Estimation for Discrete Latent Variable Models.
+
+    z = MAP(theta + eps), eps standard Gumbel, MAP = one-hot argmax;
+    lambda = beta |theta| / |g|, norms over the batch;
+    estimate = [MAP(theta + lambda g + eps) - MAP(theta - lambda g + eps)] / (2 lambda);
+    m <- .9 m + .1 (non-zero entries of the numerator per draw);   beta <- max(0, beta + rate sign(target - m))
+
+A one-hot difference has 0 or 2 non-zero entries: target = 1 means that half of the draws move.
+"""
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators.base import Pullback
+from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
+from ils_lightning.estimators.distributed import mean_over_ranks, sum_over_ranks
+
+DECAY = 0.9
+
+
+class AdaptiveImplicitMLE(Pullback):
+    """Implicit MLE with a symmetric difference, whose step length adapts until estimates are as sparse as asked.
+
+    beta and m are buffers, read before they are updated and updated in training mode only.
+
+    Args:
+        beta: first value of the step's length relative to the logits; 0 gives zero estimates until it has moved.
+        rate: change of beta at each backward pass.
+        target: non-zero entries per draw aimed at, between 0 and 2.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> estimator = AdaptiveImplicitMLE(rate=0.001)
+        >>> estimator(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
+    """
+
+    source = "Minervini et al. 2023, 2209.04862"
+    pooled = True
+    beta: Tensor
+    moved: Tensor
+    rate: float
+
+    def __init__(self, beta: float = 1.0, rate: float = 1e-4, target: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < target < 2:
+            raise ValueError(f"AdaptiveImplicitMLE: target must lie between 0 and 2 non-zero entries; given {target}")
+        self.option("rate", rate, strict=False)
+        if not 0 <= beta < float("inf"):
+            raise ValueError(f"AdaptiveImplicitMLE: beta must be at least 0 and finite; given {beta}")
+        self.target = target
+        self.register_buffer("beta", torch.tensor(float(beta)))
+        self.register_buffer("moved", torch.tensor(1.0))
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        step = self._step(logits.to(pi.dtype), g)
+        perturbed = conditional_gumbel(logits.to(pi.dtype), z)
+        up = one_hot((perturbed + step * g).argmax(dim=-1), z)
+        down = one_hot((perturbed - step * g).argmax(dim=-1), z)
+        if self.training:
+            self._adapt((up != down).sum(dim=-1).to(pi.dtype).mean())
+        return (up - down) * torch.where(step > 0, 0.5 / step, 0)
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """The step's relative length and the mean number of non-zero entries per draw."""
+        return {"beta": self.beta.clone(), "moved": self.moved.clone()}
+
+    def _step(self, theta: Tensor, g: Tensor) -> Tensor:
+        """Returns lambda, zero when g is; all-zero logits count as ones, for they could never move otherwise."""
+        theta = torch.where(torch.isfinite(theta), theta, 0)
+        square = sum_over_ranks(theta.square().sum())
+        size = torch.where(square > 0, square, sum_over_ranks(torch.ones_like(theta).sum())).sqrt()
+        norm = sum_over_ranks(g.square().sum()).sqrt()
+        return torch.where(norm > 0, self.beta.to(theta.dtype) * size / norm, 0)
+
+    def _adapt(self, moved: Tensor) -> None:
+        self.moved = DECAY * self.moved + (1 - DECAY) * mean_over_ranks(moved).to(self.moved.dtype)
+        self.beta = (self.beta + self.rate * torch.sign(self.target - self.moved)).clamp(min=0)

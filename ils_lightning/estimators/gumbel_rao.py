@@ -1,0 +1,63 @@
+"""Gumbel-Rao (Paulus, Maddison and Krause, 2020, 2010.04838).
+
+Paper: Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient Estimator.
+
+    z ~ pi = softmax(theta), drawn category k;   l = theta + G given argmax l = k:
+    l_k = -log E_k + log Z,   l_j = -log(E_j / exp(theta_j) + E_k / Z),   E_j ~ Exp(1),   Z = sum_j exp(theta_j);
+    y = softmax(l / tau);   estimate = mean over R such l of (1/tau) J(y) g,   J(q) v = q (v - q.v)
+
+l is held fixed in backward: only softmax(. / tau) is differentiated. R = 1 is straight-through Gumbel-Softmax in law;
+as tau -> 0 the expectation becomes ReinMax's.
+"""
+
+from torch import Tensor
+
+from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.categorical import conditional_gumbel, jacobian, softmax
+
+
+class GumbelRao(Pullback):
+    """Averages straight-through Gumbel-Softmax over the noise that leads to the same draw; f is evaluated once.
+
+    Args:
+        resamples: R, conditional noise vectors a row; memory of the backward pass grows with it.
+        temperature: tau of the backward pass.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> loss = GumbelRao(resamples=10)(logits, lambda z: z[..., 0].sum(-1))
+        >>> loss.sum().backward()
+    """
+
+    source = "Paulus et al. 2020, 2010.04838"
+
+    def __init__(self, resamples: int = 100, temperature: Option = 0.5) -> None:
+        super().__init__()
+        self.resamples = check_resamples(self, resamples)
+        self.option("temperature", temperature)
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        return rao(logits.to(pi.dtype), z, g, per_row(self.temperature, logits), self.resamples)
+
+
+def rao(theta: Tensor, z: Tensor, g: Tensor, tau: Tensor | float, resamples: int) -> Tensor:
+    """Averages (1/tau) J(softmax(l / tau)) g over perturbed logits l = theta + G whose argmax is the draw.
+
+    Args:
+        theta: logits `[*batch, latents, categories]`, in float32 at least.
+        z: the draw on which the noise is conditioned.
+        g: df/dz at the draw.
+        tau: temperature, with the axes of `theta` if it is a tensor.
+        resamples: R.
+    """
+    shape = (resamples, *theta.shape)
+    y = softmax(conditional_gumbel(theta.expand(shape), z.expand(shape)) / tau)
+    return jacobian(y, g).mean(dim=0) / tau
+
+
+def check_resamples(estimator: Pullback, resamples: int) -> int:
+    """Returns `resamples` when it is at least 1, and raises a ValueError otherwise."""
+    if resamples < 1:
+        raise ValueError(f"{type(estimator).__name__}: resamples must be at least 1; given {resamples}")
+    return resamples
