@@ -35,11 +35,12 @@ class DisArmTree(Estimator):
         return 2
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        levels = probabilities(logits.detach().double())
-        leaves, weights = walk(levels, logits.detach()[..., 0].double())
+        theta = logits.detach().double()
+        levels = probabilities(theta)
+        leaves, weights = walk(levels, theta[..., 0])
         loss = evaluate(f, one_hot(leaves, logits))
         half = (loss[0] - loss[1]).detach().double()[..., None, None] / 2
-        estimate = half * to_leaves(levels, weights, logits.shape[-1])
+        estimate = half * to_leaves(levels, weights, theta)
         return loss.mean(dim=0), estimate.to(logits.dtype)
 
 
@@ -78,14 +79,12 @@ def walk(levels: list[Tensor], like: Tensor) -> tuple[Tensor, list[Tensor]]:
     return torch.stack((here, there)), weights
 
 
-def to_leaves(levels: list[Tensor], weights: list[Tensor], categories: int) -> Tensor:
-    """sum_n weight_n d alpha_n / d theta `[*batch, latents, categories]`: the chain rule of logsumexp, root to leaf."""
-    if not levels:
-        return torch.zeros((), dtype=torch.float64)
-    slope = torch.zeros_like(levels[0])
+def to_leaves(levels: list[Tensor], weights: list[Tensor], like: Tensor) -> Tensor:
+    """sum_n weight_n d alpha_n / d theta, of the shape of `like`: the chain rule of logsumexp, from root to leaf."""
+    slope = torch.zeros_like(like[..., :1])
     for p, weight in zip(levels, weights, strict=True):
         slope = torch.stack((slope * p + weight, slope * (1 - p) - weight), dim=-1).flatten(-2)
-    return slope[..., :categories]
+    return slope[..., : like.shape[-1]]
 
 
 def _open_uniform(like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
     L_i = L with l_i replaced by the mean of the other l_j
     objective E[-L];   estimate = -sum_i (L - L_i)(z_i - pi)
 
-Unbiased for its own objective, the S-sample bound, not for E f; the two agree at S = 1 and the bound tightens with S.
+Unbiased for its own objective, the S-sample bound, not for E f, which bounds it from above.
 """
 
 import math
@@ -33,6 +33,8 @@ class Vimco(Estimator):
     """
 
     source = "Mnih and Rezende 2016, 1602.06725"
+    unbiased = True
+    exact_for = "all"
 
     def __init__(self, samples: int = 5) -> None:
         super().__init__()
