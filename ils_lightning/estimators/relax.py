@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
 from ils_lightning.estimators.perceptron import Perceptron, features
-from ils_lightning.estimators.relaxation import controlled, relax
+from ils_lightning.estimators.relaxation import controlled, relax, slopes
 
 
 class Relax(Estimator):
@@ -69,8 +69,10 @@ class Relax(Estimator):
             c = self.critic(features(perturbed))
             if not self.relaxed_loss:
                 return c
-            tau = per_row(self.log_temperature.exp(), logits)
-            return c + evaluate(f, relax(perturbed, tau).to(logits.dtype))
+            y = relax(perturbed, per_row(self.log_temperature.exp(), logits)).to(logits.dtype)
+            loss = evaluate(f, y)
+            slopes(type(self).__name__, loss, y)  # a flat f would pass unseen beside the critic, and leave a bias
+            return c + loss
 
         live = torch.is_grad_enabled()
         return controlled(type(self).__name__, logits, f, control, 1.0, self.samples, live)

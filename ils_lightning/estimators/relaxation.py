@@ -12,14 +12,14 @@ Control = Callable[[Tensor], Tensor]
 
 
 def slopes(name: str, value: Tensor, *points: Tensor, live: bool = False) -> tuple[Tensor, ...]:
-    """Gradients of sum(value) at `points`, with a graph of their own if `live`.
+    """Gradients of sum(value) at `points`, with a graph of their own if `live`; the value keeps its graph.
 
     Raises:
         ValueError: when the value, which `name` needs differentiable, is not.
     """
     found: tuple[Tensor | None, ...] = ()
     if value.requires_grad:
-        found = torch.autograd.grad(value.sum(), points, create_graph=live, allow_unused=True)
+        found = torch.autograd.grad(value.sum(), points, create_graph=live, retain_graph=True, allow_unused=True)
     given = tuple(gradient for gradient in found if gradient is not None)
     if len(given) < len(points):
         raise ValueError(
