@@ -9,22 +9,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from problems import Base, expectation
+import torch
+from problems import Base, expectation, states
 from torch import Tensor
 
 from ils_lightning.estimators import (
     ILS,
+    Arsm,
     Average,
+    DisArmTree,
     Estimator,
     Exact,
     GumbelSoftmax,
     Hellinger,
     LeaveOneOut,
     MovingAverage,
+    MuProp,
+    NetworkBaseline,
+    Rebar,
     Reinforce,
     ReinMax,
+    Relax,
     StraightThrough,
     StraightThroughGumbelSoftmax,
+    SumAndSample,
+    UnorderedSet,
+    VarGrad,
+    Vimco,
 )
 
 LAWS = {
@@ -66,6 +77,15 @@ class Example:
         return self.name
 
 
+def bound_of_three(logits: Tensor, f: Base) -> Tensor:
+    """E[-log mean exp(-f)] over three independent draws of one row: what Vimco descends."""
+    z = states(*logits.shape)
+    p = (z * logits.log_softmax(dim=-1)).sum(dim=(-2, -1)).exp()
+    weight = (-f(z)).exp()
+    means = (weight[:, None, None] + weight[:, None] + weight) / 3
+    return -torch.einsum("i,j,k,ijk->", p, p, p, means.log())
+
+
 EXAMPLES = [
     Example("ILS", ILS),
     Example("ILS-step-.01", lambda: ILS(step_size=0.01)),
@@ -83,6 +103,26 @@ EXAMPLES = [
     Example("Reinforce-average", lambda: Reinforce(baseline=MovingAverage())),
     Example("Reinforce-3", lambda: Reinforce(samples=3)),
     Example("LeaveOneOut", LeaveOneOut),
+    Example("Reinforce-network", lambda: Reinforce(baseline=NetworkBaseline())),
+    Example("MuProp", MuProp),
+    Example("MuProp-2-.5", lambda: MuProp(samples=2, eta=0.5)),
+    Example("Rebar", Rebar),
+    Example("Rebar-2-.3", lambda: Rebar(samples=2, temperature=0.3, eta=0.7), replicates=50_000),
+    Example("Relax", Relax),
+    Example("Relax-loss", lambda: Relax(relaxed_loss=True), replicates=100_000),
+    Example("UnorderedSet", UnorderedSet),
+    Example("UnorderedSet-plain", lambda: UnorderedSet(samples=2, baseline=False)),
+    Example("SumAndSample", SumAndSample),
+    Example("SumAndSample-3", lambda: SumAndSample(largest=3)),
+    Example("Arsm", Arsm),
+    Example("DisArmTree", DisArmTree),
+    Example("VarGrad", VarGrad),
+    Example(
+        "Vimco",
+        lambda: Vimco(samples=3),
+        {"theta path": "its loss, a logsumexp, is not linear in f"},
+        objective=bound_of_three,
+    ),
     Example("Average", lambda: Average(ReinMax(), samples=3), cli=("--model.estimator.estimator", "ReinMax")),
     Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),
 ]

@@ -40,14 +40,14 @@ class Arsm(Estimator):
         v = noise / noise.sum(dim=-1, keepdim=True)
         z = one_hot((v.log() - theta).argmin(dim=-1), logits)
         loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
-        swapped = self._swapped_losses(theta, v, loss.detach(), lambda draws: evaluate(f, draws.to(logits.dtype)))
+        swapped = self._swapped_losses(theta, v, loss.detach(), lambda index: evaluate(f, one_hot(index, logits)))
         centred = swapped - swapped.mean(dim=-2, keepdim=True)
         estimate = torch.einsum("...cj,...lj->...lc", centred, 1 / theta.shape[-1] - v)
         return loss, estimate.to(logits.dtype)
 
     @staticmethod
     def _swapped_losses(theta: Tensor, v: Tensor, loss: Tensor, f: Loss) -> Tensor:
-        """F `[*batch, categories, categories]` from f(z) `[*batch]` on the diagonal and f of every swapped pair."""
+        """F `[*batch, categories, categories]` from f(z) `[*batch]` on the diagonal and f of every pair's swap."""
         categories = theta.shape[-1]
         table = loss.double()[..., None, None].repeat(*[1] * loss.dim(), categories, categories)
         pairs = torch.combinations(torch.arange(categories, device=theta.device))
@@ -57,7 +57,7 @@ class Arsm(Estimator):
             order = order.scatter(1, some, some.flip(-1))
             index = (v.log()[..., order] - theta.unsqueeze(-2)).argmin(dim=-1)  # [*batch, latents, pairs]
             with torch.no_grad():
-                values = f(one_hot(index.movedim(-1, 0), theta)).movedim(0, -1).double()
+                values = f(index.movedim(-1, 0)).movedim(0, -1).double()
             table[..., c, j] = values
             table[..., j, c] = values
         return table

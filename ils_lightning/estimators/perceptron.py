@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.describe import Described
 
-class Perceptron(nn.Module):
+
+class Perceptron(Described, nn.Module):
     """One hidden tanh layer, `[..., features]` to `[...]`; it answers zero until it has learnt something.
 
     The layers are made by `build`, by the first call, or by the weights of a checkpoint, whichever comes first. Tanh,
