@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from itertools import combinations, permutations, product
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+from ils_lightning.describe import create
 from ils_lightning.estimators import (
     Arsm,
     DisArmTree,
+    Estimator,
     Exact,
     LeaveOneOut,
     MuProp,
@@ -26,6 +30,7 @@ from ils_lightning.estimators import (
 from ils_lightning.estimators.categorical import enumerate_states, exponential, log_prob, one_hot
 from ils_lightning.estimators.unordered_set import ratios
 
+CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "estimators").glob("*.yaml"))
 ESTIMATORS: dict[str, Callable] = {
     "Reinforce": lambda: Reinforce(baseline=NetworkBaseline()),
     "MuProp": MuProp,
@@ -231,6 +236,12 @@ def test_extreme_logits_and_masks_are_finite(name: str, dtype: torch.dtype):
     own = [p.grad for p in estimator.parameters() if p.grad is not None]
     assert all(torch.isfinite(g).all() for g in (leaf.grad, *own))
     assert (leaf.grad[masked] == 0).all()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_recommended_settings_make_the_estimator_they_are_named_after(path: Path):
+    estimator = create(yaml.safe_load(path.read_text()), Estimator)
+    assert type(estimator).__module__ == f"ils_lightning.estimators.{path.stem}"
 
 
 def bound(logits: Tensor, f: Callable, samples: int) -> Tensor:

@@ -55,7 +55,9 @@ class VarGrad(Estimator):
         with torch.enable_grad():
             theta = logits.detach().to(z.dtype).requires_grad_()
             log_q = log_prob(theta, z).sum(dim=-1)
-            half_variance = (loss.detach() + log_q - log_q.detach()).var(dim=0) / 2
+            minus_log_weight = loss.detach() + log_q - log_q.detach()
+            centred = minus_log_weight - minus_log_weight.mean(dim=0)
+            half_variance = centred.square().sum(dim=0) / (2 * (self.samples - 1))
             (estimate,) = torch.autograd.grad(half_variance.sum(), theta)
         if self.training:
             self.log_variance = half_variance.detach().mean()
