@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from problems import Base, expectation
+from problems import Base, expectation, states
 from torch import Tensor
 
 from ils_lightning.estimators import (
@@ -19,10 +19,12 @@ from ils_lightning.estimators import (
     AdaptiveImplicitMLE,
     Arm,
     Arms,
+    Arsm,
     Average,
     BitFlip,
     DecoupledStraightThroughGumbelSoftmax,
     DisArm,
+    DisArmTree,
     DoubleControlVariate,
     EntmaxMarginal,
     Estimator,
@@ -35,15 +37,23 @@ from ils_lightning.estimators import (
     LeaveOneOut,
     MinimumVariance,
     MovingAverage,
+    MuProp,
+    NetworkBaseline,
+    Rebar,
     Reinforce,
     ReinMax,
     ReinMaxCV,
     ReinMaxRao,
+    Relax,
     Rodeo,
     SparsemaxMarginal,
     StraightThrough,
     StraightThroughGumbelSoftmax,
+    SumAndSample,
     TopKSubset,
+    UnorderedSet,
+    VarGrad,
+    Vimco,
 )
 
 LAWS = {
@@ -99,6 +109,15 @@ def subset_expectation(logits: Tensor, f: Base, size: int = 2) -> Tensor:
     return ((z * logits).sum(dim=(-2, -1)).softmax(dim=0) * f(z)).sum()
 
 
+def bound_of_three(logits: Tensor, f: Base) -> Tensor:
+    """E[-log mean exp(-f)] over three independent draws of one row: what Vimco descends."""
+    z = states(*logits.shape)
+    p = (z * logits.log_softmax(dim=-1)).sum(dim=(-2, -1)).exp()
+    weight = (-f(z)).exp()
+    means = (weight[:, None, None] + weight[:, None] + weight) / 3
+    return -torch.einsum("i,j,k,ijk->", p, p, p, means.log())
+
+
 EXAMPLES = [
     Example("ILS", ILS),
     Example("ILS-step-.01", lambda: ILS(step_size=0.01)),
@@ -124,6 +143,26 @@ EXAMPLES = [
     Example("DoubleControlVariate", DoubleControlVariate),
     Example("DoubleControlVariate-3", lambda: DoubleControlVariate(samples=3, coefficient=-0.7)),
     Example("Rodeo", lambda: Rodeo(hidden=8), replicates=50_000),
+    Example("Reinforce-network", lambda: Reinforce(baseline=NetworkBaseline())),
+    Example("MuProp", MuProp),
+    Example("MuProp-2-.5", lambda: MuProp(samples=2, eta=0.5)),
+    Example("Rebar", Rebar),
+    Example("Rebar-2-.3", lambda: Rebar(samples=2, temperature=0.3, eta=0.7), replicates=50_000),
+    Example("Relax", Relax),
+    Example("Relax-loss", lambda: Relax(relaxed_loss=True), replicates=100_000),
+    Example("UnorderedSet", UnorderedSet),
+    Example("UnorderedSet-plain", lambda: UnorderedSet(samples=2, baseline=False)),
+    Example("SumAndSample", SumAndSample),
+    Example("SumAndSample-3", lambda: SumAndSample(largest=3)),
+    Example("Arsm", Arsm),
+    Example("DisArmTree", DisArmTree),
+    Example("VarGrad", VarGrad),
+    Example(
+        "Vimco",
+        lambda: Vimco(samples=3),
+        {"theta path": "its loss, a logsumexp, is not linear in f"},
+        objective=bound_of_three,
+    ),
     Example("Average", lambda: Average(ReinMax(), samples=3), cli=("--model.estimator.estimator", "ReinMax")),
     Example("DecoupledStraightThroughGumbelSoftmax", DecoupledStraightThroughGumbelSoftmax),
     Example("DecoupledStraightThroughGumbelSoftmax-.5", lambda: DecoupledStraightThroughGumbelSoftmax(0.5, 1.0)),

@@ -5,8 +5,7 @@ import torch
 from examples import Example, obeying
 from lightning import Callback, LightningModule, Trainer
 
-from ils_lightning import callbacks
-from ils_lightning.cli import main
+from ils_lightning.cli import main, training
 from ils_lightning.modules import CategoricalFit
 
 
@@ -35,7 +34,7 @@ def test_trains_two_steps_when_named(example: Example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning calls an older interface
     monkeypatch.setattr(Witness, "seen", [], raising=False)
-    monkeypatch.setattr(callbacks, "FitReport", Witness)
+    monkeypatch.setattr(training, "FitReport", Witness)
     estimator = example.make()
     sizes = ["--model.categories", "2", "--data.categories", "2"] if estimator.binary else []
     quick = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false", "--model.loss", "RBFEnergy"]

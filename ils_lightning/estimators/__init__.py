@@ -3,12 +3,14 @@
 from ils_lightning.estimators.adaptive_implicit_mle import AdaptiveImplicitMLE
 from ils_lightning.estimators.arm import Arm
 from ils_lightning.estimators.arms import Arms
+from ils_lightning.estimators.arsm import Arsm
 from ils_lightning.estimators.average import Average
 from ils_lightning.estimators.base import Estimator, Loss, Pullback, Sampler, evaluate
-from ils_lightning.estimators.baselines import Baseline, MovingAverage
+from ils_lightning.estimators.baselines import Baseline, MovingAverage, NetworkBaseline
 from ils_lightning.estimators.bit_flip import BitFlip
 from ils_lightning.estimators.decoupled_straight_through_gumbel_softmax import DecoupledStraightThroughGumbelSoftmax
 from ils_lightning.estimators.dis_arm import DisArm
+from ils_lightning.estimators.dis_arm_tree import DisArmTree
 from ils_lightning.estimators.double_control_variate import DoubleControlVariate
 from ils_lightning.estimators.entmax_marginal import EntmaxMarginal
 from ils_lightning.estimators.exact import Exact
@@ -20,26 +22,36 @@ from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
 from ils_lightning.estimators.minimum_variance import MinimumVariance
+from ils_lightning.estimators.mu_prop import MuProp
+from ils_lightning.estimators.perceptron import Perceptron
+from ils_lightning.estimators.rebar import Rebar
 from ils_lightning.estimators.reinforce import Reinforce
 from ils_lightning.estimators.reinmax import ReinMax
 from ils_lightning.estimators.reinmax_cv import ReinMaxCV
 from ils_lightning.estimators.reinmax_rao import ReinMaxRao
+from ils_lightning.estimators.relax import Relax
 from ils_lightning.estimators.rodeo import Rodeo
 from ils_lightning.estimators.sparsemax_marginal import SparsemaxMarginal
 from ils_lightning.estimators.straight_through import StraightThrough
 from ils_lightning.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
+from ils_lightning.estimators.sum_and_sample import SumAndSample
 from ils_lightning.estimators.top_k_subset import TopKSubset
+from ils_lightning.estimators.unordered_set import UnorderedSet
+from ils_lightning.estimators.var_grad import VarGrad
+from ils_lightning.estimators.vimco import Vimco
 
 __all__ = [
     "ILS",
     "AdaptiveImplicitMLE",
     "Arm",
     "Arms",
+    "Arsm",
     "Average",
     "Baseline",
     "BitFlip",
     "DecoupledStraightThroughGumbelSoftmax",
     "DisArm",
+    "DisArmTree",
     "DoubleControlVariate",
     "EntmaxMarginal",
     "Estimator",
@@ -55,16 +67,25 @@ __all__ = [
     "Loss",
     "MinimumVariance",
     "MovingAverage",
+    "MuProp",
+    "NetworkBaseline",
+    "Perceptron",
     "Pullback",
+    "Rebar",
     "ReinMax",
     "ReinMaxCV",
     "ReinMaxRao",
     "Reinforce",
+    "Relax",
     "Rodeo",
     "Sampler",
     "SparsemaxMarginal",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
+    "SumAndSample",
     "TopKSubset",
+    "UnorderedSet",
+    "VarGrad",
+    "Vimco",
     "evaluate",
 ]

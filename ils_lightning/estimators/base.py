@@ -68,7 +68,7 @@ class Estimator(Described, nn.Module):
     """
 
     unbiased: ClassVar[bool] = False
-    needs_gradient: ClassVar[bool] = False
+    needs_gradient: bool = False
     binary: ClassVar[bool] = False
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
@@ -145,15 +145,20 @@ class Estimator(Described, nn.Module):
         Raises:
             ValueError: when a value is not finite, below `minimum`, or equal to it while `strict`.
         """
-        values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        if not (torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))).all():
-            rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
-            raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+        values = self.option_values(name, value, minimum, strict)
         self.ranges[name] = (minimum, strict)
         if values.dim() == 0:
             setattr(self, name, float(values))
         else:
             self.register_buffer(name, values.to(torch.get_default_dtype()), persistent=False)
+
+    def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
+        """The checked values of a numeric option, for `option` and for parameters that start at one."""
+        values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        if not (torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))).all():
+            rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
+            raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+        return values
 
     def _many_categories(self) -> str:
         return "LeaveOneOut and DisArmTree serve any number"

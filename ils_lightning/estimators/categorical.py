@@ -6,6 +6,7 @@ logit of -inf: its probability is zero, it is never drawn and its gradient is ze
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 _FEW = 16  # below this many categories torch's CPU softmax is slower than the three passes written out
 
@@ -90,10 +91,13 @@ def conditional_gumbel(logits: Tensor, z: Tensor) -> Tensor:
     Source: Maddison, Tarlow and Minka, 2014 (1411.0030); Tucker et al., 2017 (1703.07370).
     """
     noise = exponential(logits)
+    masked = logits == float("-inf")
     log_total = torch.logsumexp(logits, dim=-1, keepdim=True)
     top = log_total - torch.log((z * noise).sum(dim=-1, keepdim=True))
-    others = -torch.logaddexp(torch.log(noise) - logits, -top)
-    return torch.where(z > 0, top, others)
+    # softplus, not logaddexp: its second derivative, which REBAR needs, is finite at any distance of the logits
+    gap = torch.log(noise) - logits.masked_fill(masked, 0) + top
+    others = top - functional.softplus(gap, threshold=40)
+    return torch.where(z > 0, top, others).masked_fill(masked, float("-inf"))
 
 
 def jacobian(q: Tensor, v: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Reinforce(Estimator):
 
     Args:
         samples: draws a row.
-        baseline: what to subtract from the loss, for example `MovingAverage()`; None subtracts nothing.
+        baseline: what to subtract from the loss: `MovingAverage()`, `NetworkBaseline()`; None subtracts nothing.
 
     Example:
         >>> import torch
