@@ -28,6 +28,7 @@ class DisArmTree(Estimator):
     """
 
     source = "Dong et al. 2021, 2106.08056"
+    cost = "2"
     unbiased = True
     exact_for = "all"
 

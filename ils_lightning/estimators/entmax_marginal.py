@@ -32,6 +32,8 @@ class EntmaxMarginal(SparsemaxMarginal):
     """
 
     source = "Correia et al. 2020, 2007.01919"
+    kind = "exact"
+    cost = "K^L"
 
     def __init__(self, alpha: float = 1.5, limit: int = 2**16) -> None:
         super().__init__(limit)

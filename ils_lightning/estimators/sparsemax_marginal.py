@@ -35,6 +35,8 @@ class SparsemaxMarginal(Estimator):
     """
 
     source = "Correia et al. 2020, 2007.01919"
+    kind = "exact"
+    cost = "K^L"
     hard = False
 
     def __init__(self, limit: int = 2**16) -> None:

@@ -32,6 +32,7 @@ class SumAndSample(Estimator):
     """
 
     source = "Liu et al. 2019, 1810.04777"
+    cost = "min(largest + 1, K^L)"
     unbiased = True
     exact_for = "all"
 

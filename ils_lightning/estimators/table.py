@@ -14,7 +14,8 @@ from ils_lightning.estimators.base import Estimator, Pullback, Sampler
 
 LEGEND = (
     "S: samples; K: categories; L: latents. Exact for: the losses f for which the expectation is the gradient, at the "
-    "default options. Wrappers are what the estimator inside them is."
+    "default options. Wrappers are what the estimator inside them is. Vimco, SparsemaxMarginal, EntmaxMarginal and "
+    "TopKSubset of more than one category aim at objectives of their own; what is said here is of those."
 )
 _WIDE = 160
 _KINDS = ("pathwise", "score function", "finite difference", "exact", "wrapper")

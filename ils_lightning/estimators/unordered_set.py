@@ -38,6 +38,7 @@ class UnorderedSet(Estimator):
     """
 
     source = "Kool et al. 2020, 2002.06043"
+    cost = "min(S, K^L)"
     unbiased = True
     exact_for = "all"
 

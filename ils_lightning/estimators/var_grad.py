@@ -31,6 +31,7 @@ class VarGrad(Estimator):
     """
 
     source = "Richter et al. 2020, 2010.10436"
+    cost = "S"
     unbiased = True
     exact_for = "all"
     log_variance: Tensor

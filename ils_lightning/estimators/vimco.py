@@ -33,6 +33,7 @@ class Vimco(Estimator):
     """
 
     source = "Mnih and Rezende 2016, 1602.06725"
+    cost = "S"
     unbiased = True
     exact_for = "all"
 
