@@ -19,6 +19,10 @@ from ils_lightning.estimators.gumbel_rao import GumbelRao
 from ils_lightning.estimators.gumbel_softmax import GumbelSoftmax
 from ils_lightning.estimators.ils import ILS
 from ils_lightning.estimators.implicit_mle import ImplicitMLE
+from ils_lightning.estimators.ils_cv import ILSCV
+from ils_lightning.estimators.ils_diagonal import ILSDiagonal
+from ils_lightning.estimators.ils_isotropic import ILSIsotropic
+from ils_lightning.estimators.ils_newton import ILSNewton
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
 from ils_lightning.estimators.minimum_variance import MinimumVariance
@@ -46,6 +50,7 @@ __all__ = [
     "Arm",
     "Arms",
     "Arsm",
+    "ILSCV",
     "Average",
     "Baseline",
     "BitFlip",
@@ -61,6 +66,9 @@ __all__ = [
     "GumbelSoftmax",
     "Hellinger",
     "ImplicitMLE",
+    "ILSDiagonal",
+    "ILSIsotropic",
+    "ILSNewton",
     "IntermediateLoss",
     "KullbackLeibler",
     "LeaveOneOut",
