@@ -1,16 +1,19 @@
 """The family of Intermediate Loss Sampling: steps in the metric of pi, sized by the inverse curvature of the loss.
 
     d = z - pi;   J_q v = q (v - q.v);   base b = pi + s d;   Delta_b = g - b.g
-    pi_D = b - alpha b Delta_b, one step from the base in its own metric: divided by alpha and as alpha -> 0,
-    M_s g = [J_pi g + s^2 d (d.g)] / (1 + s^2):   s = 0 is straight-through, s = 1 is ReinMax
+    v = b - alpha pi Delta_b, one step from the base in the metric of pi;   pi_D = v / sum(v)
+    (b - pi_D) / (alpha (1 + s^2)) -> M_s g = [J_pi g + s^2 d (d.g)] / (1 + s^2) as alpha -> 0
+    s = 0 is straight-through, s = 1 is ReinMax
 
-Replace the gradient step by a Newton step towards z - H^-1 g, H the curvature of f: its logit gradient is
-J_pi (g - H z + 1/2 diag H), in which H is never inverted, and with base s
+A Newton step towards z - H^-1 g, H the curvature of f, has the logit gradient J_pi (g - H z + 1/2 diag H), in which H
+is never inverted; with base s
 
     estimate = M_s (g - H z) + 1/2 J_pi diag H
 
-For any symmetric H that does not see the present draw, E estimate - E ReinMax is (1 - s^2)/(1 + s^2) times the same
-difference at s = 0, and the population's H, sym(Cov(g, z) J_pi^+), makes it zero for every f.
+Let rho = g - H z and c_k = (rho - pi.rho)_k d_k. For any symmetric H that does not see the present draw
+    E estimate - E ReinMax = -1/2 (1 - s^2)/(1 + s^2) (E c - pi sum_k E c_k)
+for every f: nothing at s = 1, and nothing at any s once H leaves no correlation c. The population's full matrix
+H = sym(Cov(g, z) J_pi^+) does that, and so does the diagonal one that solves E c = 0.
 """
 
 from typing import Any, ClassVar

@@ -20,11 +20,12 @@ from ils_lightning.estimators.family import SMALLEST_TRACE, Curved
 class ILSNewton(Curved):
     """Removes from the estimate what a pooled curvature matrix explains of the draw's own noise.
 
-    The first step has H = 0; a base of 0 is then straight-through. Use it up to about 64 categories and from about 32
-    rows a step: the state is a K x K matrix per latent, and the step solves one K x K system per latent whatever the
-    number of rows. Above, use `ILSDiagonal`, whose state is a vector; for 2 categories `ILSIsotropic` is the same
-    method with a number for its state. Rows whose curvatures differ share one H: its expectation is then ReinMax's
-    up to an error that base s multiplies by (1 - s^2)/(1 + s^2); base 1 has none.
+    Use it up to about 64 categories and from about 32 rows a step: the state is a K x K matrix per latent, and each
+    step solves one K x K system per latent whatever the number of rows. Above, use `ILSDiagonal`, whose state is a
+    vector and whose variance is a little higher; for 2 categories `ILSIsotropic` is the same method with a number.
+
+    The first step has H = 0: a base of 0 is then straight-through. Rows whose curvatures differ share one H; the
+    expectation is then off ReinMax's, by a share (1 - s^2)/(1 + s^2) of what it is at base 0.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).
