@@ -1,7 +1,9 @@
 """The variance of the ILS family on random small problems, against ReinMax's at the same number of evaluations.
 
-84 problems: K = 2..8 categories, L = 1..4 latents, quadratic, MLP and decoder losses; 2 000 estimates of one row along
-the batch axis, the same draws for every estimator. Curvatures learn on 20 batches of the same problem first.
+64 problems: K = 2, 3, 5, 8 categories, L = 1..4 latents, four kinds of loss; 1 000 estimates of one row along the
+batch axis, the same draws for every estimator. Curvatures learn on 12 batches of the same problem first. Weights have
+the standard deviation of a layer's usual start, 1 / sqrt(fan-in). How much is won depends on the loss: the control
+variate lives on curvature of one sign (least squares, decoder), the matrix on any.
 """
 
 import functools
@@ -13,8 +15,10 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators import ILSCV, Estimator, ILSDiagonal, ILSIsotropic, ILSNewton, ReinMax
+from ils_lightning.estimators.family import Curved
 
-ROWS, STEPS = 2000, 20
+ROWS, STEPS = 1000, 12
+KINDS = ("least squares", "quadratic", "mlp", "decoder")
 Loss = Callable[[Tensor], Tensor]
 
 
@@ -27,16 +31,19 @@ def problem(kind: str, categories: int, latents: int) -> tuple[Tensor, Loss]:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
     logits = randn(latents, categories)
+    if kind == "least squares":
+        y, W = randn(6), randn(size, 6)
+        return logits, lambda z: (z.flatten(-2) @ W - y).square().sum(dim=-1) / 2
     if kind == "quadratic":
-        a, root = randn(size), randn(size, size)
+        a, root = randn(size), randn(size, size) / size**0.5
         return logits, lambda z: (z.flatten(-2) * (a + z.flatten(-2) @ (root + root.T) / 4)).sum(dim=-1)
-    W, b, V = 1.5 * randn(size, 16), randn(16), randn(16, 12)
+    W, b, V = randn(size, 16) / latents**0.5, randn(16), randn(16, 12) / 4
     if kind == "mlp":
-        return logits, lambda z: torch.tanh(z.flatten(-2) @ W[:, :6] + b[:6]) @ V[:6, 0]
+        return logits, lambda z: torch.tanh(z.flatten(-2) @ W + b) @ V[:, 0]
     target = torch.arange(12, dtype=torch.float64).remainder(2)
 
     def decoder(z: Tensor) -> Tensor:
-        pixels = torch.relu(z.flatten(-2) @ W + b) @ V / 4
+        pixels = torch.relu(z.flatten(-2) @ W + b) @ V
         return (torch.nn.functional.softplus(pixels) - target * pixels).sum(dim=-1)
 
     return logits, decoder
@@ -51,7 +58,7 @@ def estimates(estimator: Estimator, logits: Tensor, f: Loss, seed: int) -> Tenso
 
 
 def variance(estimator: Estimator, logits: Tensor, f: Loss) -> Tensor:
-    for seed in range(STEPS if len(estimator.state_dict()) or hasattr(estimator, "statistics") else 0):
+    for seed in range(STEPS * isinstance(estimator, Curved)):
         estimates(estimator, logits, f, seed)
     return estimates(estimator, logits, f, STEPS).var(dim=0).sum()
 
@@ -59,8 +66,7 @@ def variance(estimator: Estimator, logits: Tensor, f: Loss) -> Tensor:
 @functools.cache
 def ratios(make: Callable[[], Estimator]) -> Tensor:
     """Variance relative to ReinMax's, one for each problem."""
-    kinds = itertools.product(("quadratic", "mlp", "decoder"), range(2, 9), range(1, 5))
-    problems = [problem(*arguments) for arguments in kinds]
+    problems = [problem(*arguments) for arguments in itertools.product(KINDS, (2, 3, 5, 8), (1, 2, 3, 4))]
     return torch.stack([variance(make(), *p) / variance(ReinMax(), *p) for p in problems])
 
 
@@ -68,25 +74,14 @@ def newton_without_base() -> Estimator:
     return ILSNewton(base=0.0)
 
 
-def diagonal_without_base() -> Estimator:
-    return ILSDiagonal(base=0.0)
-
-
 def test_control_variate_never_adds_variance():
     ratio = ratios(ILSCV)
     assert ratio.median() <= 0.7
-    assert ratio.max() <= 1.0 + 2 / ROWS  # the coefficient itself is estimated, from the other rows
+    assert ratio.max() <= 1.0 + 4 / ROWS  # the coefficient itself is estimated, from the other rows
 
 
 @pytest.mark.parametrize(
-    ("make", "most"),
-    [
-        (newton_without_base, 0.15),
-        (ILSNewton, 0.25),
-        (diagonal_without_base, 0.25),
-        (ILSDiagonal, 0.35),
-        (ILSIsotropic, 0.45),
-    ],
+    ("make", "most"), [(newton_without_base, 0.15), (ILSNewton, 0.25), (ILSDiagonal, 0.3), (ILSIsotropic, 0.4)]
 )
 def test_learnt_curvature_removes_most_of_the_variance(make, most):
     assert ratios(make).median() <= most
