@@ -20,6 +20,7 @@ from ils_lightning.estimators import (
     Arm,
     Arms,
     Arsm,
+    ILSCV,
     Average,
     BitFlip,
     DecoupledStraightThroughGumbelSoftmax,
@@ -34,6 +35,9 @@ from ils_lightning.estimators import (
     GumbelSoftmax,
     Hellinger,
     ImplicitMLE,
+    ILSDiagonal,
+    ILSIsotropic,
+    ILSNewton,
     LeaveOneOut,
     MinimumVariance,
     MovingAverage,
@@ -117,6 +121,8 @@ def bound_of_three(logits: Tensor, f: Base) -> Tensor:
     means = (weight[:, None, None] + weight[:, None] + weight) / 3
     return -torch.einsum("i,j,k,ijk->", p, p, p, means.log())
 
+FRESH = 50_000
+"""Replicates that fit one step: what is declared of a learnt curvature is declared of a fresh one."""
 
 EXAMPLES = [
     Example("ILS", ILS),
@@ -125,6 +131,13 @@ EXAMPLES = [
     Example("ILS-clip", lambda: ILS(normalizer="clip")),
     Example("ILS-simplex", lambda: ILS(step_size=0.5, normalizer="simplex")),
     Example("ILS-Hellinger", lambda: ILS(intermediate_loss=Hellinger())),
+    Example("ILSCV", ILSCV),
+    Example("ILSCV-1.3", lambda: ILSCV(temperature=1.3)),
+    Example("ILSNewton", ILSNewton, replicates=FRESH),
+    Example("ILSNewton-0", lambda: ILSNewton(base=0.0), replicates=FRESH),
+    Example("ILSNewton-1", lambda: ILSNewton(base=1.0)),
+    Example("ILSDiagonal", ILSDiagonal, replicates=FRESH),
+    Example("ILSIsotropic", ILSIsotropic, replicates=FRESH),
     Example("StraightThrough", StraightThrough),
     Example("StraightThrough-1.3", lambda: StraightThrough(temperature=1.3)),
     Example("ReinMax", ReinMax),
