@@ -23,6 +23,7 @@ from ils_lightning.estimators.ils_cv import ILSCV
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
 from ils_lightning.estimators.ils_isotropic import ILSIsotropic
 from ils_lightning.estimators.ils_newton import ILSNewton
+from ils_lightning.estimators.ils_residual import ILSResidual
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
 from ils_lightning.estimators.minimum_variance import MinimumVariance
@@ -69,6 +70,7 @@ __all__ = [
     "ILSDiagonal",
     "ILSIsotropic",
     "ILSNewton",
+    "ILSResidual",
     "IntermediateLoss",
     "KullbackLeibler",
     "LeaveOneOut",

@@ -19,7 +19,7 @@ H = sym(Cov(g, z) J_pi^+) does that, and so does the diagonal one that solves E 
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ils_lightning.estimators.base import Option, Pullback, per_row
 from ils_lightning.estimators.categorical import jacobian
@@ -49,83 +49,59 @@ def rows(x: Tensor) -> Tensor:
     return x.reshape(-1, *x.shape[-2:])
 
 
-class Curved(Pullback):
-    """M_s (g - H z) + 1/2 J_pi diag H, with H learnt from the draws of earlier steps; subclasses say what H is.
+class Learnt(nn.Module):
+    """State pooled over rows, steps and ranks, read before it is updated; subclasses say what they keep.
 
-    State is pooled per latent over all rows, steps (an exponential moving sum) and ranks. It is read before it is
-    updated, so that it never sees the present draw; it is updated in training mode only, and only by a step whose g
-    is finite on every rank. A batch axis of settings is pooled over like any other.
+    The statistics are float64 buffers, made by `build` or at first use; a saved state can be loaded before either. A
+    step that is not finite on every rank teaches nothing.
     """
 
-    needs_gradient = True
-    pooled = True
-    source = "this project"
     statistics: ClassVar[tuple[str, ...]]
     """Names of the buffers."""
-
-    def __init__(self, decay: float = 0.9, base: Option = 0.5) -> None:
-        super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"{type(self).__name__}: decay must be in [0, 1); given {decay}")
-        self.decay = decay
-        self.option("base", base, strict=False)
-        self.exact_for = "quadratic" if isinstance(base, int | float) and base == 1 else "linear"
-        for name in self.statistics:
-            self.register_buffer(name, None)
+    decay: float
 
     def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
         """Returns the shape of each statistic."""
         raise NotImplementedError(f"{type(self).__name__} must define shapes(latents, categories)")
 
-    def curvature(self) -> Tensor:
-        """Reads H from the state: `[latents, categories, categories]`, or its diagonal `[latents, categories]`."""
-        raise NotImplementedError(f"{type(self).__name__} must define curvature()")
-
-    def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-        """Returns sums over the rows `[rows, latents, categories]` of one step, for `learn`; g is 0 where pi is."""
-        raise NotImplementedError(f"{type(self).__name__} must define observe(pi, z, g)")
-
     def learn(self, *sums: Tensor) -> tuple[Tensor, ...]:
         """Returns the statistics after a step with these sums over rows and ranks: exponential moving sums."""
         return tuple(self.decay * getattr(self, name) + new for name, new in zip(self.statistics, sums, strict=True))
+
+    def declare(self, decay: float) -> None:
+        """Checks `decay` and registers the statistics, still without a size."""
+        if not 0 <= decay < 1:
+            raise ValueError(f"{type(self).__name__}: decay must be in [0, 1); given {decay}")
+        self.decay = decay
+        for name in self.statistics:
+            self.register_buffer(name, None)
 
     def build(self, latents: int, categories: int) -> None:
         for name, shape in zip(self.statistics, self.shapes(latents, categories), strict=True):
             setattr(self, name, torch.zeros(shape, dtype=torch.float64))
 
-    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        with torch.no_grad(), full_precision(pi):
-            self._prepare(pi)
-            H = self.curvature().to(pi.dtype)
-            estimate = self.step(pi, z, g, H, per_row(self.base, pi))
-            if self.training:
-                self._update(rows(pi), rows(z), rows(g))
-        return estimate
+    def prepare(self, pi: Tensor) -> None:
+        """Builds the state at first use, and brings it to the device of `pi` `[*batch, latents, categories]`.
 
-    def step(self, pi: Tensor, z: Tensor, g: Tensor, H: Tensor, s: Any) -> Tensor:
-        """The estimate for a given curvature."""
-        if H.dim() == 2:
-            return M_s(pi, z - pi, g - H * z, s) + J(pi, H) / 2
-        h = H.diagonal(dim1=-2, dim2=-1)
-        return M_s(pi, z - pi, g - torch.einsum("lkj,...lj->...lk", H, z), s) + J(pi, h) / 2
-
-    def _prepare(self, pi: Tensor) -> None:
+        Raises:
+            ValueError: when the state was built for another problem.
+        """
         if getattr(self, self.statistics[0]) is None:
             self.build(*pi.shape[-2:])
         first = getattr(self, self.statistics[0])
         if first.shape != self.shapes(*pi.shape[-2:])[0]:
             raise ValueError(
-                f"{type(self).__name__} keeps the curvature of one problem, so each layer needs its own instance. Its "
-                f"state has shape {list(first.shape)}; given latents x categories = {list(pi.shape[-2:])}"
+                f"{type(self).__name__} learns about one problem, so each layer needs its own instance. Its state has "
+                f"shape {list(first.shape)}; given latents x categories = {list(pi.shape[-2:])}"
             )
         if first.device != pi.device:
             self.to(pi.device)
 
-    def _update(self, pi: Tensor, z: Tensor, g: Tensor) -> None:
-        g = torch.where(pi > 0, g, 0)
-        sums = [sum_over_ranks(x.double()) for x in self.observe(pi, z, g)]
-        finite = torch.stack([torch.isfinite(x).all() for x in sums]).all()
-        for name, new in zip(self.statistics, self.learn(*sums), strict=True):
+    def update(self, *sums: Tensor) -> None:
+        """Learns from one step's sums over the rows of this rank."""
+        total = [sum_over_ranks(x.double()) for x in sums]
+        finite = torch.stack([torch.isfinite(x).all() for x in total]).all()
+        for name, new in zip(self.statistics, self.learn(*total), strict=True):
             old = getattr(self, name)
             old.copy_(torch.where(finite, new, old))
 
@@ -135,3 +111,51 @@ class Curved(Pullback):
             if saved is not None and getattr(self, name) is None:
                 setattr(self, name, torch.zeros_like(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Curved(Learnt, Pullback):
+    """M_s (g - H z) + 1/2 J_pi diag H, with H learnt from the draws of earlier steps; subclasses say what H is.
+
+    It learns in training mode only, per latent. A batch axis of settings is pooled over like any other.
+    """
+
+    needs_gradient = True
+    pooled = True
+    source = "this project"
+
+    def __init__(self, decay: float = 0.9, base: Option = 0.5) -> None:
+        super().__init__()
+        self.declare(decay)
+        self.option("base", base, strict=False)
+        self.exact_for = "quadratic" if isinstance(base, int | float) and base == 1 else "linear"
+
+    def curvature(self) -> Tensor:
+        """Reads H from the state: `[latents, categories, categories]`, or its diagonal `[latents, categories]`."""
+        raise NotImplementedError(f"{type(self).__name__} must define curvature()")
+
+    def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        """Returns sums over the rows `[rows, latents, categories]` of one step, for `learn`; g is 0 where pi is."""
+        raise NotImplementedError(f"{type(self).__name__} must define observe(pi, z, g)")
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        with torch.no_grad(), full_precision(pi):
+            self.prepare(pi)
+            H = self.curvature().to(pi.dtype)
+            estimate = self.step(pi, z, g, H, per_row(self.base, pi))
+            if self.training:
+                self.update(*self.observe(rows(pi), rows(z), rows(torch.where(pi > 0, g, 0))))
+        return estimate
+
+    def step(self, pi: Tensor, z: Tensor, g: Tensor, H: Tensor, s: Any) -> Tensor:
+        """The estimate for a given curvature."""
+        return M_s(pi, z - pi, g - product(H, z), s) + J(pi, diagonal(H)) / 2
+
+
+def product(H: Tensor, z: Tensor) -> Tensor:
+    """H z `[*batch, latents, categories]`, for a matrix or a diagonal per latent."""
+    return H * z if H.dim() == 2 else torch.einsum("lkj,...lj->...lk", H, z)
+
+
+def diagonal(H: Tensor) -> Tensor:
+    """Diag H `[latents, categories]`, for a matrix or a diagonal per latent."""
+    return H if H.dim() == 2 else H.diagonal(dim1=-2, dim2=-1)
