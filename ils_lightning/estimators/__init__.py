@@ -22,6 +22,7 @@ from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.ils_cv import ILSCV
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
 from ils_lightning.estimators.ils_isotropic import ILSIsotropic
+from ils_lightning.estimators.ils_leave_one_out import ILSLeaveOneOut
 from ils_lightning.estimators.ils_newton import ILSNewton
 from ils_lightning.estimators.ils_residual import ILSResidual
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
@@ -69,6 +70,7 @@ __all__ = [
     "ImplicitMLE",
     "ILSDiagonal",
     "ILSIsotropic",
+    "ILSLeaveOneOut",
     "ILSNewton",
     "ILSResidual",
     "IntermediateLoss",
