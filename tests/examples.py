@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ils_lightning.estimators import (
     ILS,
+    ILSCV,
     AdaptiveImplicitMLE,
     Arm,
     Arms,
     Arsm,
-    ILSCV,
     Average,
     BitFlip,
     DecoupledStraightThroughGumbelSoftmax,
@@ -34,12 +34,12 @@ from ils_lightning.estimators import (
     GumbelRao,
     GumbelSoftmax,
     Hellinger,
-    ImplicitMLE,
     ILSDiagonal,
     ILSIsotropic,
     ILSLeaveOneOut,
     ILSNewton,
     ILSResidual,
+    ImplicitMLE,
     LeaveOneOut,
     MinimumVariance,
     MovingAverage,
@@ -122,6 +122,7 @@ def bound_of_three(logits: Tensor, f: Base) -> Tensor:
     weight = (-f(z)).exp()
     means = (weight[:, None, None] + weight[:, None] + weight) / 3
     return -torch.einsum("i,j,k,ijk->", p, p, p, means.log())
+
 
 FRESH = 50_000
 """Replicates that fit one step: what is declared of a learnt curvature is declared of a fresh one."""

@@ -38,6 +38,7 @@ class ILSLeaveOneOut(Estimator):
 
     unbiased = True
     exact_for = "all"
+    cost = "S"
     needs_gradient = True
     pooled = True
     source = "this project"
