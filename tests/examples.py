@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ils_lightning.estimators import (
     ILS,
+    ILSCV,
     AdaptiveImplicitMLE,
     Arm,
     Arms,
@@ -33,6 +34,11 @@ from ils_lightning.estimators import (
     GumbelRao,
     GumbelSoftmax,
     Hellinger,
+    ILSDiagonal,
+    ILSIsotropic,
+    ILSLeaveOneOut,
+    ILSNewton,
+    ILSResidual,
     ImplicitMLE,
     LeaveOneOut,
     MinimumVariance,
@@ -118,6 +124,9 @@ def bound_of_three(logits: Tensor, f: Base) -> Tensor:
     return -torch.einsum("i,j,k,ijk->", p, p, p, means.log())
 
 
+FRESH = 50_000
+"""Replicates that fit one step: what is declared of a learnt curvature is declared of a fresh one."""
+
 EXAMPLES = [
     Example("ILS", ILS),
     Example("ILS-step-.01", lambda: ILS(step_size=0.01)),
@@ -125,6 +134,16 @@ EXAMPLES = [
     Example("ILS-clip", lambda: ILS(normalizer="clip")),
     Example("ILS-simplex", lambda: ILS(step_size=0.5, normalizer="simplex")),
     Example("ILS-Hellinger", lambda: ILS(intermediate_loss=Hellinger())),
+    Example("ILSCV", ILSCV),
+    Example("ILSCV-1.3", lambda: ILSCV(temperature=1.3)),
+    Example("ILSNewton", ILSNewton, replicates=FRESH),
+    Example("ILSNewton-0", lambda: ILSNewton(base=0.0), replicates=FRESH),
+    Example("ILSNewton-1", lambda: ILSNewton(base=1.0)),
+    Example("ILSDiagonal", ILSDiagonal, replicates=FRESH),
+    Example("ILSIsotropic", ILSIsotropic, replicates=FRESH),
+    Example("ILSResidual", ILSResidual),
+    Example("ILSLeaveOneOut", ILSLeaveOneOut),
+    Example("ILSLeaveOneOut-4", lambda: ILSLeaveOneOut(samples=4)),
     Example("StraightThrough", StraightThrough),
     Example("StraightThrough-1.3", lambda: StraightThrough(temperature=1.3)),
     Example("ReinMax", ReinMax),

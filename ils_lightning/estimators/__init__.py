@@ -18,6 +18,12 @@ from ils_lightning.estimators.gapped_straight_through import GappedStraightThrou
 from ils_lightning.estimators.gumbel_rao import GumbelRao
 from ils_lightning.estimators.gumbel_softmax import GumbelSoftmax
 from ils_lightning.estimators.ils import ILS
+from ils_lightning.estimators.ils_cv import ILSCV
+from ils_lightning.estimators.ils_diagonal import ILSDiagonal
+from ils_lightning.estimators.ils_isotropic import ILSIsotropic
+from ils_lightning.estimators.ils_leave_one_out import ILSLeaveOneOut
+from ils_lightning.estimators.ils_newton import ILSNewton
+from ils_lightning.estimators.ils_residual import ILSResidual
 from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
@@ -42,6 +48,7 @@ from ils_lightning.estimators.vimco import Vimco
 
 __all__ = [
     "ILS",
+    "ILSCV",
     "AdaptiveImplicitMLE",
     "Arm",
     "Arms",
@@ -60,6 +67,11 @@ __all__ = [
     "GumbelRao",
     "GumbelSoftmax",
     "Hellinger",
+    "ILSDiagonal",
+    "ILSIsotropic",
+    "ILSLeaveOneOut",
+    "ILSNewton",
+    "ILSResidual",
     "ImplicitMLE",
     "IntermediateLoss",
     "KullbackLeibler",

@@ -1,0 +1,161 @@
+"""The family of Intermediate Loss Sampling: steps in the metric of pi, sized by the inverse curvature of the loss.
+
+    d = z - pi;   J_q v = q (v - q.v);   base b = pi + s d;   Delta_b = g - b.g
+    v = b - alpha pi Delta_b, one step from the base in the metric of pi;   pi_D = v / sum(v)
+    (b - pi_D) / (alpha (1 + s^2)) -> M_s g = [J_pi g + s^2 d (d.g)] / (1 + s^2) as alpha -> 0
+    s = 0 is straight-through, s = 1 is ReinMax
+
+A Newton step towards z - H^-1 g, H the curvature of f, has the logit gradient J_pi (g - H z + 1/2 diag H), in which H
+is never inverted; with base s
+
+    estimate = M_s (g - H z) + 1/2 J_pi diag H
+
+Let rho = g - H z and c_k = (rho - pi.rho)_k d_k. For any symmetric H that does not see the present draw
+    E estimate - E ReinMax = -1/2 (1 - s^2)/(1 + s^2) (E c - pi sum_k E c_k)
+for every f: nothing at s = 1, and nothing at any s once H leaves no correlation c. The population's full matrix
+H = sym(Cov(g, z) J_pi^+) does that, and so does the diagonal one that solves E c = 0.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.categorical import jacobian
+from ils_lightning.estimators.distributed import sum_over_ranks
+
+J = jacobian
+SMALLEST_TRACE = 1e-12
+
+
+def delta(g: Tensor, base: Tensor) -> Tensor:
+    """Delta_b = g - b.g: the gradient seen from the base `[..., categories]`."""
+    return g - (base * g).sum(dim=-1, keepdim=True)
+
+
+def M_s(pi: Tensor, d: Tensor, g: Tensor, s: Any) -> Tensor:  # noqa: N802 (the name used in the formula)
+    """M_s g = [J_pi g + s^2 d (d.g)] / (1 + s^2), linear in g `[..., categories]`; s is a number or broadcasts."""
+    return (J(pi, g) + s**2 * d * (d * g).sum(dim=-1, keepdim=True)) / (1 + s**2)
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context in which matrix products keep the precision of their arguments, inside any autocast."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def rows(x: Tensor) -> Tensor:
+    """Folds the batch `[*batch, latents, categories]` to rows `[rows, latents, categories]`."""
+    return x.reshape(-1, *x.shape[-2:])
+
+
+class Learnt(nn.Module):
+    """State pooled over rows, steps and ranks, read before it is updated; subclasses say what they keep.
+
+    The statistics are float64 buffers, made by `build` or at first use; a saved state can be loaded before either. A
+    step that is not finite on every rank teaches nothing.
+    """
+
+    statistics: ClassVar[tuple[str, ...]]
+    """Names of the buffers."""
+    decay: float
+
+    def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
+        """Returns the shape of each statistic."""
+        raise NotImplementedError(f"{type(self).__name__} must define shapes(latents, categories)")
+
+    def learn(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Returns the statistics after a step with these sums over rows and ranks: exponential moving sums."""
+        return tuple(self.decay * getattr(self, name) + new for name, new in zip(self.statistics, sums, strict=True))
+
+    def declare(self, decay: float) -> None:
+        """Checks `decay` and registers the statistics, still without a size."""
+        if not 0 <= decay < 1:
+            raise ValueError(f"{type(self).__name__}: decay must be in [0, 1); given {decay}")
+        self.decay = decay
+        for name in self.statistics:
+            self.register_buffer(name, None)
+
+    def build(self, latents: int, categories: int) -> None:
+        for name, shape in zip(self.statistics, self.shapes(latents, categories), strict=True):
+            setattr(self, name, torch.zeros(shape, dtype=torch.float64))
+
+    def prepare(self, pi: Tensor) -> None:
+        """Builds the state at first use, and brings it to the device of `pi` `[*batch, latents, categories]`.
+
+        Raises:
+            ValueError: when the state was built for another problem.
+        """
+        if getattr(self, self.statistics[0]) is None:
+            self.build(*pi.shape[-2:])
+        first = getattr(self, self.statistics[0])
+        if first.shape != self.shapes(*pi.shape[-2:])[0]:
+            raise ValueError(
+                f"{type(self).__name__} learns about one problem, so each layer needs its own instance. Its state has "
+                f"shape {list(first.shape)}; given latents x categories = {list(pi.shape[-2:])}"
+            )
+        if first.device != pi.device:
+            self.to(pi.device)
+
+    def update(self, *sums: Tensor) -> None:
+        """Learns from one step's sums over the rows of this rank."""
+        total = [sum_over_ranks(x.double()) for x in sums]
+        finite = torch.stack([torch.isfinite(x).all() for x in total]).all()
+        for name, new in zip(self.statistics, self.learn(*total), strict=True):
+            old = getattr(self, name)
+            old.copy_(torch.where(finite, new, old))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in self.statistics:
+            saved = state_dict.get(prefix + name)
+            if saved is not None and getattr(self, name) is None:
+                setattr(self, name, torch.zeros_like(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Curved(Learnt, Pullback):
+    """M_s (g - H z) + 1/2 J_pi diag H, with H learnt from the draws of earlier steps; subclasses say what H is.
+
+    It learns in training mode only, per latent. A batch axis of settings is pooled over like any other.
+    """
+
+    needs_gradient = True
+    pooled = True
+    source = "this project"
+
+    def __init__(self, decay: float = 0.9, base: Option = 0.5) -> None:
+        super().__init__()
+        self.declare(decay)
+        self.option("base", base, strict=False)
+        self.exact_for = "quadratic" if isinstance(base, int | float) and base == 1 else "linear"
+
+    def curvature(self) -> Tensor:
+        """Reads H from the state: `[latents, categories, categories]`, or its diagonal `[latents, categories]`."""
+        raise NotImplementedError(f"{type(self).__name__} must define curvature()")
+
+    def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        """Returns sums over the rows `[rows, latents, categories]` of one step, for `learn`; g is 0 where pi is."""
+        raise NotImplementedError(f"{type(self).__name__} must define observe(pi, z, g)")
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        with torch.no_grad(), full_precision(pi):
+            self.prepare(pi)
+            H = self.curvature().to(pi.dtype)
+            estimate = self.step(pi, z, g, H, per_row(self.base, pi))
+            if self.training:
+                self.update(*self.observe(rows(pi), rows(z), rows(torch.where(pi > 0, g, 0))))
+        return estimate
+
+    def step(self, pi: Tensor, z: Tensor, g: Tensor, H: Tensor, s: Any) -> Tensor:
+        """The estimate for a given curvature."""
+        return M_s(pi, z - pi, g - product(H, z), s) + J(pi, diagonal(H)) / 2
+
+
+def product(H: Tensor, z: Tensor) -> Tensor:
+    """H z `[*batch, latents, categories]`, for a matrix or a diagonal per latent."""
+    return H * z if H.dim() == 2 else torch.einsum("lkj,...lj->...lk", H, z)
+
+
+def diagonal(H: Tensor) -> Tensor:
+    """Diag H `[latents, categories]`, for a matrix or a diagonal per latent."""
+    return H if H.dim() == 2 else H.diagonal(dim1=-2, dim2=-1)

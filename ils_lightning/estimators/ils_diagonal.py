@@ -1,0 +1,57 @@
+"""ILS with a diagonal curvature: state and cost linear in the number of categories (this project).
+
+    estimate = M_s (g - h z) + 1/2 J_pi h,   d = z - pi
+    residual rho = g - h z;   c = sum_b (rho - pi.rho) d;   h <- h + c / D
+    D = max of the moving sums of d^2 and of pi (1 - pi)
+
+The recursion settles where E c = 0, whatever D, and there the estimate's expectation is ReinMax's for every f (see
+`family`), also when the curvature is not diagonal. The plain ratio of the moving sums of (g - pi.g) d and pi (1 - pi)
+costs the same but settles at h_k (1 - pi_k) + sum_{j != k} pi_j^2 h_j / (1 - pi_k), which is biased; the direct
+solution needs a K x K system. E c is linear in the error of h, with a row-diagonally dominant matrix of positive
+diagonal not above D: the recursion is stable.
+"""
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators.family import SMALLEST_TRACE, Curved, delta
+
+
+class ILSDiagonal(Curved):
+    """Removes from the estimate what a pooled diagonal curvature explains of the draw's own noise.
+
+    For more categories than `ILSNewton` can afford (about 64), and a good choice below: its expectation is as close to
+    ReinMax's, without a ridge, and its variance a little higher. Rows whose curvatures differ share one h, as there.
+
+    Args:
+        decay: weight of the past in the moving sums, in [0, 1).
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(64, 1, 300, requires_grad=True)
+        >>> estimator = ILSDiagonal()
+        >>> estimator(logits, lambda z: z[..., 0].square().sum(-1)).sum().backward()
+        >>> estimator.h.shape
+        torch.Size([1, 300])
+    """
+
+    statistics = ("h", "D")
+    h: Tensor
+    D: Tensor
+
+    def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
+        return (latents, categories), (2, latents, categories)
+
+    def curvature(self) -> Tensor:
+        return self.h
+
+    def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        d, rho = z - pi, g - self.h.to(pi.dtype) * z
+        return (delta(rho, pi) * d).sum(dim=0), torch.stack([d.square().sum(dim=0), (pi * (1 - pi)).sum(dim=0)])
+
+    def learn(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        c, seen = sums
+        D = self.decay * self.D + seen
+        size = D.amax(dim=0)
+        return self.h + torch.where(size < SMALLEST_TRACE, 0, c / size.clamp(min=SMALLEST_TRACE)), D

@@ -1,0 +1,84 @@
+"""ILS with a Newton step: straight-through or ReinMax without the noise of the row's own draw (this project).
+
+    estimate = M_s (g - H z) + 1/2 J_pi diag H,   d = z - pi
+    S = moving sum of (g - mean_k g) d^T,   P = moving sum of J_pi,   over rows, steps and ranks
+    H = sym[(S + r eta C)(P + r C + t (I - C) + 1e-12 I)^-1]
+    C = I - 11^T / K,   eta = trS / trP,   t = trP / K,   r = ridge t
+
+With H of the population the expectation is ReinMax's for every f, at a fraction of its variance.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators.base import Option
+from ils_lightning.estimators.family import SMALLEST_TRACE, Curved
+
+
+class ILSNewton(Curved):
+    """Removes from the estimate what a pooled curvature matrix explains of the draw's own noise.
+
+    Use it up to about 64 categories and from about 32 rows a step: the state is a K x K matrix per latent, and each
+    step solves one K x K system per latent whatever the number of rows. Above, use `ILSDiagonal`, whose state is a
+    vector and whose variance is a little higher; for 2 categories `ILSIsotropic` is the same method with a number.
+
+    The first step has H = 0: a base of 0 is then straight-through. Rows whose curvatures differ share one H; the
+    expectation is then off ReinMax's, by a share (1 - s^2)/(1 + s^2) of what it is at base 0.
+
+    Args:
+        decay: weight of the past in the moving sums, in [0, 1).
+        ridge: pull of H towards a multiple of the identity, relative to the mean of P's diagonal. It leaves a bias
+            of about half a percent at .01.
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(64, 1, 3, requires_grad=True)
+        >>> estimator = ILSNewton()
+        >>> for step in range(2):
+        ...     estimator(logits, lambda z: z[..., 0].square().sum(-1)).sum().backward()
+        >>> estimator.S.shape
+        torch.Size([1, 3, 3])
+    """
+
+    statistics = ("S", "P")
+    S: Tensor
+    P: Tensor
+
+    def __init__(self, decay: float = 0.9, ridge: float = 0.01, base: Option = 0.5) -> None:
+        super().__init__(decay, base)
+        if not 0 <= ridge < math.inf:
+            raise ValueError(f"ILSNewton: ridge must be at least 0 and finite; given {ridge}")
+        self.ridge = ridge
+
+    def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
+        return ((latents, categories, categories),) * 2
+
+    def curvature(self) -> Tensor:
+        S, P = self.S.double(), self.P.double()
+        allowed = (P.diagonal(dim1=-2, dim2=-1) > 0).to(P)
+        count = allowed.sum(dim=-1)[:, None, None].clamp(min=1)  # K, without categories that are always masked
+        identity = torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
+        C = torch.diag_embed(allowed) - allowed[:, :, None] * allowed[:, None, :] / count
+        trace_S, trace_P = trace(S), trace(P)
+        empty = (trace_P < SMALLEST_TRACE) | (count < 2)
+        t = torch.where(empty, 1, trace_P / count)
+        r, eta = self.ridge * t, trace_S / torch.where(empty, 1, trace_P)
+        system = P + r * C + t * (identity - C) + 1e-12 * identity
+        H = torch.linalg.solve(system, (S + r * eta * C).mT)  # the system is symmetric: this is H^T
+        return torch.where(empty, 0, (H + H.mT) / 2)
+
+    def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        support = (pi > 0).to(pi)
+        centred = (g - g.sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)) * support
+        S = torch.einsum("blk,blj->lkj", centred, z - pi)
+        pairs = torch.einsum("blk,blj->lkj", pi, pi)
+        pairs.diagonal(dim1=-2, dim2=-1).zero_()
+        return S, torch.diag_embed(pairs.sum(dim=-1)) - pairs  # sum pi (1 - pi) without cancellation near a vertex
+
+
+def trace(A: Tensor) -> Tensor:
+    """Traces `[latents, 1, 1]` of matrices `[latents, categories, categories]`."""
+    return A.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[:, None, None]
