@@ -51,7 +51,7 @@ def test_the_cost_in_words_is_the_number_of_evaluations(estimator, sizes):
     """The text is a formula in S, K, L and the options: `S + 1`, `K * (K - 1) / 2`, `min(S, K^L)`."""
     latents, categories = sizes
     names = {"S": getattr(estimator, "samples", None), "L": latents, "K": categories, "min": min}
-    cost = eval(estimator.cost.replace("^", "**"), {"__builtins__": {}}, vars(estimator) | names)
+    cost = eval(estimator.cost.replace("^", "**"), {"__builtins__": {"min": min}}, vars(estimator) | names)
     assert cost == estimator.evaluations(latents, categories)
 
 

@@ -39,6 +39,7 @@ class Relax(Estimator):
     source = "Grathwohl et al. 2018, 1711.00123"
     unbiased = True
     exact_for = "all"
+    cost = "S"
 
     def __init__(
         self,
