@@ -31,7 +31,6 @@ class Arsm(Estimator):
     cost = "K * (K - 1) // 2 + 1"
     unbiased = True
     exact_for = "all"
-    cost = "K * (K - 1) / 2 + 1"
 
     def evaluations(self, latents: int, categories: int) -> int:
         return categories * (categories - 1) // 2 + 1

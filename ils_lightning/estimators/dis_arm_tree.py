@@ -31,7 +31,6 @@ class DisArmTree(Estimator):
     cost = "2"
     unbiased = True
     exact_for = "all"
-    cost = "2"
 
     def evaluations(self, latents: int, categories: int) -> int:
         return 2

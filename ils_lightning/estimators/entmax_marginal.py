@@ -32,7 +32,7 @@ class EntmaxMarginal(SparsemaxMarginal):
     """
 
     source = "Correia et al. 2020, 2007.01919"
-    kind = "exact"
+    kind = "marginal"
     cost = "K^L"
 
     def __init__(self, alpha: float = 1.5, limit: int = 2**16) -> None:

@@ -34,7 +34,6 @@ class MuProp(Estimator):
     cost = "S + 1"
     unbiased = True
     exact_for = "all"
-    cost = "S + 1"
     needs_gradient = True
 
     def __init__(self, samples: int = 1, eta: Option = 1.0) -> None:

@@ -39,7 +39,6 @@ class Rebar(Estimator):
     cost = "3 * S"
     unbiased = True
     exact_for = "all"
-    cost = "3 * S"
     needs_gradient = True
 
     def __init__(self, temperature: Option = 0.5, eta: Option = 1.0, samples: int = 1, learnt: bool = True) -> None:

@@ -35,7 +35,7 @@ class SparsemaxMarginal(Estimator):
     """
 
     source = "Correia et al. 2020, 2007.01919"
-    kind = "exact"
+    kind = "marginal"
     cost = "K^L"
     hard = False
 

@@ -35,7 +35,6 @@ class SumAndSample(Estimator):
     cost = "min(largest + 1, K^L)"
     unbiased = True
     exact_for = "all"
-    cost = "min(largest + 1, K^L)"
 
     def __init__(self, largest: int = 1, limit: int = 2**16) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ LEGEND = (
     "TopKSubset of more than one category aim at objectives of their own; what is said here is of those."
 )
 _WIDE = 160
-_KINDS = ("pathwise", "score function", "finite difference", "exact", "wrapper")
+_KINDS = ("pathwise", "score function", "finite difference", "exact", "marginal", "wrapper")
 _TITLES = {
     "categories": "K",
     "exact_for": "exact for",

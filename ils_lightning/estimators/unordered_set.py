@@ -41,7 +41,6 @@ class UnorderedSet(Estimator):
     cost = "min(S, K^L)"
     unbiased = True
     exact_for = "all"
-    cost = "min(S, K^L)"
 
     def __init__(self, samples: int = 4, baseline: bool = True, limit: int = 2**16) -> None:
         super().__init__()

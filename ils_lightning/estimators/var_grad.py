@@ -34,7 +34,6 @@ class VarGrad(Estimator):
     cost = "S"
     unbiased = True
     exact_for = "all"
-    cost = "S"
     log_variance: Tensor
 
     def __init__(self, samples: int = 4) -> None:

@@ -36,7 +36,6 @@ class Vimco(Estimator):
     cost = "S"
     unbiased = True
     exact_for = "all"
-    cost = "S"
 
     def __init__(self, samples: int = 5) -> None:
         super().__init__()
