@@ -31,7 +31,7 @@ def test_every_estimator_with_a_file_of_its_own_has_one_row():
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_row_repeats_what_the_class_declares(cls):
     row, instance = table.row(cls), cls()
-    assert row.kind in ("pathwise", "score function", "finite difference", "exact")
+    assert row.kind in ("pathwise", "score function", "finite difference", "marginal", "exact")
     assert row.categories == ("2" if instance.binary else "any")
     assert (row.unbiased == "yes") is instance.unbiased
     assert (row.needs_gradient == "yes") is instance.needs_gradient
