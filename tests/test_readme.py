@@ -1,7 +1,9 @@
 """The README keeps its word: its Python runs, its table is the generated one, its commands name files that exist."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from examples import Example
@@ -15,25 +17,26 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def run(marker: str) -> dict:
-    """Runs the one example that contains `marker` and returns its names."""
+def run(marker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Imports the one example that contains `marker`."""
     (code,) = [block for block in PYTHON if marker in block]
-    names: dict = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), names)
-    return names
+    name = f"readme_example_{abs(hash(marker))}"
+    (folder / f"{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    return import_module(name)
 
 
-def test_own_model_trains():
-    losses = run("class Classifier")["losses"]
+def test_own_model_trains(tmp_path, monkeypatch):
+    losses = run("class Classifier", tmp_path, monkeypatch).losses
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
 
 
-def test_own_estimator_keeps_the_contract_and_trains_by_name(tmp_path):
-    estimator = run("(Pullback)")["Heun"]
-    example = Example("Heun", estimator)
+def test_own_estimator_keeps_the_contract_and_trains_by_name(tmp_path, monkeypatch):
+    example = Example("Heun", run("(Pullback)", tmp_path, monkeypatch).Heun)
     assert scores(example, "quadratic")["gradient"] < 1 < scores(example, "mlp")["gradient"]
     options = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false"]
     main(["fit", "--model.estimator=Heun", *options])
+    assert (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").exists()
 
 
 def test_table_of_estimators_is_the_generated_one():
