@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ils_lightning.callbacks import Figures, FitReport, RankSeed
+from ils_lightning.callbacks import Figures, FitReport, Hyperparameters, RankSeed
 from ils_lightning.data import SingleDraws, TrueDistribution
 from ils_lightning.estimators import ILS, Exact, GumbelSoftmax, LeaveOneOut, MovingAverage, Reinforce, StraightThrough
 from ils_lightning.losses import BilinearEnergy, ExpectedKL, LogLoss, RBFEnergy
@@ -153,3 +153,13 @@ def test_rows_of_model_and_data_must_agree(tmp_path):
 def test_sizes_are_checked(options):
     with pytest.raises(ValueError, match="must be at least 1"):
         CategoricalFit(LeaveOneOut(), **options)
+
+
+def test_tensorboard_lists_options_beside_the_result(tmp_path):
+    logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
+    module, trainer = fit(tmp_path, 20, logger=logger, callbacks=[Hyperparameters()], chunk=10)
+    events = EventAccumulator(trainer.log_dir).Reload()
+    start = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"estimator.step_size" in start
+    assert b"estimator" in start
+    assert events.Scalars("val/kl")[-1].value == pytest.approx(float(module.curve()[1][-1].mean()))

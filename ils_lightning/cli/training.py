@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ils_lightning.callbacks import Figures, FitReport, LastCheckpoint, RankSeed, StepProgress
+from ils_lightning.callbacks import Figures, FitReport, Hyperparameters, LastCheckpoint, RankSeed, StepProgress
 from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail, is_for_users
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
@@ -70,7 +70,7 @@ class CommandLine(LightningCLI):
         if chosen.enable_progress_bar in (None, True):
             default.append(StepProgress())
         if self.config["subcommand"] == "fit":
-            default += [EndlessData(), Figures(), FitReport()]
+            default += [EndlessData(), Figures(), Hyperparameters(), FitReport()]
             if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
                 default += _checkpoints(self.model)
         return default

@@ -36,11 +36,12 @@ def _panels(curves: list[Curve]) -> Figure:
 
 
 def _panel(axes: Axes, curve: Curve) -> None:
+    label = f"mean of {curve.values[0].numel()} trials"
     seeds = curve.values.mean(dim=2).unbind(dim=1)
     for number, seed in enumerate(seeds if len(seeds) > 1 else ()):
-        label = "each seed" if number == 0 else None
-        axes.plot(curve.steps, seed, color=plots.COLOURS[7], alpha=0.6, linewidth=0.7, label=label)
-    axes.plot(curve.steps, curve.values.flatten(1).mean(dim=1), color=plots.COLOURS[0], linewidth=1, label="mean")
+        name = "each seed" if number == 0 else None
+        axes.plot(curve.steps, seed, color=plots.COLOURS[7], alpha=0.6, linewidth=0.7, label=name)
+    axes.plot(curve.steps, curve.values.flatten(1).mean(dim=1), color=plots.COLOURS[0], linewidth=1, label=label)
     if curve.floor == curve.floor:
         axes.axhline(curve.floor, color=plots.COLOURS[1], linestyle="--", label="predicted bias floor")
     axes.set(title=curve.setting or curve.run, yscale="log")

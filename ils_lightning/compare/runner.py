@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -95,6 +96,7 @@ class Runner:
         options = {**config["trainer"], **quiet, "enable_checkpointing": False}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one bar, not a greeting for each run
             seed_everything(config["seed_everything"], verbose=False)
             model = create(config["model"], DiscreteModule)
             data = create(config["data"], DiscreteData)
