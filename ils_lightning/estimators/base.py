@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
+from ils_lightning.estimators.delivery import Deliver, Draw, Note
 
 Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
@@ -102,7 +102,7 @@ class Estimator(Described, nn.Module):
             return self.value(logits, f)
         loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
-        return _Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
+        return Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
@@ -185,23 +185,6 @@ def _broken_rows(logits: Tensor) -> str:
     return f"row {row} has {cause}"
 
 
-class _Deliver(torch.autograd.Function):
-    """The loss; backward hands c to the loss, c * estimate to the logits and sum(c) * gradient to own parameters."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, gradients: list, *own: Tensor) -> Tensor:
-        ctx.save_for_backward(estimate.masked_fill(logits == float("-inf"), 0).to(logits.dtype))
-        ctx.gradients = gradients
-        return loss.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, c: Tensor) -> tuple:
-        (estimate,) = ctx.saved_tensors
-        own = [None if gradient is None else gradient * c.sum() for gradient in ctx.gradients]
-        return (c, c[..., None, None].to(estimate.dtype) * estimate, None, None, *own)
-
-
 class Sampler(Estimator):
     """An estimator that is a differentiable draw: subclasses write `sample`.
 
@@ -254,7 +237,7 @@ class Pullback(Sampler):
         raise NotImplementedError(f"{type(self).__name__} must define pullback(logits, pi, z, g)")
 
     def sample(self, logits: Tensor) -> Tensor:
-        return _Draw.apply(logits, self, [])
+        return Draw.apply(logits, self, [])
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = categorical.softmax(logits.detach())
@@ -281,44 +264,6 @@ class Pullback(Sampler):
         if hasattr(f, "gradient"):
             return Estimator.forward(self, logits, f)
         upstream: list[Tensor] = []
-        z = _Draw.apply(logits, self, upstream)
+        z = Draw.apply(logits, self, upstream)
         loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
-        return _Note.apply(loss, upstream)
-
-
-class _Draw(torch.autograd.Function):
-    """An exact draw; backward applies the estimator's pullback to the gradient of one example."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, estimator: Pullback, upstream: list[Tensor]) -> Tensor:
-        pi = categorical.softmax(logits)
-        z = estimator.draw(logits, pi)
-        ctx.save_for_backward(logits, pi, z)
-        ctx.estimator, ctx.upstream = estimator, upstream
-        return z.to(logits.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple:
-        logits, pi, z = ctx.saved_tensors
-        g = g.to(pi.dtype)
-        if not ctx.upstream:
-            return ctx.estimator.pullback(logits, pi, z, g).to(logits.dtype), None, None
-        c = ctx.upstream[-1][..., None, None].to(pi.dtype)
-        g = torch.where(c == 0, 0, g / c)
-        return (c * ctx.estimator.pullback(logits, pi, z, g)).to(logits.dtype), None, None
-
-
-class _Note(torch.autograd.Function):
-    """The identity on the loss; backward notes the upstream gradient c `[*batch]` for the draw to divide by."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, upstream: list[Tensor]) -> Tensor:
-        ctx.upstream = upstream
-        return loss.view_as(loss)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, c: Tensor) -> tuple:
-        ctx.upstream[:] = [c]
-        return c, None
+        return Note.apply(loss, upstream)
