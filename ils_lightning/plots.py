@@ -64,21 +64,21 @@ def draw_bars(axes: Axes, p: Tensor, pi: Tensor) -> None:
     axes.legend()
 
 
-def draw_curve(axes: Axes, steps: Tensor, values: Tensor, label: str, colour: str = COLOURS[0]) -> None:
+def draw_curve(axes: Axes, steps: Tensor, values: Tensor, label: str, quantity: str, colour: str = COLOURS[0]) -> None:
     """Draws the mean over rows of `values` `[points, *rows]` and the range of the middle half of rows."""
     rows = values.reshape(len(values), -1)
     axes.plot(steps, rows.mean(dim=1), color=colour, label=label, linewidth=1.2)
     if rows.shape[1] > 1:
         low, high = rows.quantile(0.25, dim=1), rows.quantile(0.75, dim=1)
         axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0, label="middle half of trials")
-    axes.set(xlabel="optimiser step", ylabel="KL(true || learnt) / categories", yscale="log")
+    axes.set(xlabel="optimiser step", ylabel=quantity, yscale="log")
 
 
-def curve(steps: Tensor, values: Tensor, label: str) -> Figure:
-    """The recorded curve of a run: steps `[points]`, values `[points, *rows]`."""
+def curve(steps: Tensor, values: Tensor, label: str, quantity: str) -> Figure:
+    """The recorded curve of a run: steps `[points]`, values `[points, *rows]` of `quantity`."""
     with style():
         figure = Figure(figsize=(5, 3), layout="constrained")
         axes = figure.subplots()
-        draw_curve(axes, steps, values, label)
+        draw_curve(axes, steps, values, label, quantity)
         axes.legend()
     return figure

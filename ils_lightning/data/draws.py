@@ -4,12 +4,11 @@ The stream is a function of (seed, rank, step) alone: it does not depend on the 
 steps come in one batch, or on where a run was interrupted.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.estimators.categorical import draw
@@ -58,14 +57,17 @@ class TrueDistribution(DiscreteData):
         del step
         return self.p.expand(steps, *self.p.shape)
 
+    def batch(self, step: int, steps: int) -> Targets:
+        """Returns what `steps` optimiser steps from `step` see."""
+        return Targets(self.targets(step, steps), self.p)
+
     def train_dataloader(self) -> DataLoader:
         """Endless batches of as many steps as the module takes in one."""
-        return DataLoader(_Stream(self), batch_size=None, generator=torch.Generator())
+        return self.stream()
 
     def val_dataloader(self) -> DataLoader:
         """One batch."""
-        batches: Any = [Targets(self.targets(0, 1), self.p)]
-        return DataLoader(batches, batch_size=None, generator=torch.Generator())
+        return self.single()
 
     def test_dataloader(self) -> DataLoader:
         """One batch."""
@@ -97,18 +99,3 @@ class SingleDraws(TrueDistribution):
     def _draw_block(self, rank: int, number: int) -> Tensor:
         seed = hash((self.seed, rank, number)) % 2**63
         return draw(self.p, _BLOCK, torch.Generator().manual_seed(seed))
-
-
-class _Stream(IterableDataset):
-    """Batches from the optimiser step at which the run stands."""
-
-    def __init__(self, data: TrueDistribution) -> None:
-        self.data = data
-
-    def __iter__(self) -> Iterator[Targets]:
-        trainer = self.data.trainer
-        step = trainer.global_step if trainer is not None else 0
-        steps = getattr(trainer.lightning_module, "chunk", 1) if trainer is not None else 1
-        while True:
-            yield Targets(self.data.targets(step, steps), self.data.p)
-            step += steps

@@ -1,6 +1,6 @@
 """The base of the LightningModules: an injected estimator, optimisers from the configuration, plain hparams."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -11,6 +11,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning.describe import create, describe
 from ils_lightning.estimators import Estimator
+
+
+class Tracked(NamedTuple):
+    """The quantity a module records while it trains (`curve`): its short `name` in logs, its `label` in figures."""
+
+    name: str
+    label: str
 
 
 class DiscreteModule(LightningModule):
@@ -24,6 +31,8 @@ class DiscreteModule(LightningModule):
 
     monitor = "val/loss"
     """The logged quantity (lower is better) by which checkpoints are ranked."""
+    tracked: Tracked | None = None
+    """What `curve` records, lower being better; None where there is no curve."""
 
     def __init__(
         self,
@@ -53,6 +62,10 @@ class DiscreteModule(LightningModule):
         else:
             config = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def curve(self) -> tuple[Tensor, Tensor]:
+        """Returns recorded steps `[points]` and the tracked quantity `[points, *rows]`."""
+        raise NotImplementedError(f"{type(self).__name__} records no curve")
 
     def figures(self) -> dict[str, Figure]:
         """Pictures of the present state, by TensorBoard tag."""

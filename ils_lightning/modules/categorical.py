@@ -1,6 +1,5 @@
 """A learnable categorical logit vector against a true distribution: the smallest model with a discrete node."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,10 +15,11 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.losses import ExpectedKL, ToyLoss
 from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
-from ils_lightning.modules.base import DiscreteModule
+from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.chunked import ChunkedSteps
 
 
-class CategoricalFit(DiscreteModule):
+class CategoricalFit(ChunkedSteps, DiscreteModule):
     """Learns pi = softmax(logits) of every row by gradient descent on the expected loss of its draws.
 
     Rows are independent trials `[trials]`, or `[settings, trials]` where estimator options are lists with one value a
@@ -45,6 +45,7 @@ class CategoricalFit(DiscreteModule):
     """
 
     monitor = "val/kl"
+    tracked = Tracked("kl", "KL(true || learnt) / categories")
 
     def __init__(
         self,
@@ -70,13 +71,11 @@ class CategoricalFit(DiscreteModule):
         rows = (settings, trials) if settings else (trials,)
         self.logits = nn.Parameter(torch.rand(*rows, categories))
         self.estimator.build(self.loss.latents, categories)
-        self.chunk, self.record_every = chunk, record_every
-        self.automatic_optimization = chunk == 1
+        self.prepare_chunks(chunk, record_every)
         self.metrics = nn.ModuleDict(
             {"kl": KLDivergence(), "total_variation": TotalVariation(), "entropy": LearntEntropy()}
         )
         self._p: Tensor | None = None
-        self._curve: list[tuple[Tensor, Tensor]] = []
 
     def step_loss(self, x: Tensor) -> Tensor:
         """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""
@@ -103,51 +102,22 @@ class CategoricalFit(DiscreteModule):
         self._p = batch.p
         if self.automatic_optimization:
             loss = self.step_loss(batch.x[0])
-            self._record([(self.global_step, self.logits.detach().clone())], batch.p)
+            self.record_now()
             self._log_training(loss.detach(), batch.p)
             return loss.sum()
-        loss = self._chunk_of_steps(batch)
+        loss = self.chunk_of_steps(batch.x)
         self._log_training(loss, batch.p)
         return None
 
-    def _chunk_of_steps(self, batch: Targets) -> Tensor:
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        scheduler: Any = self.lr_schedulers()
-        first, snapshots = self.global_step, []
-        every = self.record_every or self.chunk
-        losses = []
-        for step, x in enumerate(self._within_max_steps(batch.x), start=first):
-            if step % every == 0:
-                snapshots.append((step, self.logits.detach().clone()))
-            optimizer.zero_grad()
-            losses.append(self._gradient_step(x))
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
-        self._count_steps(len(losses))
-        self._record(snapshots, batch.p)
-        return torch.stack(losses)
-
-    def _within_max_steps(self, x: Tensor) -> Iterator[Tensor]:
-        left = self.trainer.max_steps - self.global_step if self.trainer.max_steps >= 0 else len(x)
-        return iter(x[:left].unbind())
-
-    def _gradient_step(self, x: Tensor) -> Tensor:
-        """Fills gradients for one step; with nothing but the logits to train, the estimate is their gradient."""
-        if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
-            loss = self.step_loss(x)
-            self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
-            return loss.detach()
+    def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
         loss, estimate = self.estimator.estimate(self._latent_logits().detach(), self.loss.at(x))
-        self.logits.grad = estimate.sum(dim=-2)
-        return loss.detach()
+        return loss, estimate.sum(dim=-2)
 
-    def _count_steps(self, steps: int) -> None:
-        """Keeps the Trainer's global_step equal to the optimiser steps taken."""
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        for count in (progress.total, progress.current):
-            count.ready += steps
-            count.completed += steps
+    def track(self, logits: Tensor) -> Tensor:
+        """Returns KL(true || learnt) / categories `[points, *rows]` of snapshots `[points, *rows, categories]`."""
+        p: Any = self._p
+        return kl_divergence(p, softmax(logits)) / p.shape[-1]
 
     def _log_training(self, loss: Tensor, p: Tensor) -> None:
         pi = softmax(self.logits.detach())
@@ -159,33 +129,10 @@ class CategoricalFit(DiscreteModule):
         self.log_dict(values, batch_size=1)
         self.log("kl", values["train/kl"], prog_bar=True, logger=False, batch_size=1)
 
-    def _record(self, snapshots: list[tuple[int, Tensor]], p: Tensor) -> None:
-        if snapshots:
-            steps = torch.tensor([step for step, _ in snapshots])
-            pi = softmax(torch.stack([logits for _, logits in snapshots]))
-            self._curve.append((steps, (kl_divergence(p, pi) / p.shape[-1]).cpu()))
-
     def on_train_end(self) -> None:
-        """Records the last point of the curve."""
+        """Records the last point of the curve, where there was data."""
         if self._p is not None:
-            self._record([(self.global_step, self.logits.detach().clone())], self._p)
-
-    def curve(self) -> tuple[Tensor, Tensor]:
-        """Returns recorded steps `[points]` and KL(true || learnt) / categories `[points, *rows]`, in nats."""
-        if not self._curve:
-            return torch.zeros(0, dtype=torch.long), torch.zeros(0, *self.logits.shape[:-1])
-        steps, values = zip(*self._curve, strict=True)
-        return torch.cat(steps), torch.cat(values)
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Saves the curve, so that a resumed run continues it."""
-        steps, values = self.curve()
-        checkpoint["curve"] = {"steps": steps, "values": values}
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Restores the curve."""
-        if "curve" in checkpoint:
-            self._curve = [(checkpoint["curve"]["steps"], checkpoint["curve"]["values"])]
+            self.record_now()
 
     def validation_step(self, batch: Targets) -> None:
         """Measures how far the learnt distributions are from the true ones."""
@@ -214,7 +161,7 @@ class CategoricalFit(DiscreteModule):
             return {}
         return {
             "true_and_learnt": plots.true_and_learnt(self._p.cpu(), softmax(self.logits.detach()).cpu()),
-            "curve": plots.curve(*self.curve(), label=type(self.estimator).__name__),
+            "curve": plots.curve(*self.curve(), label=type(self.estimator).__name__, quantity=self.tracked.label),
         }
 
     def histograms(self) -> dict[str, Tensor]:

@@ -1,0 +1,197 @@
+"""Polynomial programming (Tucker et al., 2017, 1703.07370; Liu et al., 2023, 2304.08612).
+
+    theta_l ~ U(-.01, .01), pi_l = softmax(theta_l) over two categories, z_l ~ pi_l;   minimise E 1/L sum_l |z_l - c|^p
+    with z_l the first component of the draw. In closed form
+    E |z_l - c|^p = pi_l1 (1 - c)^p + pi_l2 c^p,   d E / d theta_l = J(pi_l) ((1 - c)^p, c^p)
+
+Noise is all that keeps an unbiased estimator from the exact curve; bias shows as a curve that ends above it.
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ils_lightning import plots
+from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.categorical import softmax
+from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.chunked import ChunkedSteps
+
+
+class Polynomial:
+    """f(z) = mean over latents of |z_l - c|^p, for z `[*rows, latents, 2]` and its first component z_l.
+
+    Args:
+        power: p.
+        centre: c.
+    """
+
+    def __init__(self, power: float, centre: float) -> None:
+        self.power, self.centre = power, centre
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return (z[..., 0] - self.centre).abs().pow(self.power).mean(dim=-1)
+
+    def gradient(self, z: Tensor) -> Tensor:
+        """Returns df/dz, of the shape of z; f does not look at the second component."""
+        apart = z[..., 0] - self.centre
+        slope = self.power * apart.abs().pow(self.power - 1) * apart.sign() / z.shape[-2]
+        return torch.stack([slope, torch.zeros_like(slope)], dim=-1)
+
+    def of_categories(self) -> Tensor:
+        """Returns |z_l - c|^p of each category, `[2]`."""
+        return torch.tensor([1 - self.centre, self.centre]).abs().pow(self.power)
+
+
+class PolynomialProgramming(ChunkedSteps, DiscreteModule):
+    """Minimises the expected distance |z - c|^p of draws to a point that no draw reaches.
+
+    The gradient is the mean over `draws` independent estimates. The tracked quantity is that of the exact expectation,
+    (E loss - optimum) / range, the range being that of the vertices: 0 at the best vertex, 1 at the worst.
+
+    Args:
+        estimator: any estimator.
+        power: p, greater than 1: the loss needs a slope everywhere.
+        centre: c, between 0 and 1 and not halfway.
+        latents: L.
+        draws: rows of a step, all with the same logits.
+        separate: hands each latent to the estimator as a row of its own, with its own term of the sum. Expectation and
+            gradient are the same, since the loss is a sum. `Exact` needs it: it then adds up 2 states of every latent
+            instead of 2 ** latents, which is the closed form above; score-function estimators lose the other latents'
+            noise by it.
+        chunk: optimiser steps taken in one training step of the Trainer; 1 lets Lightning do the optimisation.
+        record_every: optimiser steps between points of the recorded curve; 0 records once a chunk.
+        optimizer: Adam with learning rate 0.001 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> PolynomialProgramming(estimator=ReinMax(), power=3.0).logits.shape
+        torch.Size([128, 2])
+    """
+
+    monitor = "val/excess"
+    tracked = Tracked("excess", "(E loss - optimum) / range")
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        power: float = 2.0,
+        centre: float = 0.45,
+        latents: int = 128,
+        draws: int = 64,
+        separate: bool = False,
+        chunk: int = 100,
+        record_every: int = 0,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(estimator, optimizer, lr_scheduler)
+        _check(power, centre, latents, draws, chunk, record_every)
+        self.save_hyperparameters(ignore=["estimator"])
+        self.make_hyperparameters_plain(estimator=self.estimator)
+        self.loss = Polynomial(power, centre)
+        self.logits = nn.Parameter(torch.empty(latents, 2).uniform_(-0.01, 0.01))
+        self.draws, self.separate = draws, separate
+        self.estimator.build(1 if separate else latents, 2)
+        self.prepare_chunks(chunk, record_every)
+
+    def _rows(self) -> Tensor:
+        """The logits as the estimator sees them: `[draws, latents, 2]`, or `[draws, latents, 1, 2]` if separate."""
+        logits = self.logits.unsqueeze(-2) if self.separate else self.logits
+        return logits.expand(self.draws, *logits.shape)
+
+    def step_loss(self, x: Tensor) -> Tensor:
+        """Returns the mean loss of one optimiser step; x, its number, plays no part."""
+        del x
+        return self.estimator(self._rows(), self.loss).mean()
+
+    def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss of one optimiser step and its gradient to the logits, without autograd."""
+        del x
+        loss, estimate = self.estimator.estimate(self._rows().detach(), self.loss)
+        return loss.mean(), estimate.sum(dim=0).reshape(self.logits.shape) / loss.numel()
+
+    def expected_loss(self, logits: Tensor) -> Tensor:
+        """Returns E loss `[*rows]` of logits `[*rows, latents, 2]`, in closed form."""
+        return (softmax(logits) @ self.loss.of_categories().to(logits)).mean(dim=-1)
+
+    def track(self, logits: Tensor) -> Tensor:
+        """Returns (E loss - optimum) / range `[points]` of snapshots `[points, latents, 2]`."""
+        low, high = self.loss.of_categories().sort().values
+        return (self.expected_loss(logits) - low) / (high - low)
+
+    def setup(self, stage: str) -> None:
+        """Checks that the estimator is defined for the problem."""
+        del stage
+        self.estimator.check(self._rows())
+
+    def training_step(self, batch: Tensor) -> Tensor | None:
+        """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
+        if self.automatic_optimization:
+            self.record_now()
+            loss = self.step_loss(batch[0])
+            self._log_training(loss.detach())
+            return loss
+        self._log_training(self.chunk_of_steps(batch))
+        return None
+
+    def _log_training(self, loss: Tensor) -> None:
+        excess = self.track(self.logits.detach())
+        values = {"train/loss": loss.mean(), "train/excess": excess}
+        if self.logits.grad is not None:
+            values["train/gradient_norm"] = self.logits.grad.norm()
+        values |= {f"train/{name}": value.float() for name, value in self.estimator.diagnostics().items()}
+        values["step"] = torch.tensor(float(self.global_step))  # the x axis, in optimiser steps
+        self.log_dict(values, batch_size=1)
+        self.log("excess", excess, prog_bar=True, logger=False, batch_size=1)
+
+    def validation_step(self, batch: Tensor) -> None:
+        """Measures the exact expected loss."""
+        del batch
+        self._measure("val")
+        self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
+
+    def test_step(self, batch: Tensor) -> None:
+        """Measures the exact expected loss."""
+        del batch
+        self._measure("test")
+
+    def predict_step(self, batch: Tensor) -> dict[str, Tensor]:
+        """Returns the learnt probabilities `[latents, 2]`."""
+        del batch
+        return {"learnt": softmax(self.logits)}
+
+    def _measure(self, stage: str) -> None:
+        values = {f"{stage}/loss": self.expected_loss(self.logits), f"{stage}/excess": self.track(self.logits)}
+        self.log_dict(values, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
+
+    def figures(self) -> dict[str, Figure]:
+        """The curve so far."""
+        return {"curve": plots.curve(*self.curve(), type(self.estimator).__name__, self.tracked.label)}
+
+    def histograms(self) -> dict[str, Tensor]:
+        """Probabilities of the first category, and logits."""
+        return {"probabilities": softmax(self.logits.detach())[:, 0], "logits": self.logits.detach()}
+
+    def summary(self) -> dict[str, str]:
+        """The tracked quantity at the first and last recorded step."""
+        _, values = self.curve()
+        return {"estimator": str(self.estimator), self.tracked.label: f"{values[0]:.4f} -> {values[-1]:.4f}"}
+
+
+def _check(power: Any, centre: float, latents: int, draws: int, chunk: int, record_every: int) -> None:
+    if not 1 < power < float("inf") or not 0 < centre < 1 or centre == 0.5:
+        raise ValueError(
+            "PolynomialProgramming: power must be greater than 1 and finite, centre between 0 and 1 and not 0.5 (where "
+            f"both vertices are optimal); given {power} and {centre}"
+        )
+    if min(latents, draws, chunk) < 1 or record_every < 0:
+        raise ValueError(
+            "PolynomialProgramming: latents, draws and chunk must be at least 1, record_every 0 or more; "
+            f"given {latents}, {draws}, {chunk} and {record_every}"
+        )
