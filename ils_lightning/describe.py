@@ -4,9 +4,11 @@ A description is `{"class_path": "package.module.Class", "init_args": {...}}`, t
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
 
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
@@ -59,9 +61,34 @@ def create(description: Any, base: Any) -> Any:
     """
     if not isinstance(description, str | dict):
         return description
+    parser, parsed = _parse(description, base)
+    with _named(base):
+        return parser.instantiate(parsed)["value"]
+
+
+def arguments(description: Any, base: Any) -> dict[str, Any]:
+    """Returns all arguments, defaults included, with which `create` makes an object.
+
+    Example:
+        >>> from ils_lightning.estimators import Estimator
+        >>> arguments("LeaveOneOut", Estimator)
+        {'samples': 4}
+    """
+    _, parsed = _parse(description, base)
+    return dict(parsed.as_dict()["value"].get("init_args", {}))
+
+
+def _parse(description: Any, base: Any) -> tuple[ArgumentParser, Namespace]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=base)
+    with _named(base):
+        return parser, parser.parse_object({"value": description})
+
+
+@contextmanager
+def _named(base: Any) -> Iterator[None]:
+    """Turns whatever goes wrong inside into a ValueError that names `base`."""
     try:
-        return parser.instantiate(parser.parse_object({"value": description}))["value"]
+        yield
     except Exception as error:
         raise ValueError(f"{getattr(base, '__name__', base)}: {error}") from None

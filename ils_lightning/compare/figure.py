@@ -1,4 +1,7 @@
-"""The comparison's figure: a panel for each setting, or all runs in one."""
+"""The comparison's figure: a panel for each run and setting, a panel for each setting, or all in one."""
+
+from dataclasses import replace
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +14,7 @@ from ils_lightning.compare.spec import Comparison
 def draw(comparison: Comparison, curves: list[Curve]) -> Figure:
     """Draws the curves in the comparison's layout."""
     with plots.style():
-        figure = _panels(curves) if comparison.layout == "panels" else _lines(curves)
+        figure = _LAYOUTS[comparison.layout](curves)
         figure.suptitle(comparison.title)
         if comparison.caption:
             figure.supxlabel(comparison.caption, fontsize=9, wrap=True)
@@ -31,7 +34,7 @@ def _panels(curves: list[Curve]) -> Figure:
             axes.set_visible(False)
         for axes in grid[-1]:
             axes.set_xlabel("optimiser step")
-        line[0].set_ylabel(f"{run}\nKL(true || learnt) / categories")
+        line[0].set_ylabel(f"{run}\n{mine[0].tracked.label}")
     return figure
 
 
@@ -57,6 +60,74 @@ def _lines(curves: list[Curve]) -> Figure:
         dashes = "-" if number < len(plots.COLOURS) else "--"
         mean = curve.values.flatten(1).mean(dim=1)
         axes.plot(curve.steps, mean, label=f"{curve.label}  {mean[-1]:.2g}", color=colour, linestyle=dashes)
-    axes.set(yscale="log", xlabel="optimiser step", ylabel="KL(true || learnt) / categories")
+    axes.set(yscale="log", xlabel="optimiser step", ylabel=curves[0].tracked.label)
     axes.legend(fontsize=8, title="worst to best, last value", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _settings(curves: list[Curve]) -> Figure:
+    names, looks = list(dict.fromkeys(curve.setting for curve in curves)), _looks(curves)
+    references = {curve.setting: curve for curve in curves if curve.reference}
+    heights = [1.5, 1] if references else [1]
+    figure = Figure(figsize=(2.7 * len(names) + 0.6, 2.3 * sum(heights) + 1.2), layout="constrained")
+    grid = figure.subplots(len(heights), len(names), sharex=True, sharey="row", squeeze=False, height_ratios=heights)
+    for name, *column in zip(names, *grid, strict=True):
+        mine = {curve.run: curve for curve in curves if curve.setting == name}
+        for run in [run for run in looks if run in mine]:
+            _line(column[0], mine[run], looks[run])
+            if name in references and not mine[run].reference:
+                _line(column[1], _distance(mine[run], references[name]), looks[run])
+        column[0].set(title=name, yscale="log")
+        column[-1].set(xlabel="optimiser step", yscale="log")
+        column[0].margins(x=0, y=0.1)
+    plots.plain_log_ticks(grid[0, 0].yaxis)
+    grid[0, 0].set_ylabel(curves[0].tracked.label)
+    if references:
+        grid[1, 0].set_ylabel(f"distance to\n{next(iter(references.values())).run}")
+        grid[1, 0].set_ylim(bottom=1e-5 * grid[1, 0].get_ylim()[1])
+    _legend_below(figure, list(looks))
+    return figure
+
+
+def _distance(curve: Curve, reference: Curve) -> Curve:
+    """The curve of the distance of the means over rows, past the common start."""
+    apart = (curve.values.flatten(1).mean(dim=1) - reference.values.flatten(1).mean(dim=1)).abs()
+    return replace(curve, steps=curve.steps[1:], values=apart[1:, None, None])
+
+
+def _legend_below(figure: Figure, runs: list[str]) -> None:
+    lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
+    shown = [run for run in runs if run in lines]
+    figure.legend([lines[run] for run in shown], shown, loc="outside lower center", ncols=4, fontsize=9, handlelength=3)
+
+
+def _looks(curves: list[Curve]) -> dict[str, dict[str, Any]]:
+    """How to draw each run, from worst to best last value over all settings; a reference is black and on top."""
+    last: dict[str, float] = {}
+    for curve in curves:
+        last[curve.run] = last.get(curve.run, 0) + float(curve.values[-1].mean())
+    black: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1)), "linewidth": 2.2, "zorder": 3}
+    colours = [colour for colour in plots.COLOURS if colour != "#000000"]
+    looks: dict[str, dict[str, Any]] = {curve.run: black for curve in curves if curve.reference}
+    others = [run for run in sorted(last, key=lambda run: -last[run]) if run not in looks]
+    for number, run in enumerate(others):
+        # neighbours in rank often coincide: dashes let the line beneath be seen
+        dashes = (0, (5, 2)) if number % 2 else "-"
+        looks[run] = {
+            "color": colours[number % len(colours)],
+            "linestyle": dashes,
+            "linewidth": 1.4,
+            "zorder": 2 + number % 2 / 2,
+        }
+    return looks
+
+
+def _line(axes: Axes, curve: Curve, look: dict[str, Any]) -> None:
+    """Draws the mean over rows, and their range where there are several."""
+    rows = curve.values.flatten(1)
+    axes.plot(curve.steps, rows.mean(dim=1), label=curve.run, **look)
+    if rows.shape[1] > 1 and not curve.reference:
+        axes.fill_between(curve.steps, rows.amin(dim=1), rows.amax(dim=1), color=look["color"], alpha=0.2, linewidth=0)
+
+
+_LAYOUTS = {"panels": _panels, "settings": _settings, "lines": _lines}

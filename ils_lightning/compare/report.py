@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ils_lightning.compare.runner import plateau
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.metrics import kl_divergence
+from ils_lightning.modules import Tracked
 
 
 @dataclass
@@ -24,19 +25,23 @@ class Curve:
         run: name of the run.
         setting: label of the setting, or empty.
         steps: recorded steps `[points]`.
-        values: KL / categories `[points, seeds, trials]`.
+        values: of the tracked quantity `[points, seeds, trials]`.
+        tracked: name and label of that quantity.
         floor: the published form's predicted bias floor, or NaN.
         change: the tuned key and its value.
         seconds: training time of the run, shared by its settings.
+        reference: what other curves are measured by.
     """
 
     run: str
     setting: str
     steps: Tensor
     values: Tensor
+    tracked: Tracked
     floor: float
     change: dict[str, float]
     seconds: float
+    reference: bool
 
     @property
     def label(self) -> str:
@@ -46,12 +51,14 @@ class Curve:
 
 @dataclass
 class Row:
-    """One line of the table; KL is KL(true || learnt) / categories in nats, its interval a 95 % bootstrap over rows."""
+    """One line of the table, in units of the tracked quantity; the interval is a 95 % bootstrap over rows."""
 
     run: str
     setting: str
+    tracked: str
     seeds: int
     trials: int
+    last: float
     plateau: float
     low: float
     high: float
@@ -69,13 +76,31 @@ def curves(comparison: Comparison, results: list[dict]) -> list[Curve]:
     for run in comparison.runs:
         mine = [result for result in results if result["run"] == run.name]
         values = torch.stack([result["values"] for result in mine], dim=1)
-        p = torch.stack([result["p"] for result in mine])
+        seconds = sum(result["seconds"] for result in mine)
         for index, name in enumerate(run.settings.names() if run.settings else [""]):
-            of_setting, true = (values[:, :, index], p[:, index]) if run.settings else (values, p)
-            seconds = sum(result["seconds"] for result in mine)
-            floor = bias_floor(true) if run.floor else float("nan")
-            found.append(Curve(run.name, name, mine[0]["steps"], of_setting, floor, mine[0]["change"], seconds))
+            of_setting = (values[:, :, index] if run.settings else values).reshape(*values.shape[:2], -1)
+            curve = Curve(
+                run=run.name,
+                setting=name,
+                steps=mine[0]["steps"],
+                values=of_setting,
+                tracked=Tracked(*mine[0]["tracked"]),
+                floor=_floor(run, mine, index),
+                change=mine[0]["change"],
+                seconds=seconds,
+                reference=run.reference,
+            )
+            found.append(curve)
     return found
+
+
+def _floor(run: Run, results: list[dict], index: int) -> float:
+    if not run.floor:
+        return float("nan")
+    if "p" not in results[0]:
+        raise ValueError(f"the bias floor is that of true distributions; the data of {run.name!r} have none")
+    p = torch.stack([result["p"] for result in results])
+    return bias_floor(p[:, index] if run.settings and run.settings.shared else p)
 
 
 def bias_floor(p: Tensor) -> float:
@@ -94,8 +119,10 @@ def row(curve: Curve) -> Row:
     return Row(
         run=curve.run,
         setting=curve.setting,
+        tracked=curve.tracked.label,
         seeds=curve.values.shape[1],
         trials=curve.values.shape[2],
+        last=float(mean[-1]),
         plateau=float(level.mean()),
         low=low,
         high=high,
@@ -124,13 +151,13 @@ def markdown(rows: list[Row]) -> str:
 
 
 def screen(rows: list[Row]) -> Table:
-    """Returns the columns that matter most as a table for the terminal."""
-    columns = ["run", "plateau", "+-", "bias floor", "steps to 2x", "tuned"]
+    """Returns the columns that matter most as a table for the terminal, under the tracked quantity's name."""
+    columns = ["run", "last", "plateau", "+-", "bias floor", "steps to 2x", "tuned"]
     lines = [_screen_line(row) for row in rows]
     shown = [index for index in range(len(columns)) if any(line[index] for line in lines)]
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, title=", ".join(dict.fromkeys(row.tracked for row in rows)), title_justify="left")
     for index in shown:
-        table.add_column(columns[index], justify="left" if index in (0, 5) else "right", no_wrap=index > 0)
+        table.add_column(columns[index], justify="left" if index in (0, 6) else "right", no_wrap=index > 0)
     for line in lines:
         table.add_row(*(line[index] for index in shown))
     return table
@@ -139,7 +166,15 @@ def screen(rows: list[Row]) -> Table:
 def _screen_line(row: Row) -> list[str]:
     name = f"{row.run} {row.setting}".strip()
     steps = "never" if row.steps_to_twice_plateau < 0 else f"{row.steps_to_twice_plateau:,}"
-    return [name, _cell(row.plateau), _cell((row.high - row.low) / 2), _cell(row.floor), steps, row.tuned]
+    return [
+        name,
+        _cell(row.last),
+        _cell(row.plateau),
+        _cell((row.high - row.low) / 2),
+        _cell(row.floor),
+        steps,
+        row.tuned,
+    ]
 
 
 def comma_separated(rows: list[Row]) -> str:
@@ -164,7 +199,7 @@ def tensorboard(folder: Path, found: list[Curve], rows: list[Row], comparison: C
             writer.add_hparams(hparams, {"plateau": line.plateau, "minimum": line.minimum}, run_name=".")
             mean = curve.values.flatten(1).mean(dim=1)
             for point in range(0, len(mean), max(len(mean) // 500, 1)):
-                writer.add_scalar("kl", mean[point], int(curve.steps[point]))
+                writer.add_scalar(curve.tracked.name, mean[point], int(curve.steps[point]))
 
 
 def _cell(value: float | int | str) -> str:

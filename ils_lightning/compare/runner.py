@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ils_lightning.callbacks import RankSeed
 from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.data import DiscreteData
+from ils_lightning.data import DiscreteData, TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.modules import DiscreteModule
 
@@ -57,7 +57,8 @@ class Runner:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         ) as progress:
             steps = comparison.configuration(comparison.runs[0], 0)["trainer"]["max_steps"]
-            count = len(tuning) + len(comparison.runs) * len(comparison.seeds)
+            jobs = [run for run, *_ in tuning] + comparison.runs * len(comparison.seeds)
+            count = sum(len(run.changes()) for run in jobs)
             self.progress, self.task = progress, progress.add_task("compare", total=count * steps)
             tuned = [self._one(*job) for job in tuning]
             jobs = [(run, seed, self._chosen(run, tuned)) for run in comparison.runs for seed in comparison.seeds]
@@ -76,7 +77,15 @@ class Runner:
         return {self.comparison.tune.key: best}
 
     def _one(self, run: Run, seed: int, change: dict[str, float]) -> dict:
-        """Trains one run unless its result is there already."""
+        """Trains one run; settings that are runs by themselves are put side by side, as rows."""
+        parts = [self._part(run, seed, {**change, **setting}) for setting in run.changes()]
+        result = {**parts[0], "seconds": sum(part["seconds"] for part in parts)}
+        if run.settings and not run.settings.shared:
+            result["values"] = torch.stack([part["values"] for part in parts], dim=1)
+        return {**result, "run": run.name, "seed": seed, "change": change}
+
+    def _part(self, run: Run, seed: int, change: dict[str, float]) -> dict:
+        """Trains one configuration unless its result is there already."""
         config = self.comparison.configuration(run, seed, change)
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
         folder = self.folder / f"{_slug(run.name)}-{seed}-{digest}"
@@ -86,7 +95,7 @@ class Runner:
             self.progress.advance(self.task, config["trainer"]["max_steps"])
         else:
             _write(finished, self._train(config, folder))
-        return {**torch.load(finished, weights_only=True), "run": run.name, "seed": seed, "change": change}
+        return torch.load(finished, weights_only=True)
 
     def _train(self, config: dict, folder: Path) -> dict:
         last = folder / "last.ckpt"
@@ -99,13 +108,18 @@ class Runner:
             logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one bar, not a greeting for each run
             seed_everything(config["seed_everything"], verbose=False)
             model = create(config["model"], DiscreteModule)
+            if model.tracked is None:
+                raise ValueError(f"compare needs a model that records a curve; {type(model).__name__} records none")
             data = create(config["data"], DiscreteData)
             trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
             trainer.callbacks.extend(callbacks)
             began = time.perf_counter()
             trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
         steps, values = model.curve()
-        return {"steps": steps, "values": values, "p": data.p.clone(), "seconds": time.perf_counter() - began}
+        result = {"steps": steps, "values": values, "tracked": tuple(model.tracked)}
+        if isinstance(data, TrueDistribution):
+            result["p"] = data.p.clone()
+        return {**result, "seconds": time.perf_counter() - began}
 
 
 def plateau(values: torch.Tensor) -> torch.Tensor:

@@ -8,15 +8,19 @@ from typing import Any, Literal
 
 import yaml
 
-from ils_lightning.describe import create
+from ils_lightning.data import DiscreteData
+from ils_lightning.describe import arguments, create
 
 
 @dataclass
 class Settings:
-    """Values of one estimator option that share a run, as rows of one batch.
+    """Values of one option, each with a curve of its own.
+
+    An option of the estimator, given by its bare name, has its values share a run, as rows of one batch. A dotted key
+    of the configuration is trained once for each value.
 
     Args:
-        option: the option's name.
+        option: the option's name, or a dotted key such as model.init_args.power.
         levels: one value a setting.
         labels: how to name the settings; `option=value` unless given.
     """
@@ -27,7 +31,16 @@ class Settings:
 
     def names(self) -> list[str]:
         """Returns a label for each setting."""
-        return self.labels or [f"{self.option}={value:g}" for value in self.levels]
+        return self.labels or [f"{self.option.rsplit('.', 1)[-1]}={value:g}" for value in self.levels]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all values share a run."""
+        return "." not in self.option
+
+    def __post_init__(self) -> None:
+        if not self.levels or (self.labels is not None and len(self.labels) != len(self.levels)):
+            raise ValueError(f"settings need levels, and as many labels if any; given {self.levels} and {self.labels}")
 
 
 @dataclass
@@ -37,14 +50,22 @@ class Run:
     Args:
         name: how to call it.
         change: dotted keys of the base configuration and their new values.
-        settings: option values that share the run.
-        floor: draw the published form's bias floor KL(p || p(1-p)/Z) / categories beside it.
+        settings: values of one option, each with its own curve; those of the comparison unless given.
+        floor: draw the published form's bias floor KL(p || p(1-p)/Z) / categories beside it; needs `TrueDistribution`.
+        reference: what the others are measured by; drawn in black.
     """
 
     name: str
     change: dict[str, Any] = field(default_factory=dict)
     settings: Settings | None = None
     floor: bool = False
+    reference: bool = False
+
+    def changes(self) -> list[dict[str, float]]:
+        """Returns what has to be trained: one change of the configuration for each setting that is a run by itself."""
+        if self.settings is None or self.settings.shared:
+            return [{}]
+        return [{self.settings.option: value} for value in self.settings.levels]
 
 
 @dataclass
@@ -71,10 +92,12 @@ class Comparison:
         base: a configuration file, the name of a packaged one, or the configuration itself.
         runs: what to compare.
         change: dotted keys changed for all runs.
-        seeds: each gives new true distributions, starting points and noise.
-        paired: all runs of a seed see the same true distributions; else fresh ones.
+        settings: of all runs that have none of their own.
+        seeds: each gives new data, starting points and noise.
+        paired: all runs of a seed see the same data; else fresh ones.
         tune: choose a key for each run first.
-        layout: "panels" draws a panel for each setting, a row for each run; "lines" one panel with all of them.
+        layout: "panels" draws a panel for each setting, a row for each run; "settings" a panel for each setting, with a
+            line for each run; "lines" one panel with all of them.
         caption: a sentence under the figure.
     """
 
@@ -82,10 +105,11 @@ class Comparison:
     base: str | dict
     runs: list[Run]
     change: dict[str, Any] = field(default_factory=dict)
+    settings: Settings | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     paired: bool = True
     tune: Tune | None = None
-    layout: Literal["panels", "lines"] = "lines"
+    layout: Literal["panels", "settings", "lines"] = "lines"
     caption: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +118,8 @@ class Comparison:
             raise ValueError(f"a comparison needs runs with different names; given {names}")
         if self.tune and set(self.tune.seeds) & set(self.seeds):
             raise ValueError(f"tuning seeds {self.tune.seeds} and reporting seeds {self.seeds} must differ")
+        for run in self.runs:
+            run.settings = run.settings or self.settings
 
     def configuration(self, run: Run, seed: int, change: dict[str, Any] | None = None) -> dict:
         """Returns the full configuration of one run with one seed."""
@@ -102,8 +128,9 @@ class Comparison:
         for key, value in {**self.change, **run.change, **(change or {})}.items():
             assign(config, key, value)
         assign(config, "seed_everything", seed)
-        assign(config, "data.init_args.seed", data_seed)
-        if run.settings:
+        if "seed" in arguments(config["data"], DiscreteData):
+            assign(config, "data.init_args.seed", data_seed)
+        if run.settings and run.settings.shared:
             assign(config, f"model.init_args.estimator.init_args.{run.settings.option}", run.settings.levels)
             assign(config, "model.init_args.settings", len(run.settings.levels))
             assign(config, "data.init_args.settings", len(run.settings.levels))

@@ -45,7 +45,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     """
 
     monitor = "val/kl"
-    tracked = Tracked("kl", "KL(true || learnt) / categories")
+    tracked: Tracked = Tracked("kl", "KL(true || learnt) / categories")
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
     """
 
     monitor = "val/excess"
-    tracked = Tracked("excess", "(E loss - optimum) / range")
+    tracked: Tracked = Tracked("excess", "(E loss - optimum) / range")
 
     def __init__(
         self,
