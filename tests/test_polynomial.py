@@ -80,6 +80,17 @@ def test_gradient_is_the_mean_over_draws_of_unbiased_estimates(options, biased):
     assert (z_score.abs().max() > 4.5) == biased
 
 
+@pytest.mark.parametrize("power", [1.5, 2, 3, 4])
+def test_expectation_of_rein_max_is_the_gradient_times_a_number(power):
+    theta, f, c = torch.randn(100, 1, 2, dtype=torch.float64), Polynomial(power, 0.45), 0.45
+    pi, slopes = theta.softmax(dim=-1), []
+    for z in torch.eye(2, dtype=torch.float64).unsqueeze(1).expand(2, 100, 2).unsqueeze(-2):
+        slopes.append((pi * z).sum(-1, keepdim=True) * ReinMax().pullback(theta, pi, z, f.gradient(z)))
+    gradient = pi[..., :1] * pi[..., 1:] * ((1 - c) ** power - c**power)
+    factor = power / 2 * ((1 - c) ** (power - 1) - c ** (power - 1)) / ((1 - c) ** power - c**power)
+    torch.testing.assert_close(sum(slopes)[..., :1], factor * gradient)
+
+
 def test_starts_halfway_and_reaches_the_best_vertex():
     module = PolynomialProgramming(ReinMax())
     assert module.track(module.logits.detach()[None]).item() == pytest.approx(0.5, abs=1e-3)

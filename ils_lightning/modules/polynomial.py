@@ -4,7 +4,9 @@
     with z_l the first component of the draw. In closed form
     E |z_l - c|^p = pi_l1 (1 - c)^p + pi_l2 c^p,   d E / d theta_l = J(pi_l) ((1 - c)^p, c^p)
 
-Noise is all that keeps an unbiased estimator from the exact curve; bias shows as a curve that ends above it.
+A second-order rule with two categories has the gradient times p/2 ((1 - c)^(p-1) - c^(p-1)) / ((1 - c)^p - c^p) for its
+expectation, whatever pi; Adam does not see that factor. Second-order and unbiased estimators thus leave the exact curve
+by their noise alone, first-order ones by their bias.
 """
 
 from typing import Any
