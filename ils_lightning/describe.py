@@ -92,3 +92,20 @@ def _named(base: Any) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"{getattr(base, '__name__', base)}: {error}") from None
+
+
+def in_words(value: Any) -> str:
+    """Writes an object and its options as one would call it, leaving out what is None.
+
+    Example:
+        >>> from ils_lightning.estimators import ILS
+        >>> in_words(ILS(step_size=0.1, pullback="none"))
+        "ILS(step_size=0.1, pullback='none')"
+    """
+    description = describe(value)
+    if not isinstance(description, dict) or "class_path" not in description:
+        return repr(description)
+    args, kwargs = value._arguments
+    given = inspect.signature(type(value)).bind(*args, **kwargs).arguments
+    options = [f"{name}={in_words(option)}" for name, option in given.items() if option is not None]
+    return f"{description['class_path'].rsplit('.', 1)[-1]}({', '.join(options)})"

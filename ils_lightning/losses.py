@@ -30,12 +30,12 @@ class ToyLoss(Described):
 
 
 class LossAt:
-    """f(z) = loss(z, x), with `gradient` where the loss has a closed form."""
+    """f(z) = loss(z, x), with `closed_form_gradient` where the loss has a closed form."""
 
     def __init__(self, loss: ToyLoss, x: Tensor) -> None:
         self.loss, self.x = loss, x
         if loss.gradient is not None:
-            self.gradient = partial(loss.gradient, x=x)
+            self.closed_form_gradient = partial(loss.gradient, x=x)
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.loss(z, self.x)

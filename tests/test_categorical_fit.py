@@ -11,7 +11,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ils_lightning.callbacks import Figures, FitReport, Hyperparameters, RankSeed
 from ils_lightning.data import SingleDraws, TrueDistribution
-from ils_lightning.estimators import ILS, Exact, GumbelSoftmax, LeaveOneOut, MovingAverage, Reinforce, StraightThrough
+from ils_lightning.estimators import (
+    ILS,
+    Average,
+    Exact,
+    GumbelSoftmax,
+    LeaveOneOut,
+    MovingAverage,
+    Rebar,
+    Reinforce,
+    StraightThrough,
+    TopKSubset,
+)
 from ils_lightning.losses import BilinearEnergy, ExpectedKL, LogLoss, RBFEnergy
 from ils_lightning.modules import CategoricalFit
 
@@ -163,3 +174,32 @@ def test_tensorboard_lists_options_beside_the_result(tmp_path):
     assert b"estimator.step_size" in start
     assert b"estimator" in start
     assert events.Scalars("val/kl")[-1].value == pytest.approx(float(module.curve()[1][-1].mean()))
+
+
+def test_own_parameters_descend_whatever_the_sign_and_scale_of_the_loss():
+    logits = torch.randn(64, 2, 3, requires_grad=True)
+    found = {}
+    for name, reduce in {"sum": torch.sum, "mean": torch.mean, "negative": lambda loss: -loss.mean()}.items():
+        estimator = Rebar(eta=0.3)
+        torch.manual_seed(1)
+        reduce(estimator(logits, lambda z: (z[..., 0] - 0.4).square().sum(-1))).backward()
+        found[name] = estimator.eta.grad.clone()
+    torch.manual_seed(1)
+    reference = Rebar(eta=0.3)
+    _, estimate = reference.estimate(logits, lambda z: (z[..., 0] - 0.4).square().sum(-1))
+    (expected,) = torch.autograd.grad(estimate.square().sum(dim=(-2, -1)).mean(), reference.eta)
+    torch.testing.assert_close(found["mean"], expected)
+    torch.testing.assert_close(found["negative"], expected)
+    torch.testing.assert_close(found["sum"], 64 * expected)
+
+
+def test_average_checks_and_validates_as_the_estimator_inside_it():
+    logits, total = torch.randn(3, 1, 5), lambda z: z.sum(dim=(-2, -1))
+    assert torch.equal(Average(TopKSubset(2)).value(logits, total), torch.full((3,), 2.0))
+    with pytest.raises(ValueError, match="TopKSubset"):
+        Average(TopKSubset(9))(logits.requires_grad_(), total)
+
+
+def test_an_option_for_other_rows_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"step_size holds \[2\] values"):
+        fit(tmp_path, 1, estimator=ILS(step_size=[0.1, 0.2]))

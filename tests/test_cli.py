@@ -226,6 +226,13 @@ def test_ranks_draw_different_numbers_and_both_streams_are_saved() -> None:
     assert not torch.equal(first["torch"], second["torch"])
 
 
+def test_ranks_end_together_with_logs_and_one_report(capfd: pytest.CaptureFixture[str]) -> None:
+    ranks = ("--trainer.strategy", "ddp_fork", "--trainer.devices", "2", "--trainer.accelerator", "cpu")
+    main(["fit", "--trainer.max_steps", "4", "--model.chunk", "2", "--trainer.enable_progress_bar", "false", *ranks])
+    assert capfd.readouterr().out.count("KL / categories") == 1
+    assert next(Path("lightning_logs").glob("version_0/curve.png")).stat().st_size > 1000
+
+
 def test_endless_data_without_validation_are_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         trained("--trainer.val_check_interval", "null")

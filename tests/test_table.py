@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 from ils_lightning import estimators
+from ils_lightning.cli import main
 from ils_lightning.estimators import Average, Estimator, ReinMax, table
 
 CLASSES = [c for c in table.classes() if c.kind != "wrapper"]
@@ -67,9 +68,9 @@ def test_markdown_is_one_table_with_a_row_each():
 
 
 def test_the_command_prints_both_forms(capsys):
-    table.estimators_command(["--form", "markdown"])
+    main(["estimators", "--form", "markdown"])
     assert capsys.readouterr().out == table.markdown()
-    table.estimators_command([])
+    main(["estimators"])
     printed = capsys.readouterr().out
     assert all(f" {c.__name__} " in printed for c in table.classes())
     assert "2304.08612" in printed

@@ -15,10 +15,10 @@ class FitReport(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes pictures and prints the table, on the first rank."""
+        folder = trainer.log_dir if trainer.loggers else None  # all ranks take part in this
         if not trainer.is_global_zero or not isinstance(pl_module, DiscreteModule) or trainer.sanity_checking:
             return
         rows = {**pl_module.summary(), "optimiser steps": f"{trainer.global_step:,}"}
-        folder = trainer.log_dir if trainer.loggers else None
         if folder is not None:
             rows |= {"logs": folder, "pictures": ", ".join(self._pictures(pl_module, Path(folder)))}
         checkpoint = trainer.checkpoint_callback

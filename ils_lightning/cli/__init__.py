@@ -22,7 +22,7 @@ OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
     "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:diagnose"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
-    "estimators": ("list the estimators", "ils_lightning.estimators.table:estimators_command"),
+    "estimators": ("list the estimators", "ils_lightning.estimators.table:show"),
 }
 
 
@@ -58,7 +58,7 @@ def usage() -> str:
             *(f"  {name:<{width}}  {text}" for name, text in verbs.items()),
             "",
             "  python -m ils_lightning fit                                  train with the defaults",
-            "  python -m ils_lightning fit --model.estimator ReinMax        change the estimator",
+            "  python -m ils_lightning fit --model.estimator ReinMax --model.loss RBFEnergy --data SingleDraws",
             "  python -m ils_lightning fit --config FILE_OR_NAME            a configuration file, or a packaged one",
             "  python -m ils_lightning fit --print_config                   show every setting and its value",
             "  python -m ils_lightning VERB --help                          options of a verb",

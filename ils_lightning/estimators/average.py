@@ -36,6 +36,12 @@ class Average(Estimator):
     def build(self, latents: int, categories: int) -> None:
         self.estimator.build(latents, categories)
 
+    def check(self, logits: Tensor) -> None:
+        self.estimator.check(logits)
+
+    def value(self, logits: Tensor, f: Loss) -> Tensor:
+        return self.estimator.value(logits, f)
+
     def diagnostics(self) -> dict[str, Tensor]:
         return self.estimator.diagnostics()
 

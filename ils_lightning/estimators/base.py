@@ -134,8 +134,19 @@ class Estimator(Described, nn.Module):
             raise ValueError(
                 f"{name} is defined for 2 categories only; given {logits.shape[-1]}. {self._many_categories()}"
             )
+        self._check_options(logits)
         if self._validates(logits) and not torch.isfinite(logits.detach().amax(dim=-1)).all():
             raise ValueError(f"{name} needs every row of logits to have a finite maximum; {_broken_rows(logits)}")
+
+    def _check_options(self, logits: Tensor) -> None:
+        for name in self.ranges:
+            value = getattr(self, name, None)
+            if isinstance(value, Tensor) and value.dim() and value.shape != logits.shape[: value.dim()]:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} holds {list(value.shape)} values, one for each entry of the "
+                    f"leading batch axes; these are {list(logits.shape[:-2])} (a run of several settings has "
+                    "--model.settings and --data.settings)"
+                )
 
     def option(self, name: str, value: Option | Sequence[float], minimum: float = 0.0, strict: bool = True) -> None:
         """Stores a numeric option after checking its range; a sequence holds one value per leading batch entry.
@@ -246,8 +257,8 @@ class Pullback(Sampler):
         return loss, self.pullback(logits.detach(), pi, z, g.to(pi.dtype)).to(logits.dtype)
 
     def _loss_and_gradient(self, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluates f and g = df/dz, by f's own closed form `f.gradient` where it has one."""
-        gradient = getattr(f, "gradient", None)
+        """Evaluates f and g = df/dz, by f's own closed form `f.closed_form_gradient` where it has one."""
+        gradient = getattr(f, "closed_form_gradient", None)
         if gradient is not None:
             return evaluate(f, z.unsqueeze(0)).squeeze(0), gradient(z)
         with torch.enable_grad():
@@ -261,7 +272,7 @@ class Pullback(Sampler):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        if hasattr(f, "gradient"):
+        if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
         upstream: list[Tensor] = []
         z = Draw.apply(logits, self, upstream)

@@ -15,7 +15,7 @@ from ils_lightning.estimators import categorical
 
 
 class Deliver(torch.autograd.Function):
-    """The loss; backward hands c to the loss, c * estimate to the logits and sum(c) * gradient to own parameters."""
+    """The loss; backward hands c to the loss, c * estimate to the logits and sum|c| * gradient to own parameters."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, gradients: list, *own: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class Deliver(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, c: Tensor) -> tuple:
         (estimate,) = ctx.saved_tensors
-        own = [None if gradient is None else gradient * c.sum() for gradient in ctx.gradients]
+        own = [None if gradient is None else gradient * c.abs().sum() for gradient in ctx.gradients]
         return (c, c[..., None, None].to(estimate.dtype) * estimate, None, None, *own)
 
 

@@ -116,7 +116,8 @@ class Learnt(nn.Module):
 class Curved(Learnt, Pullback):
     """M_s (g - H z) + 1/2 J_pi diag H, with H learnt from the draws of earlier steps; subclasses say what H is.
 
-    It learns in training mode only, per latent. A batch axis of settings is pooled over like any other.
+    It learns in training mode only, per latent; a row whose loss has upstream gradient 0 (padding, say) has g = 0.
+    A batch axis of settings is pooled over like any other.
     """
 
     needs_gradient = True

@@ -97,13 +97,6 @@ def rich_table(width: int) -> Table:
     return table
 
 
-def estimators_command(args: list[str]) -> None:
-    """Runs the verb `estimators` of the command line."""
-    from jsonargparse import auto_cli
-
-    auto_cli(show, args=args, prog="python -m ils_lightning estimators")
-
-
 def show(form: Literal["terminal", "markdown"] = "terminal") -> None:
     """Prints the table of all estimators.
 

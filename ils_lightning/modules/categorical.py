@@ -10,7 +10,7 @@ from torch.optim import SGD
 
 from ils_lightning import plots
 from ils_lightning.data.draws import Targets
-from ils_lightning.describe import create
+from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.losses import ExpectedKL, ToyLoss
@@ -171,7 +171,13 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def summary(self) -> dict[str, str]:
         """The mean divergence at the first and last recorded step."""
         _, values = self.curve()
-        return {
-            "estimator": str(self.estimator),
+        rows = {
+            "estimator": in_words(self.estimator),
             "KL / categories": f"{values[0].mean():.4f} -> {values[-1].mean():.4f}",
         }
+        if not torch.isfinite(values[-1]).all():
+            rows["note"] = (
+                "a learnt probability has reached 0: the steps are too large for this loss. ExpectedKL has slopes of "
+                "1 / epsilon; lower --model.optimizer.lr, or try --model.loss RBFEnergy --data SingleDraws"
+            )
+        return rows

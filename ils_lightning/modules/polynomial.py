@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ils_lightning import plots
+from ils_lightning.describe import in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.modules.base import DiscreteModule, Tracked
@@ -38,7 +39,7 @@ class Polynomial:
     def __call__(self, z: Tensor) -> Tensor:
         return (z[..., 0] - self.centre).abs().pow(self.power).mean(dim=-1)
 
-    def gradient(self, z: Tensor) -> Tensor:
+    def closed_form_gradient(self, z: Tensor) -> Tensor:
         """Returns df/dz, of the shape of z; f does not look at the second component."""
         apart = z[..., 0] - self.centre
         slope = self.power * apart.abs().pow(self.power - 1) * apart.sign() / z.shape[-2]
@@ -183,7 +184,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
     def summary(self) -> dict[str, str]:
         """The tracked quantity at the first and last recorded step."""
         _, values = self.curve()
-        return {"estimator": str(self.estimator), self.tracked.label: f"{values[0]:.4f} -> {values[-1]:.4f}"}
+        return {"estimator": in_words(self.estimator), self.tracked.label: f"{values[0]:.4f} -> {values[-1]:.4f}"}
 
 
 def _check(power: Any, centre: float, latents: int, draws: int, chunk: int, record_every: int) -> None:
