@@ -162,6 +162,12 @@ def test_a_bias_floor_needs_true_distributions(tmp_path):
         compare(str(tmp_path / "floor.yaml"), tmp_path / "out")
 
 
+def test_a_comparison_needs_a_recorded_curve(tmp_path, monkeypatch):
+    monkeypatch.setattr(PolynomialProgramming, "tracked", None)
+    with pytest.raises(ValueError, match="PolynomialProgramming records none"):
+        compare("compare/polynomial", tmp_path / "out")
+
+
 @pytest.mark.parametrize("options", [{"power": 1.0}, {"centre": 0.5}, {"latents": 0}, {"chunk": 0}])
 def test_options_are_checked(options):
     with pytest.raises(ValueError, match=f"PolynomialProgramming: .*{next(iter(options))}"):
