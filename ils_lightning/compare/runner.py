@@ -5,6 +5,8 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +105,7 @@ class Runner:
         callbacks = [RankSeed(), _Advance(self.progress, self.task), checkpoint]
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         options = {**config["trainer"], **quiet, "enable_checkpointing": False}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # one bar, not a greeting for each run
+        with _quiet():
             seed_everything(config["seed_everything"], verbose=False)
             model = create(config["model"], DiscreteModule)
             if model.tracked is None:
@@ -120,6 +120,20 @@ class Runner:
         if isinstance(data, TrueDistribution):
             result["p"] = data.p.clone()
         return {**result, "seconds": time.perf_counter() - began}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """One bar for the comparison instead of Lightning's greeting for each run."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def plateau(values: torch.Tensor) -> torch.Tensor:
