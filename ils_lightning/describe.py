@@ -21,6 +21,8 @@ class Described:
     _arguments: tuple[tuple, dict]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if "_abstract" in vars(cls):
+            raise ValueError(f"{cls.__name__} is abstract; name one of its subclasses")
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         return self

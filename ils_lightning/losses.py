@@ -16,6 +16,8 @@ from ils_lightning.describe import Described
 class ToyLoss(Described):
     """A loss between model draws and data; `latents` is the number of draws of the model it needs."""
 
+    _abstract = True
+
     latents: int = 1
     gradient: Callable[..., Tensor] | None = None
     """Closed form of df/dz `[*batch, latents, categories]` at draws z of that shape, where it is known."""

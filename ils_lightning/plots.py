@@ -74,13 +74,15 @@ def draw_bars(axes: Axes, p: Tensor, pi: Tensor) -> None:
 
 
 def draw_curve(axes: Axes, steps: Tensor, values: Tensor, label: str, quantity: str, colour: str = COLOURS[0]) -> None:
-    """Draws the mean over rows of `values` `[points, *rows]` and the range of the middle half of rows."""
+    """Draws the mean over rows of `values` `[points, *rows]` and their range; a log axis shows the fast start."""
     rows = values.reshape(len(values), -1)
-    axes.plot(steps, rows.mean(dim=1), color=colour, label=label, linewidth=1.2)
+    steps = steps + 1
+    axes.plot(steps, rows.mean(dim=1), color=colour, label=label, linewidth=0.9)
     if rows.shape[1] > 1:
-        low, high = rows.quantile(0.25, dim=1), rows.quantile(0.75, dim=1)
-        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0, label="middle half of trials")
-    axes.set(xlabel="optimiser step", ylabel=quantity, yscale="log")
+        axes.fill_between(
+            steps, rows.amin(dim=1), rows.amax(dim=1), color=colour, alpha=0.15, linewidth=0, label="all trials"
+        )
+    axes.set(xlabel="optimiser step, from 1", ylabel=quantity, yscale="log", xscale="log")
 
 
 def curve(steps: Tensor, values: Tensor, label: str, quantity: str) -> Figure:

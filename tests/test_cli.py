@@ -226,6 +226,20 @@ def test_ranks_draw_different_numbers_and_both_streams_are_saved() -> None:
     assert not torch.equal(first["torch"], second["torch"])
 
 
+def test_predictions_are_saved_where_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["predict", "--ckpt_path", str(trained() / "checkpoints" / "last.ckpt")])
+    (path,) = Path().rglob("predictions.pt")
+    assert str(path) in capsys.readouterr().out.replace("\n", "")
+    (batch,) = torch.load(path, weights_only=True)
+    assert set(batch) == {"true", "learnt"}
+    torch.testing.assert_close(batch["learnt"].sum(-1), torch.ones(5))
+
+
+@pytest.mark.parametrize("name", ["Curved", "Sampler", "Estimator"])
+def test_an_abstract_class_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "abstract" in refusal(capsys, "fit", "--model.estimator", name)
+
+
 def test_ranks_end_together_with_logs_and_one_report(capfd: pytest.CaptureFixture[str]) -> None:
     ranks = ("--trainer.strategy", "ddp_fork", "--trainer.devices", "2", "--trainer.accelerator", "cpu")
     main(["fit", "--trainer.max_steps", "4", "--model.chunk", "2", "--trainer.enable_progress_bar", "false", *ranks])

@@ -83,6 +83,8 @@ def test_tuning_takes_the_best_value_on_other_seeds(tmp_path):
     [
         ({"tune": {"key": "a", "candidates": [1.0], "seeds": [1]}}, "must differ"),
         ({"runs": []}, "different names"),
+        ({"seeds": []}, "at least one seed"),
+        ({"base": {"model": {}}}, "sections model, data and trainer"),
         ({"sedes": [1]}, "sedes"),
         ({"seeds": "x"}, "seeds"),
     ],
@@ -129,3 +131,10 @@ def test_packaged_comparisons_run(tmp_path, name):
     for run in content["runs"]:
         run["change"].pop("trainer.max_steps", None)
     assert compare(write(tmp_path, content), tmp_path / "out").exists()
+
+
+def test_a_mistake_in_the_last_run_shows_before_the_first_one_trains(tmp_path):
+    wrong = {"name": "wrong", "change": {"model.init_args.estimator": {"class_path": "ISL"}}}
+    with pytest.raises(ValueError, match="run 'wrong'"):
+        compare(write(tmp_path, {**SMALL, "runs": [*SMALL["runs"], wrong]}), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("result.pt"))

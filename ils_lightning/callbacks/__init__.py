@@ -4,6 +4,7 @@ from ils_lightning.callbacks.figures import Figures
 from ils_lightning.callbacks.hyperparameters import Hyperparameters
 from ils_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ils_lightning.callbacks.option_schedule import OptionSchedule
+from ils_lightning.callbacks.predictions import SavePredictions
 from ils_lightning.callbacks.progress import StepProgress
 from ils_lightning.callbacks.rank_seed import RankSeed
 from ils_lightning.callbacks.report import FitReport
@@ -22,6 +23,7 @@ __all__ = [
     "OptionSchedule",
     "Ramp",
     "RankSeed",
+    "SavePredictions",
     "Schedule",
     "StepProgress",
 ]

@@ -12,7 +12,15 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ils_lightning.callbacks import Figures, FitReport, Hyperparameters, LastCheckpoint, RankSeed, StepProgress
+from ils_lightning.callbacks import (
+    Figures,
+    FitReport,
+    Hyperparameters,
+    LastCheckpoint,
+    RankSeed,
+    SavePredictions,
+    StepProgress,
+)
 from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail, is_for_users
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
@@ -69,6 +77,8 @@ class CommandLine(LightningCLI):
         default: list[Callback] = [RankSeed()]
         if chosen.enable_progress_bar in (None, True):
             default.append(StepProgress())
+        if self.config["subcommand"] == "predict":
+            default.append(SavePredictions())
         if self.config["subcommand"] == "fit":
             default += [EndlessData(), Figures(), Hyperparameters(), FitReport()]
             if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:

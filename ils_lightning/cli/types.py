@@ -95,4 +95,5 @@ def _concrete(base: type) -> Iterator[str]:
 
 
 def _abstract(base: type) -> bool:
-    return bool(getattr(base, "__abstractmethods__", False)) or "base" in base.__module__.rpartition(".")[-1]
+    marked = "_abstract" in vars(base) or bool(getattr(base, "__abstractmethods__", False))
+    return marked or "base" in base.__module__.rpartition(".")[-1]

@@ -55,6 +55,8 @@ class Runner:
             if tune
             else []
         )
+        for run in comparison.runs:
+            self._check(run)
         with Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         ) as progress:
@@ -65,6 +67,17 @@ class Runner:
             tuned = [self._one(*job) for job in tuning]
             jobs = [(run, seed, self._chosen(run, tuned)) for run in comparison.runs for seed in comparison.seeds]
             return [self._one(*job) for job in jobs]
+
+    def _check(self, run: Run) -> None:
+        """Makes a run's model and data, so that a mistake in the last one shows before the first one trains."""
+        config = self.comparison.configuration(run, self.comparison.seeds[0])
+        try:
+            create(config["data"], DiscreteData)
+            model = create(config["model"], DiscreteModule)
+        except ValueError as error:
+            raise ValueError(f"run {run.name!r}: {error}") from None
+        if model.tracked is None:
+            raise ValueError(f"compare needs a model that records a curve; {type(model).__name__} records none")
 
     def _chosen(self, run: Run, tuned: list[dict]) -> dict[str, float]:
         """Returns the tuned key with the value whose plateau, averaged over tuning seeds, is lowest."""
@@ -108,8 +121,6 @@ class Runner:
         with _quiet():
             seed_everything(config["seed_everything"], verbose=False)
             model = create(config["model"], DiscreteModule)
-            if model.tracked is None:
-                raise ValueError(f"compare needs a model that records a curve; {type(model).__name__} records none")
             data = create(config["data"], DiscreteData)
             trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
             trainer.callbacks.extend(callbacks)

@@ -116,6 +116,10 @@ class Comparison:
         names = [run.name for run in self.runs]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a comparison needs runs with different names; given {names}")
+        if not self.seeds:
+            raise ValueError("a comparison needs at least one seed; given none")
+        if not isinstance((load(self.base) if isinstance(self.base, str) else self.base).get("trainer"), dict):
+            raise ValueError("the base of a comparison needs the sections model, data and trainer (with max_steps)")
         if self.tune and set(self.tune.seeds) & set(self.seeds):
             raise ValueError(f"tuning seeds {self.tune.seeds} and reporting seeds {self.seeds} must differ")
         for run in self.runs:

@@ -67,6 +67,8 @@ class Estimator(Described, nn.Module):
         source: authors, year and identifier of the paper.
     """
 
+    _abstract = True
+
     unbiased: ClassVar[bool] = False
     needs_gradient: bool = False
     binary: ClassVar[bool] = False
@@ -203,6 +205,8 @@ class Sampler(Estimator):
     mean over the batch, gradient accumulation or mixed precision gave it; `forward` works on one example's df/dz.
     """
 
+    _abstract = True
+
     needs_gradient = True
     kind = "pathwise"
 
@@ -237,6 +241,8 @@ class Sampler(Estimator):
 
 class Pullback(Sampler):
     """A sampler whose draw is exact and whose backward is a closed form: subclasses write `pullback`."""
+
+    _abstract = True
 
     def draw(self, logits: Tensor, pi: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`, in the dtype of `pi`: one-hot from `pi` unless overridden."""

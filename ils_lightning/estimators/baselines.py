@@ -15,6 +15,8 @@ from ils_lightning.estimators.perceptron import Perceptron
 class Baseline(Described, nn.Module):
     """Maps detached logits `[*batch, latents, categories]` to b, broadcastable to the loss `[*batch]`."""
 
+    _abstract = True
+
     pooled: bool = False
 
     def forward(self, logits: Tensor) -> Tensor:

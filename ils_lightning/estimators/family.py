@@ -120,6 +120,8 @@ class Curved(Learnt, Pullback):
     A batch axis of settings is pooled over like any other.
     """
 
+    _abstract = True
+
     needs_gradient = True
     pooled = True
     source = "this project"

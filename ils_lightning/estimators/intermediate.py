@@ -19,6 +19,8 @@ SMALLEST_SUM = 1e-3
 class IntermediateLoss(Described):
     """L_I(pi, target): subclasses write `derivative`, d L_I / d pi."""
 
+    _abstract = True
+
     def derivative(self, pi: Tensor, target: Tensor) -> Tensor:
         """Returns d L_I / d pi."""
         raise NotImplementedError(f"{type(self).__name__} must define derivative(pi, target)")

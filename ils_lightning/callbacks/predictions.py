@@ -1,0 +1,35 @@
+"""What `predict` computed, as a file."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+
+
+class SavePredictions(Callback):
+    """Saves what predict_step returned, one entry a batch, as predictions.pt beside the logs, and says where."""
+
+    def __init__(self) -> None:
+        self._batches: list[Any] = []
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Keeps a batch's answer on the CPU."""
+        self._batches.append(_to_cpu(outputs))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the file of this rank, in place only when complete."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = "predictions.pt" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.pt"
+        partial = folder / f".{name}.partial"
+        torch.save(self._batches, partial)
+        partial.replace(folder / name)
+        Console().print(f"{len(self._batches)} batches of predictions are in {folder / name}", soft_wrap=True)
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    return {name: _to_cpu(item) for name, item in value.items()} if isinstance(value, dict) else value
