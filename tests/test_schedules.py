@@ -12,7 +12,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ils_lightning.callbacks import Constant, Cosine, Exponential, HalfLife, Linear, OptionSchedule
-from ils_lightning.estimators import ILS, Average, Estimator, Exact, StraightThrough
+from ils_lightning.estimators import (
+    ILS,
+    Average,
+    EntmaxMarginal,
+    Estimator,
+    Exact,
+    ILSNewton,
+    MinimumVariance,
+    StraightThrough,
+)
 
 torch.set_num_threads(1)
 
@@ -161,3 +170,26 @@ trainer:
 """)
     cli = LightningCLI(Tiny, args=["fit", f"--config={config}"], save_config_callback=None, seed_everything_default=0)
     assert cli.model.seen == [1.0, 1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "value"),
+    [
+        (MinimumVariance, "penalty", 10.0),
+        (ILSNewton, "ridge", 0.1),
+        (EntmaxMarginal, "alpha", 1.7),
+        (ILSNewton, "base", 0.0),
+    ],
+)
+def test_options_with_a_range_of_their_own_can_be_scheduled(make, option, value):
+    model = nn.Module()
+    model.estimator = make()
+    OptionSchedule(option, Constant(value))._set(model, step=0)
+    assert getattr(model.estimator, option) == value
+
+
+def test_exactness_follows_a_scheduled_penalty():
+    estimator = MinimumVariance()
+    assert estimator.exact_for == "quadratic"
+    estimator.option("penalty", 1.0, *estimator.ranges["penalty"])
+    assert estimator.exact_for == "linear"

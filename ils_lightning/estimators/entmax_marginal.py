@@ -40,6 +40,7 @@ class EntmaxMarginal(SparsemaxMarginal):
         if not 1 < alpha < float("inf"):
             raise ValueError(f"EntmaxMarginal: alpha must be greater than 1 and finite; given {alpha}")
         self.alpha = alpha
+        self.ranges["alpha"] = (1.0, True)
         _library()
 
     def probabilities(self, theta: Tensor) -> Tensor:

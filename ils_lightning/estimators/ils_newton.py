@@ -52,6 +52,7 @@ class ILSNewton(Curved):
         if not 0 <= ridge < math.inf:
             raise ValueError(f"ILSNewton: ridge must be at least 0 and finite; given {ridge}")
         self.ridge = ridge
+        self.ranges["ridge"] = (0.0, False)
 
     def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
         return ((latents, categories, categories),) * 2

@@ -14,6 +14,7 @@ tau = 0 is the straight-through estimator; tau = infinity is exact for quadratic
 """
 
 from math import inf
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -46,9 +47,13 @@ class MinimumVariance(Pullback):
         unlimited = isinstance(penalty, float) and penalty == inf
         if unlimited:
             self.penalty = inf
+            self.ranges["penalty"] = (0.0, False)
         else:
             self.option("penalty", penalty, strict=False)
-        self.exact_for = "quadratic" if unlimited else "linear"
+
+    @property
+    def exact_for(self) -> Literal["none", "linear", "quadratic", "all"]:
+        return "quadratic" if isinstance(self.penalty, float) and self.penalty == inf else "linear"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         tau = torch.as_tensor(per_row(self.penalty, logits), dtype=torch.float64, device=pi.device)
