@@ -138,3 +138,21 @@ def test_a_mistake_in_the_last_run_shows_before_the_first_one_trains(tmp_path):
     with pytest.raises(ValueError, match="run 'wrong'"):
         compare(write(tmp_path, {**SMALL, "runs": [*SMALL["runs"], wrong]}), tmp_path / "out")
     assert not list((tmp_path / "out").rglob("result.pt"))
+
+
+@pytest.mark.parametrize("steps", [None, 0, -1])
+def test_a_run_without_an_end_is_refused(tmp_path, steps):
+    content = {**SMALL, "change": {**SMALL["change"], "trainer.max_steps": steps}}
+    with pytest.raises(ValueError, match="max_steps must be a whole number"):
+        compare(write(tmp_path, content), tmp_path / "out")
+
+
+def test_tuning_without_a_finite_candidate_is_refused(tmp_path):
+    diverging = {"class_path": "ReinMax"}  # slopes of 1e8 drive learnt probabilities to zero
+    content = {
+        **SMALL,
+        "tune": {"key": "model.init_args.optimizer.init_args.lr", "candidates": [0.1, 0.2], "seeds": [9]},
+        "runs": [{"name": "steep", "change": {"model.init_args.estimator": diverging}}],
+    }
+    with pytest.raises(ValueError, match=r"run 'steep': no candidate .* tried 0.1, 0.2"):
+        compare(write(tmp_path, content), tmp_path / "out")

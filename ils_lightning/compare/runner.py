@@ -71,6 +71,9 @@ class Runner:
     def _check(self, run: Run) -> None:
         """Makes a run's model and data, so that a mistake in the last one shows before the first one trains."""
         config = self.comparison.configuration(run, self.comparison.seeds[0])
+        steps = config["trainer"].get("max_steps")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"run {run.name!r}: trainer.max_steps must be a whole number of at least 1; given {steps}")
         try:
             create(config["data"], DiscreteData)
             model = create(config["model"], DiscreteModule)
@@ -89,6 +92,11 @@ class Runner:
                 value = next(iter(result["change"].values()))
                 plateaus.setdefault(value, []).append(float(plateau(result["values"]).mean()))
         best = min(plateaus, key=lambda value: _finite_mean(plateaus[value]))
+        if _finite_mean(plateaus[best]) == float("inf"):
+            raise ValueError(
+                f"run {run.name!r}: no candidate of {self.comparison.tune.key} gives a finite plateau; "
+                f"tried {', '.join(f'{value:g}' for value in plateaus)}"
+            )
         return {self.comparison.tune.key: best}
 
     def _one(self, run: Run, seed: int, change: dict[str, float]) -> dict:
