@@ -24,7 +24,7 @@ class MeanOverRows(Metric):
 
     def measure(self, p: Tensor, pi: Tensor) -> Tensor:
         """Returns the quantity of each row."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define measure(p, pi)")
 
     def update(self, p: Tensor, pi: Tensor) -> None:
         """Adds true distributions `p` and learnt ones `pi`, both `[..., categories]`."""
