@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning.describe import create, describe
 from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.base import Loss
 
 
 class Tracked(NamedTuple):
@@ -18,6 +19,16 @@ class Tracked(NamedTuple):
 
     name: str
     label: str
+
+
+class Problem(NamedTuple):
+    """What a gradient estimator is asked: `logits` `[*batch, latents, categories]` and the row-wise loss f of draws.
+
+    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters.
+    """
+
+    logits: Tensor
+    loss: Loss
 
 
 class DiscreteModule(LightningModule):
@@ -62,6 +73,14 @@ class DiscreteModule(LightningModule):
         else:
             config = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def problem(self, batch: Any) -> Problem:
+        """Returns the logits of a batch and the loss of draws that the estimator sees in training.
+
+        The loss must answer the same for the same draws: whatever noise it has of its own is drawn here, once.
+        """
+        del batch
+        raise NotImplementedError(f"{type(self).__name__} must define problem(batch) to be diagnosed")
 
     def curve(self) -> tuple[Tensor, Tensor]:
         """Returns recorded steps `[points]` and the tracked quantity `[points, *rows]`."""

@@ -15,7 +15,7 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.losses import ExpectedKL, ToyLoss
 from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
-from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
@@ -85,6 +85,10 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
         logits = self.logits.unsqueeze(-2)
         return logits if self.loss.latents == 1 else logits.expand(*logits.shape[:-2], self.loss.latents, -1)
+
+    def problem(self, batch: Targets) -> Problem:
+        """The loss of the batch's first step, per row."""
+        return Problem(self._latent_logits(), self.loss.at(batch.x[0]))
 
     def setup(self, stage: str) -> None:
         """Checks that data and model have the same rows, and that the estimator is defined for them."""

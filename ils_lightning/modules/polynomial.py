@@ -21,7 +21,7 @@ from ils_lightning import plots
 from ils_lightning.describe import in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
-from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
@@ -118,6 +118,11 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         del x
         loss, estimate = self.estimator.estimate(self._rows().detach(), self.loss)
         return loss.mean(), estimate.sum(dim=0).reshape(self.logits.shape) / loss.numel()
+
+    def problem(self, batch: Tensor) -> Problem:
+        """The rows of one step, all with the same logits."""
+        del batch
+        return Problem(self._rows(), self.loss)
 
     def expected_loss(self, logits: Tensor) -> Tensor:
         """Returns E loss `[*rows]` of logits `[*rows, latents, 2]`, in closed form."""
