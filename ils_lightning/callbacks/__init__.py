@@ -1,6 +1,7 @@
 """Lightning callbacks: pictures, reports, progress, checkpoints, random streams, schedules."""
 
 from ils_lightning.callbacks.figures import Figures
+from ils_lightning.callbacks.finite_guard import FiniteGuard
 from ils_lightning.callbacks.hyperparameters import Hyperparameters
 from ils_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ils_lightning.callbacks.option_schedule import OptionSchedule
@@ -15,6 +16,7 @@ __all__ = [
     "Cosine",
     "Exponential",
     "Figures",
+    "FiniteGuard",
     "FitReport",
     "HalfLife",
     "Hyperparameters",

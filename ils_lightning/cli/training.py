@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.callbacks import (
     Figures,
+    FiniteGuard,
     FitReport,
     Hyperparameters,
     LastCheckpoint,
@@ -80,7 +81,7 @@ class CommandLine(LightningCLI):
         if self.config["subcommand"] == "predict":
             default.append(SavePredictions())
         if self.config["subcommand"] == "fit":
-            default += [EndlessData(), Figures(), Hyperparameters(), FitReport()]
+            default += [FiniteGuard(), EndlessData(), Figures(), Hyperparameters(), FitReport()]
             if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
                 default += _checkpoints(self.model)
         return default
