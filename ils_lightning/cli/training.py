@@ -105,6 +105,11 @@ def run(words: list[str]) -> None:
                 args=words,
                 auto_configure_optimizers=False,
             )
+        except ModuleNotFoundError as error:
+            named = [word for word in words if error.name and error.name in word]
+            if not named:
+                raise
+            fail(f"{named[0]!r} names a module that is not installed: {error.name!r}")
         except (ValueError, MisconfigurationException) as error:
             if not is_for_users(error):
                 raise
