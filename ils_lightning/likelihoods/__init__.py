@@ -1,0 +1,6 @@
+"""Likelihoods of pixels given a decoder's output, summed over pixels, in nats."""
+
+from ils_lightning.likelihoods.bernoulli import Bernoulli
+from ils_lightning.likelihoods.likelihood import Likelihood
+
+__all__ = ["Bernoulli", "Likelihood"]
