@@ -1,6 +1,6 @@
 """Priors of discrete codes: independent categorical variables, uniform or learnt.
 
-    KL(q || p) = sum_k q_k (log q_k - log p_k),   of each latent, exact
+KL(q || p) = sum_k q_k (log q_k - log p_k),   of each latent, exact
 """
 
 import torch

@@ -131,7 +131,10 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
                 f"these are {list(shape)}"
             )
         if not self.image_shape:
-            code, pixels = (self.latents, self.categories), (shape[0] * self.likelihood.parameters_per_pixel, *shape[1:])
+            code, pixels = (
+                (self.latents, self.categories),
+                (shape[0] * self.likelihood.parameters_per_pixel, *shape[1:]),
+            )
             self.encoder.build(shape, code)
             self.decoder.build(code, pixels)
             self.image_shape = shape
@@ -255,11 +258,11 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
             samples = self.sample(_SHOWN**2, torch.Generator(self.device).manual_seed(0))
             traversal = self.traversal(codes[0])
         grids = {
-            "reconstructions": torch.stack([x, seen_again]),
-            "samples": samples.unflatten(0, (_SHOWN, _SHOWN)),
-            "traversal": traversal,
+            "reconstructions": (torch.stack([x, seen_again]), "images, and what their most probable codes stand for"),
+            "samples": (samples.unflatten(0, (_SHOWN, _SHOWN)), "images of codes drawn from the prior"),
+            "traversal": (traversal, "the first image's code, one latent (row) set to each category (column)"),
         }
-        return {name: plots.image_grid(images.float().cpu(), title) for (name, images), title in zip(grids.items(), _TITLES, strict=True)}
+        return {name: plots.image_grid(images.float().cpu(), title) for name, (images, title) in grids.items()}
 
     def traversal(self, codes: Tensor, rows: int = 8, columns: int = 16) -> Tensor:
         """Images `[latents, categories, channels, height, width]` of codes `[latents]` with one latent changed."""
@@ -297,10 +300,3 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
                 rows[f"{name} perplexity"] = f"{found[f'{stage}/perplexity']:.2f} of {self.categories} codes"
         data = getattr(self.trainer, "datamodule", None)
         return rows | (data.summary() if hasattr(data, "summary") else {})
-
-
-_TITLES = (
-    "images, and what their most probable codes stand for",
-    "images of codes drawn from the prior",
-    "the first image's code with one latent (row) set to each category (column)",
-)
