@@ -37,19 +37,20 @@ class MLP(Network):
             raise ValueError(f"MLP: every hidden layer needs at least 1 unit; given {list(hidden)}")
         if activation not in ("relu", "leaky_relu", "tanh"):
             raise ValueError(f"MLP: activation must be relu, leaky_relu or tanh; given {activation!r}")
+        if not math.isfinite(leak):
+            raise ValueError(f"MLP: leak must be finite; given {leak}")
         if leak != 0.01 and activation != "leaky_relu":
             raise ValueError(f"MLP: leak belongs to activation='leaky_relu'; given {leak} with {activation!r}")
         self.hidden = list(hidden)
         self.activation = activation
         self.leak = leak
 
-    def make(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[nn.Module, nn.Parameter]:
+    def make(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> nn.Sequential:
         sizes = [math.prod(inputs), *self.hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), self._activation()]
-        last = nn.Linear(sizes[-1], math.prod(outputs))
-        return nn.Sequential(*layers, last), last.bias
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], math.prod(outputs)))
 
     def _activation(self) -> nn.Module:
         if self.activation == "leaky_relu":

@@ -22,10 +22,10 @@ class Network(Described, nn.Module):
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
 
-    def make(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[nn.Module, nn.Parameter]:
-        """Returns layers `[batch, *inputs]` to `[batch, *outputs]` and the bias that is added last.
+    def make(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> nn.Sequential:
+        """Returns layers `[batch, *inputs]` to `[batch, *outputs]`.
 
-        The bias holds as many values as one answer, in the same order.
+        The last has a `bias` of as many values as one answer, in the same order, which it adds last.
         """
         raise NotImplementedError(f"{type(self).__name__} must define make(inputs, outputs)")
 
@@ -37,7 +37,7 @@ class Network(Described, nn.Module):
         """
         inputs, outputs = tuple(inputs), tuple(outputs)
         if not self.inputs:
-            self.layers, self.output_bias = self.make(inputs, outputs)
+            self.layers = self.make(inputs, outputs)
             self.inputs, self.outputs = inputs, outputs
         elif (inputs, outputs) != (self.inputs, self.outputs):
             raise ValueError(
@@ -74,7 +74,8 @@ class Network(Described, nn.Module):
                 f"given {list(bias.shape)}"
             )
         with torch.no_grad():
-            self.output_bias.copy_(bias.reshape(self.output_bias.shape))
+            own = self.layers[-1].get_parameter("bias")
+            own.copy_(bias.reshape(own.shape))
 
     def _check_built(self) -> None:
         if not self.inputs:
