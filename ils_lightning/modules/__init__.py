@@ -3,6 +3,7 @@
 from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
 from ils_lightning.modules.categorical import CategoricalFit
 from ils_lightning.modules.discrete_vae import DiscreteVAE
+from ils_lightning.modules.hierarchical_vae import HierarchicalVAE
 from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
 
@@ -10,6 +11,7 @@ __all__ = [
     "CategoricalFit",
     "DiscreteModule",
     "DiscreteVAE",
+    "HierarchicalVAE",
     "LearntPrior",
     "PolynomialProgramming",
     "Prior",
