@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional
 
-from ils_lightning.likelihoods.likelihood import Likelihood, widened
+from ils_lightning.likelihoods.likelihood import Likelihood, inner, widened
 
 
 class Bernoulli(Likelihood):
@@ -26,5 +26,4 @@ class Bernoulli(Likelihood):
         return widened(output).sigmoid()
 
     def output_bias(self, pixel_mean: Tensor) -> Tensor:
-        """The logits of the pixels' means, none nearer to 0 or 1 than .001: dark corners may still light up."""
-        return pixel_mean.clamp(0.001, 0.999).logit()
+        return inner(pixel_mean).logit()

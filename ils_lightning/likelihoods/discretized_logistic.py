@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ils_lightning.likelihoods.gaussian import LARGEST_DEVIATION
-from ils_lightning.likelihoods.likelihood import Likelihood, widened
+from ils_lightning.likelihoods.likelihood import Likelihood, inner, widened
 
 # As in the paper's code: a scale of e^-7 is narrower than a bin of 256 levels.
 LARGEST_LOG_SCALE = 7.0
@@ -66,9 +66,13 @@ class DiscretizedLogistic(Likelihood):
         return total / (self.levels - 1)
 
     def output_bias(self, pixel_mean: Tensor) -> Tensor:
-        """Locations at the pixels' means, each scale that of a standard deviation of .5."""
-        log_scale = math.log(LARGEST_DEVIATION * math.sqrt(3) / math.pi)
-        return torch.cat([pixel_mean, torch.full_like(pixel_mean, log_scale)], dim=-3)
+        """Each scale that of a standard deviation of .5; locations from the mean of the logistic cut off at 0 and 1.
+
+        That mean, s log((1 + e^(m / s)) / (1 + e^((m - 1) / s))), is solved for m.
+        """
+        scale = LARGEST_DEVIATION * math.sqrt(3) / math.pi
+        odds = torch.expm1(inner(pixel_mean) / scale) / -torch.expm1((inner(pixel_mean) - 1) / scale)
+        return torch.cat([scale * odds.log(), torch.full_like(pixel_mean, math.log(scale))], dim=-3)
 
 
 def location_and_log_scale(output: Tensor) -> tuple[Tensor, Tensor]:

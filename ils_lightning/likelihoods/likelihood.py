@@ -42,8 +42,8 @@ class Likelihood(Described, nn.Module):
         Raises:
             ValueError: when the two describe images of different shapes.
         """
-        channels, height, width = x.shape[-3:]
-        if output.shape[-3:] != (channels * self.parameters_per_pixel, height, width):
+        described = (x.shape[-3] * self.parameters_per_pixel, *x.shape[-2:]) if x.dim() > 2 else None
+        if output.shape[-3:] != described:
             raise ValueError(
                 f"{type(self).__name__} needs output [*any, channels * {self.parameters_per_pixel}, height, width] "
                 f"for x [*any, channels, height, width] = {list(x.shape)}; given {list(output.shape)}"
@@ -54,3 +54,8 @@ class Likelihood(Described, nn.Module):
 def widened(value: Tensor) -> Tensor:
     """The value in float32 at least."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def inner(pixel_mean: Tensor) -> Tensor:
+    """The means, none nearer to 0 or 1 than .001: pixels that never changed may still do so."""
+    return pixel_mean.clamp(0.001, 0.999)

@@ -18,6 +18,10 @@ class CodeCounts(Metric):
 
     def __init__(self, latents: int, categories: int) -> None:
         super().__init__()
+        if latents < 1 or categories < 1:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 1 latent and 1 category; given {latents} and {categories}"
+            )
         self.latents = latents
         self.categories = categories
         self.add_state("counts", torch.zeros(latents, categories, dtype=torch.float64), dist_reduce_fx="sum")

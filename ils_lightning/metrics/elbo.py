@@ -19,6 +19,11 @@ class NegativeELBO(MeanOverRows):
     """
 
     def measure(self, reconstruction: Tensor, kl: Tensor) -> Tensor:
+        if reconstruction.dim() != 1 or reconstruction.shape != kl.shape:
+            raise ValueError(
+                f"NegativeELBO needs reconstruction and kl, both [batch]; given {list(reconstruction.shape)} and "
+                f"{list(kl.shape)}"
+            )
         return reconstruction.double() + kl.double()
 
 
@@ -37,4 +42,9 @@ class ImportanceWeightedBound(MeanOverRows):
     """
 
     def measure(self, log_weights: Tensor) -> Tensor:
+        if log_weights.dim() != 2 or len(log_weights) == 0:
+            raise ValueError(
+                "ImportanceWeightedBound needs log_weights [samples, batch] with at least 1 sample; "
+                f"given {list(log_weights.shape)}"
+            )
         return math.log(len(log_weights)) - torch.logsumexp(log_weights.double(), dim=0)
