@@ -6,14 +6,15 @@
     F_L(z_{L-1}) = E_{z_L}[ -log p(z_{L-1} | z_L) ] + KL(q(z_L | z_{L-1}) || p(z_L))
 
 Every expectation is an estimator's; the loss given to that of layer l calls that of layer l + 1. Entropies and the last
-KL are exact, outside their own layer's estimator and inside that of the layer below. All terms are differentiable in the
-draw they see: log p(z | .) = sum_lk z_lk log p_lk is linear in z, for relaxed draws too.
+KL are exact: outside their own layer's estimator, inside that of the layer below. All terms are differentiable in the
+draws they see: log p(z | .) = sum_lk z_lk log p_lk is linear in z, for relaxed draws too.
 
 Source: layers inferred from the image up, Mnih and Gregor, 2014 (1402.0030); two-layer models of Tucker et al., 2017
 (1703.07370).
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ class HierarchicalVAE(VariationalAutoencoder):
 
     def _make_layers(self, latents: list[int], categories: int, encoder: Network, decoder: Network) -> None:
         self.upper_estimators, self.upper_encoders, self.upper_decoders = (nn.ModuleList() for _ in range(3))
-        for below, above in zip(latents, latents[1:], strict=False):
+        for below, above in pairwise(latents):
             estimator = create(describe(self.estimator), Estimator)
             estimator.build(above, categories)
             up, down = create(describe(encoder), Network), create(describe(decoder), Network)
@@ -199,7 +200,7 @@ class HierarchicalVAE(VariationalAutoencoder):
 
 
 def _log_prob(logits: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `[*any]` of hard draws."""
+    """Returns log q(z) `[*any]` of hard draws."""
     return (z * log_softmax(logits)).sum(dim=(-2, -1))
 
 
