@@ -79,7 +79,7 @@ def test_exact_in_exact_gives_every_layers_gradient(latents):
     assert all(gradient.abs().max() > 0 for gradient in wanted)
 
 
-def worst_z_score(model, x, copies=100, repeats=300):
+def worst_z_score(model, x, copies=100, repeats=200):
     """Largest |z| over the components of all networks' last biases, estimate against enumeration."""
     biases = [model.encoder.layers[-1].bias, model.decoder.layers[-1].bias, model.prior.logits]
     for network in [*model.upper_encoders, *model.upper_decoders]:
