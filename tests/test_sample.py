@@ -1,5 +1,7 @@
 """From `fit` to test, pictures, predictions and samples, by the command line."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,21 @@ FIT = ("fit", "--config=vae_digits", "--trainer.max_epochs=1", "--trainer.enable
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
         patch.chdir(folder)
         main([*FIT, "--model.draws=2", "--model.importance_samples=3"])
+    (folder / "printed.txt").write_text(printed.getvalue())
     return folder / "lightning_logs" / "version_0"
 
 
 @pytest.fixture
 def checkpoint(run):
     return str(run / "checkpoints" / "last.ckpt")
+
+
+def test_fit_prints_the_test_result_after_its_report(run):
+    printed = (run.parents[1] / "printed.txt").read_text()
+    assert printed.index("ILSNewton") < printed.index("test/loss")
 
 
 def test_fit_leaves_pictures_and_the_test_result(run):

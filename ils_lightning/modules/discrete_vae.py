@@ -15,14 +15,13 @@ from torch import Generator, Tensor
 from torch.optim import Adam
 
 from ils_lightning.data.images import Images
-from ils_lightning.describe import create
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, log_prob, softmax
-from ils_lightning.likelihoods import Bernoulli, Likelihood
+from ils_lightning.likelihoods import Likelihood
 from ils_lightning.modules.base import Problem
-from ils_lightning.modules.prior import Prior, UniformPrior
+from ils_lightning.modules.prior import Prior
 from ils_lightning.modules.variational_autoencoder import Evaluation, Objective, VariationalAutoencoder
-from ils_lightning.networks import MLP, Network
+from ils_lightning.networks import Network
 
 
 class DiscreteVAE(VariationalAutoencoder):
@@ -73,11 +72,9 @@ class DiscreteVAE(VariationalAutoencoder):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        networks = create(encoder or MLP([128]), Network), create(decoder or MLP([128]), Network)
-        likelihood, prior = create(likelihood or Bernoulli(), Likelihood), create(prior or UniformPrior(), Prior)
         super().__init__(
             estimator,
-            networks,
+            (encoder, decoder),
             likelihood,
             prior,
             (latents, categories),
@@ -93,9 +90,13 @@ class DiscreteVAE(VariationalAutoencoder):
         self.free_bits = free_bits
         self.save_hyperparameters(ignore=["estimator", "encoder", "decoder", "likelihood", "prior"])
         self.make_hyperparameters_plain(
-            estimator=self.estimator, encoder=self.encoder, decoder=self.decoder, likelihood=likelihood, prior=prior
+            estimator=self.estimator,
+            encoder=self.encoder,
+            decoder=self.decoder,
+            likelihood=self.likelihood,
+            prior=self.prior,
         )
-        prior.build(latents, categories)
+        self.prior.build(latents, categories)
         self.prepare_metrics(latents)
         if image_shape:
             self.build(image_shape)

@@ -26,9 +26,9 @@ from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, log_softmax, softmax
-from ils_lightning.likelihoods import Bernoulli, Likelihood
+from ils_lightning.likelihoods import Likelihood
 from ils_lightning.modules.base import Problem
-from ils_lightning.modules.prior import Prior, UniformPrior
+from ils_lightning.modules.prior import Prior
 from ils_lightning.modules.variational_autoencoder import Evaluation, Objective, VariationalAutoencoder
 from ils_lightning.networks import MLP, Network
 
@@ -87,12 +87,10 @@ class HierarchicalVAE(VariationalAutoencoder):
                 "HierarchicalVAE: latents names at least two layers of at least 1 latent each (DiscreteVAE has one "
                 f"layer); given {list(latents)}"
             )
-        networks = create(encoder or MLP([128]), Network), create(decoder or MLP([128]), Network)
         upper = create(upper_encoder or MLP([128]), Network), create(upper_decoder or MLP([128]), Network)
-        likelihood, prior = create(likelihood or Bernoulli(), Likelihood), create(prior or UniformPrior(), Prior)
         super().__init__(
             estimator,
-            networks,
+            (encoder, decoder),
             likelihood,
             prior,
             (latents[0], categories),
@@ -103,13 +101,13 @@ class HierarchicalVAE(VariationalAutoencoder):
             optimizer,
             lr_scheduler,
         )
-        objects = {"estimator": self.estimator, "likelihood": likelihood, "prior": prior}
-        objects |= {"encoder": networks[0], "decoder": networks[1]}
+        objects = {"estimator": self.estimator, "likelihood": self.likelihood, "prior": self.prior}
+        objects |= {"encoder": self.encoder, "decoder": self.decoder}
         objects |= {"upper_encoder": upper[0], "upper_decoder": upper[1], "latents": list(latents)}
         self.save_hyperparameters(ignore=list(objects))
         self.make_hyperparameters_plain(**objects)
         self._make_layers(list(latents), categories, *upper)
-        prior.build(latents[-1], categories)
+        self.prior.build(latents[-1], categories)
         self.layers = len(latents)
         self.prepare_metrics(sum(latents))
         if image_shape:

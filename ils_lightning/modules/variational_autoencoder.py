@@ -12,15 +12,15 @@ from torchmetrics import MeanMetric
 
 from ils_lightning import plots
 from ils_lightning.data.images import Images
-from ils_lightning.describe import in_words
+from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
-from ils_lightning.likelihoods import Likelihood
+from ils_lightning.likelihoods import Bernoulli, Likelihood
 from ils_lightning.metrics import ActiveLatents, CodeUsage, ImportanceWeightedBound, NegativeELBO, Perplexity
 from ils_lightning.modules.base import DiscreteModule, Tracked
 from ils_lightning.modules.epoch_curve import EpochCurve
-from ils_lightning.modules.prior import Prior
-from ils_lightning.networks import Network
+from ils_lightning.modules.prior import Prior, UniformPrior
+from ils_lightning.networks import MLP, Network
 
 _SHOWN = 8  # images in a picture
 
@@ -60,6 +60,8 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
 
     _abstract = True
 
+    encoder: Network
+    decoder: Network
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-ELBO of training images (nats)")
     layers: int = 1
@@ -67,9 +69,9 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
     def __init__(
         self,
         estimator: Estimator,
-        networks: tuple[Network, Network],
-        likelihood: Likelihood,
-        prior: Prior,
+        networks: tuple[Network | None, Network | None],
+        likelihood: Likelihood | None,
+        prior: Prior | None,
         code: tuple[int, int],
         kl_warmup: int,
         bias_from_data: bool,
@@ -79,8 +81,9 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
         lr_scheduler: LRSchedulerCallable | None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        self.encoder, self.decoder = networks
-        self.likelihood, self.prior = likelihood, prior
+        self.encoder, self.decoder = (create(network or MLP([128]), Network) for network in networks)
+        self.likelihood: Likelihood = create(likelihood or Bernoulli(), Likelihood)
+        self.prior: Prior = create(prior or UniformPrior(), Prior)
         self.latents, self.categories = code
         if min(*code, draws, importance_samples) < 1 or kl_warmup < 0:
             raise ValueError(
@@ -298,5 +301,5 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
             if f"{stage}/loss" in found:
                 rows[f"{name} -ELBO"] = f"{found[f'{stage}/loss']:.2f} nats"
                 rows[f"{name} perplexity"] = f"{found[f'{stage}/perplexity']:.2f} of {self.categories} codes"
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         return rows | (data.summary() if hasattr(data, "summary") else {})
