@@ -7,12 +7,15 @@ import torch
 import yaml
 
 from ils_lightning.cli import main
+from ils_lightning.data import ImageData
+from ils_lightning.data.image_set import ImageSet, Splits
 from ils_lightning.describe import create
 from ils_lightning.estimators import Estimator, table
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 ESTIMATORS = sorted((CONFIGS / "estimators").glob("*.yaml"))
 RUNS = sorted(CONFIGS.glob("*.yaml"))
+PUBLISHED = sorted((CONFIGS / "published").glob("*.yaml"))
 WITHOUT_OPTIONS_OF_THEIR_OWN = {"Average", "Exact"}
 
 
@@ -35,10 +38,36 @@ def test_every_estimator_has_recommended_settings():
     assert named == expected
 
 
+@pytest.fixture(autouse=True)
+def _few_images(monkeypatch):
+    """Noise in place of the data sets that would be downloaded."""
+
+    def load(self):
+        pixels = torch.randint(256, (4, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return Splits(*[ImageSet(pixels, torch.arange(4))] * 3)
+
+    monkeypatch.setattr(ImageData, "prepare_data", lambda self: None)
+    monkeypatch.setattr(ImageData, "load", load)
+
+
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_packaged_runs_run(path, tmp_path):
     main(["fit", f"--config={path}", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=2"])
     assert list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_settings_lie_on_the_run_of_their_size(path, capsys):
+    method, _, size = path.stem.rpartition("_")
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", f"--config=vae_mnist_{size}", f"--config=published/{path.stem}", "--print_config"])
+    settings = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    own = yaml.safe_load(path.read_text())["model"]["init_args"]
+    assert settings["estimator"]["init_args"]["temperature"] == own["estimator"]["init_args"]["temperature"]
+    assert settings["optimizer"]["class_path"].rsplit(".")[-1] == own["optimizer"]["class_path"].rsplit(".")[-1]
+    assert settings["optimizer"]["init_args"]["lr"] == own["optimizer"]["init_args"]["lr"]
+    assert f"L{settings['latents']}K{settings['categories']}" == size
+    assert type(create(settings["estimator"], Estimator)).__module__.rsplit(".", 1)[-1] == method
 
 
 def test_a_file_of_settings_names_the_estimator_on_the_command_line(tmp_path, monkeypatch):

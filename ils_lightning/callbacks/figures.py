@@ -29,7 +29,7 @@ class Figures(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the pictures of the trained model."""
-        if isinstance(pl_module, DiscreteModule) and self._seen:
+        if isinstance(pl_module, DiscreteModule):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: DiscreteModule) -> None:

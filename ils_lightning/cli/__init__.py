@@ -21,6 +21,7 @@ TRAINER_VERBS: Mapping[str, str] = {
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
     "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:diagnose"),
+    "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators", "ils_lightning.estimators.table:show"),
 }

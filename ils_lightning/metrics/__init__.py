@@ -1,10 +1,12 @@
 """Metrics as torchmetrics classes: they accumulate over batches and merge over ranks."""
 
+from ils_lightning.metrics.active_latents import ActiveLatents
 from ils_lightning.metrics.code_usage import CodeUsage, Perplexity
 from ils_lightning.metrics.divergence import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
 from ils_lightning.metrics.elbo import ImportanceWeightedBound, NegativeELBO
 
 __all__ = [
+    "ActiveLatents",
     "CodeUsage",
     "ImportanceWeightedBound",
     "KLDivergence",

@@ -1,0 +1,81 @@
+"""The verb `sample`: images from the prior of a trained model."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ils_lightning import plots
+from ils_lightning.cli.checkpoints import configuration, path_among
+from ils_lightning.cli.types import class_at
+from ils_lightning.modules.variational_autoencoder import VariationalAutoencoder
+
+
+def sample(
+    ckpt_path: str | None = None,
+    count: int = 64,
+    output: str = "samples.png",
+    images: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Draws images from the prior of a checkpoint's model.
+
+    Args:
+        ckpt_path: checkpoint of a `fit`.
+        count: number of images.
+        output: picture of all of them, on a square grid (.png).
+        images: also write the images themselves, float32 [count, channels, height, width] (.npy or .pt).
+        seed: of the draws.
+    """
+    _check(count, output, images)
+    path = path_among(["sample", *([f"--ckpt_path={ckpt_path}"] if ckpt_path else [])]) or ""
+    drawn = load(path).sample(count, torch.Generator().manual_seed(seed)).float()
+    written = [_write_picture(drawn, Path(output))]
+    if images is not None:
+        written.append(_write_images(drawn, Path(images)))
+    print(f"{count} images are in {' and '.join(map(str, written))}")
+
+
+def load(ckpt_path: str) -> VariationalAutoencoder:
+    """Returns the image model of a checkpoint, on the CPU.
+
+    Raises:
+        ValueError: when it holds another kind of model, or does not say which.
+    """
+    name = configuration(ckpt_path).get("model", {}).get("class_path")
+    if name is None:
+        raise ValueError(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
+    kind = class_at(name)
+    if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder)):
+        known = ", ".join(sorted(one.__name__ for one in VariationalAutoencoder.__subclasses__()))
+        raise ValueError(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
+    return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
+
+
+def _check(count: int, output: str, images: str | None) -> None:
+    if count < 1:
+        raise ValueError(f"count must be at least 1; given {count}")
+    if Path(output).suffix != ".png":
+        raise ValueError(f"output must end in .png; given {output!r} (--images writes arrays)")
+    if images is not None and Path(images).suffix not in (".npy", ".pt"):
+        raise ValueError(f"images must end in .npy or .pt; given {images!r}")
+
+
+def _write_picture(drawn: Tensor, path: Path) -> Path:
+    columns = int(np.ceil(len(drawn) ** 0.5))
+    rows = -(-len(drawn) // columns)
+    grid = torch.ones(rows * columns, *drawn.shape[1:])
+    grid[: len(drawn)] = drawn
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plots.image_grid(grid.unflatten(0, (rows, columns))).savefig(path, dpi=150)
+    return path
+
+
+def _write_images(drawn: Tensor, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".pt":
+        torch.save(drawn, path)
+    else:
+        np.save(path, drawn.numpy())
+    return path
