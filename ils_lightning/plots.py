@@ -1,6 +1,9 @@
-"""Pictures of the toy problems, made without a display; colours are Okabe and Ito's, readable by the colour-blind."""
+"""Pictures of distributions, curves and images, made without a display.
 
-from collections.abc import Iterator
+The colours are Okabe and Ito's, readable by the colour-blind.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
+from torch.nn import functional
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLE: Any = {
@@ -93,3 +97,64 @@ def curve(steps: Tensor, values: Tensor, label: str, quantity: str) -> Figure:
         draw_curve(axes, steps, values, label, quantity)
         axes.legend()
     return figure
+
+
+# Two screen dots at 100 dots per inch, three at the 150 of `save`: every pixel of an image gets equally many.
+INCHES_PER_DOT = 0.02
+DOTS_PER_IMAGE = 32
+GAP = 2
+
+
+def image_grid(
+    images: Tensor, title: str = "", row_labels: Sequence[str] = (), column_labels: Sequence[str] = ()
+) -> Figure:
+    """Images in [0, 1], `[rows, columns, channels, height, width]`, grey (1 channel) or RGB (3), on one sheet.
+
+    Raises:
+        ValueError: for any other shape, and when there are labels, but not one for each row or column.
+    """
+    if images.dim() != 5 or images.shape[2] not in (1, 3) or 0 in images.shape:
+        raise ValueError(
+            "image_grid needs images [rows, columns, channels, height, width] with 1 or 3 channels; "
+            f"given {list(images.shape)}"
+        )
+    rows, columns = images.shape[:2]
+    for labels, number, name in ((row_labels, rows, "row"), (column_labels, columns, "column")):
+        if labels and len(labels) != number:
+            raise ValueError(f"image_grid needs one label per {name}, {number}; given {len(labels)}")
+    sheet = _sheet(images.detach().float().cpu())
+    top, left = (0.36 if title else 0.06) + (0.22 if column_labels else 0), _width(row_labels)
+    height, width = (INCHES_PER_DOT * size for size in sheet.shape[:2])
+    with style():
+        figure = Figure(figsize=(max(left + width, left + 0.09 * len(title)) + 0.06, top + height + 0.06))
+        whole_width, whole_height = figure.get_size_inches()
+        axes = figure.add_axes((left / whole_width, 0.06 / whole_height, width / whole_width, height / whole_height))
+        axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        _label(axes, row_labels, column_labels, sheet.shape)
+        figure.text(left / whole_width, 1 - 0.08 / whole_height, title, va="top", fontsize=STYLE["axes.titlesize"])
+    return figure
+
+
+def _sheet(images: Tensor) -> Any:
+    """The images side by side on white, each pixel a square of whole dots: `[height, width(, 3)]` as an array."""
+    rows, columns, channels, height, width = images.shape
+    dots = max(1, round(DOTS_PER_IMAGE / max(height, width)))
+    large = images.clamp(0, 1).repeat_interleave(dots, dim=-2).repeat_interleave(dots, dim=-1)
+    padded = functional.pad(large, (0, GAP, 0, GAP), value=1.0)
+    sheet = padded.permute(0, 3, 1, 4, 2).reshape(rows * padded.shape[3], columns * padded.shape[4], channels)
+    return sheet[:-GAP, :-GAP].squeeze(-1).numpy()
+
+
+def _width(labels: Sequence[str]) -> float:
+    """Inches to leave for row labels."""
+    return 0.16 + 0.08 * max(map(len, labels)) if labels else 0.06
+
+
+def _label(axes: Axes, rows: Sequence[str], columns: Sequence[str], shape: Sequence[int]) -> None:
+    """Writes labels at the middle of rows and columns of a sheet `[height, width(, 3)]`, without ticks or frame."""
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    height, width = shape[0] + GAP, shape[1] + GAP
+    axes.set_yticks([(row + 0.5) * height / len(rows) - GAP / 2 for row in range(len(rows))], rows)
+    axes.set_xticks([(column + 0.5) * width / len(columns) - GAP / 2 for column in range(len(columns))], columns)

@@ -73,6 +73,11 @@ class CommandLine(LightningCLI):
             )
         return super().instantiate_trainer(**kwargs)
 
+    def after_fit(self) -> None:
+        """Tests the model as training left it, where that is part of its result."""
+        if self.model.test_after_fit and not self.trainer.interrupted:
+            self.trainer.test(self.model, datamodule=self.datamodule)
+
     def _defaults(self, chosen: Any) -> list[Callback]:
         default: list[Callback] = [RankSeed()]
         if chosen.enable_progress_bar in (None, True):

@@ -1,7 +1,19 @@
 """LightningDataModules: what the models train on."""
 
 from ils_lightning.data.base import DiscreteData
+from ils_lightning.data.digits import Digits
 from ils_lightning.data.draws import SingleDraws, Targets, TrueDistribution
+from ils_lightning.data.image_batches import ImageBatches
+from ils_lightning.data.images import Images
 from ils_lightning.data.steps import NoData
 
-__all__ = ["DiscreteData", "NoData", "SingleDraws", "Targets", "TrueDistribution"]
+__all__ = [
+    "Digits",
+    "DiscreteData",
+    "ImageBatches",
+    "Images",
+    "NoData",
+    "SingleDraws",
+    "Targets",
+    "TrueDistribution",
+]

@@ -1,5 +1,18 @@
 """Metrics as torchmetrics classes: they accumulate over batches and merge over ranks."""
 
+from ils_lightning.metrics.active_latents import ActiveLatents
+from ils_lightning.metrics.code_usage import CodeUsage, Perplexity
 from ils_lightning.metrics.divergence import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
+from ils_lightning.metrics.elbo import ImportanceWeightedBound, NegativeELBO
 
-__all__ = ["KLDivergence", "LearntEntropy", "TotalVariation", "kl_divergence"]
+__all__ = [
+    "ActiveLatents",
+    "CodeUsage",
+    "ImportanceWeightedBound",
+    "KLDivergence",
+    "LearntEntropy",
+    "NegativeELBO",
+    "Perplexity",
+    "TotalVariation",
+    "kl_divergence",
+]

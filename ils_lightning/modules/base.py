@@ -42,6 +42,8 @@ class DiscreteModule(LightningModule):
 
     monitor = "val/loss"
     """The logged quantity (lower is better) by which checkpoints are ranked."""
+    test_after_fit = False
+    """Whether the command line's `fit` ends with the test set."""
     tracked: Tracked | None = None
     """What `curve` records, lower being better; None where there is no curve."""
 
@@ -64,7 +66,7 @@ class DiscreteModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimiser and, where one is given, its scheduler."""
-        optimizer = self._optimizer(self.parameters())
+        optimizer = self._optimizer(self.parameter_groups())
         if self._lr_scheduler is None:
             return optimizer
         scheduler = self._lr_scheduler(optimizer)
@@ -73,6 +75,10 @@ class DiscreteModule(LightningModule):
         else:
             config = {"scheduler": scheduler, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def parameter_groups(self) -> Any:
+        """What the optimiser trains: parameters, or groups of them with options of their own."""
+        return self.parameters()
 
     def problem(self, batch: Any) -> Problem:
         """Returns the logits of a batch and the loss of draws that the estimator sees in training.

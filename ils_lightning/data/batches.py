@@ -1,0 +1,106 @@
+"""Passes over images in memory: a batch is a slice, made at once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ils_lightning.data.image_set import ImageSet
+from ils_lightning.data.images import Images
+
+
+class Batches:
+    """A finite loader over an `ImageSet`, which a Trainer takes in place of a DataLoader.
+
+    Each of `ranks` processes gets its own share. Everything random is a function of (seed, epoch, rank, number of the
+    batch), and a pass that was interrupted goes on where it stood. Shuffled passes give all ranks equally many batches
+    of equal size, so the last incomplete batch is left out, another one each epoch. Passes in order show every image
+    once: ranks get equally many batches, their last one holding what is left.
+
+    Args:
+        images: what to show.
+        batch_size: images a batch and rank; a set with fewer makes one batch.
+        seed: of the order and of the pixels drawn.
+        epoch: number of the first pass; from there on passes are counted.
+        wanted: answers how many batches of a pass are taken at most, so that a pass cut there counts as complete.
+        shuffle: a new order each epoch, instead of the stored one with the same pixels drawn every time.
+        draw: draw binary pixels anew for each batch, instead of showing grey levels.
+        rank: number of this process.
+        ranks: how many there are.
+
+    Raises:
+        ValueError: when there are fewer images than ranks.
+
+    Example:
+        >>> images = ImageSet(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), torch.arange(10))
+        >>> [len(batch.x) for batch in Batches(images, batch_size=4)]
+        [4, 4, 2]
+        >>> [len(batch.x) for batch in Batches(images, batch_size=4, shuffle=True)]
+        [4, 4]
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        wanted: Callable[[], float] | None = None,
+        shuffle: bool = False,
+        draw: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if len(images) < ranks:
+            raise ValueError(f"every rank needs an image; given {len(images)} for {ranks} ranks")
+        self.images, self.seed, self.shuffle, self.draw = images, seed, shuffle, draw
+        self.rank, self.ranks = rank, ranks
+        self.share = len(images) // ranks
+        self.batch_size = min(batch_size, self.share)
+        self._wanted = wanted
+        self._next = (epoch, 0)
+        self._position = self._next
+
+    def __len__(self) -> int:
+        return self.share // self.batch_size if self.shuffle else -(-self.share // self.batch_size)
+
+    def __iter__(self) -> Iterator[Images]:
+        epoch, first = self._next
+        if first >= (min(len(self), self._wanted()) if self._wanted else len(self)):
+            epoch, first = epoch + 1, 0
+        self._next = (epoch + 1, 0)
+        order = self._order(epoch)
+        for number in range(first, len(self)):
+            self._position = (epoch, number + 1)
+            yield self._batch(order, epoch, number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the present pass and how many of its batches were handed out."""
+        return dict(zip(("epoch", "batch"), self._position, strict=True))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next pass go on where `state` was taken."""
+        self._next = self._position = (state["epoch"], state["batch"])
+
+    def _order(self, epoch: int) -> Tensor:
+        """Indices of this rank's images."""
+        if not self.shuffle:
+            return torch.arange(self.rank, len(self.images), self.ranks)
+        order = torch.randperm(len(self.images), generator=generator(self.seed, epoch))
+        return order[self.rank : self.share * self.ranks : self.ranks]
+
+    def _batch(self, order: Tensor, epoch: int, number: int) -> Images:
+        is_rest = not self.shuffle and number == len(self) - 1
+        start = number * self.batch_size
+        index = order[start:] if is_rest else order[start : start + self.batch_size]
+        if not self.draw:
+            return self.images.grey(index)
+        noise = generator(self.seed, epoch if self.shuffle else 0, self.rank, number)
+        return self.images.at(index).drawn(noise).grey(slice(None))
+
+
+def generator(*numbers: int) -> Generator:
+    """Returns random numbers that are a function of `numbers` alone."""
+    return Generator().manual_seed(hash(numbers) % 2**63)

@@ -1,0 +1,130 @@
+"""The discrete variational autoencoder with one layer of categorical latents.
+
+    -ELBO(x) = E_{z ~ q(z|x)}[-log p(x|z)] + KL(q(z|x) || p(z)),   q(z|x) = prod_l softmax(encoder(x)_l)
+
+The KL term is exact; the estimator serves the expectation.
+
+Source: Jang, Gu and Poole, 2017 (1611.01144); sizes and protocol of Liu et al., 2023 (2304.08612).
+"""
+
+from collections.abc import Callable
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Generator, Tensor
+from torch.optim import Adam
+
+from ils_lightning.data.images import Images
+from ils_lightning.describe import create
+from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.categorical import draw, log_prob, softmax
+from ils_lightning.likelihoods import Bernoulli, Likelihood
+from ils_lightning.modules.base import Problem
+from ils_lightning.modules.prior import Prior, UniformPrior
+from ils_lightning.modules.variational_autoencoder import Evaluation, Objective, VariationalAutoencoder
+from ils_lightning.networks import MLP, Network
+
+
+class DiscreteVAE(VariationalAutoencoder):
+    """Learns codes of images: `latents` categorical variables of `categories` values each, 2 being Bernoulli.
+
+    The training loss is the mean over the batch. The defaults are those for `Digits`.
+
+    Args:
+        estimator: any estimator.
+        latents: categorical variables of a code.
+        categories: values of each.
+        encoder: images to logits; `MLP([128])` unless given.
+        decoder: one-hot codes to the likelihood's parameters; `MLP([128])` unless given.
+        likelihood: of pixels; `Bernoulli()` unless given.
+        prior: of codes; `UniformPrior()` unless given.
+        kl_warmup: optimiser steps in which the weight of the KL term rises from 0 to 1; 0 for none.
+        free_bits: nats of each latent's KL, in the mean over the batch, that cost nothing to go without (Kingma et al.,
+            2016, 1606.04934); 0 for none.
+        bias_from_data: start with a decoder whose bias alone describes the mean training image.
+        draws: exact draws an image for -ELBO at test.
+        importance_samples: draws an image for the importance-weighted bound at test (Burda et al., 2016, 1509.00519).
+        image_shape: [channels, height, width]; taken from the data unless given.
+        optimizer: Adam with learning rate 0.001 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> model = DiscreteVAE(estimator=ReinMax(), latents=8, categories=4, image_shape=[1, 8, 8])
+        >>> model.sample(3).shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        latents: int = 8,
+        categories: int = 4,
+        encoder: Network | None = None,
+        decoder: Network | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        bias_from_data: bool = False,
+        draws: int = 50,
+        importance_samples: int = 50,
+        image_shape: list[int] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        networks = create(encoder or MLP([128]), Network), create(decoder or MLP([128]), Network)
+        likelihood, prior = create(likelihood or Bernoulli(), Likelihood), create(prior or UniformPrior(), Prior)
+        super().__init__(
+            estimator,
+            networks,
+            likelihood,
+            prior,
+            (latents, categories),
+            kl_warmup,
+            bias_from_data,
+            draws,
+            importance_samples,
+            optimizer,
+            lr_scheduler,
+        )
+        if not 0 <= free_bits < float("inf"):
+            raise ValueError(f"DiscreteVAE: free_bits must be at least 0 nats and finite; given {free_bits}")
+        self.free_bits = free_bits
+        self.save_hyperparameters(ignore=["estimator", "encoder", "decoder", "likelihood", "prior"])
+        self.make_hyperparameters_plain(
+            estimator=self.estimator, encoder=self.encoder, decoder=self.decoder, likelihood=likelihood, prior=prior
+        )
+        prior.build(latents, categories)
+        self.prepare_metrics(latents)
+        if image_shape:
+            self.build(image_shape)
+
+    def reconstruction_loss(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Returns f(z) = -log p(x | z), which the estimator calls."""
+        return lambda z: -self.likelihood.log_prob(self.decoder(z), x)
+
+    def objective(self, x: Tensor) -> Objective:
+        logits = self.encoder(x)
+        kl = self.prior.kl(logits)
+        reconstruction = self.estimator(logits, self.reconstruction_loss(x))
+        per_latent = kl.mean(dim=0)
+        paid = per_latent.clamp(min=self.free_bits) if self.free_bits else per_latent
+        loss = reconstruction.mean() + self.kl_weight() * paid.sum()
+        parts = {"reconstruction": reconstruction.detach().mean(), "kl": per_latent.detach().sum()}
+        return Objective(loss, reconstruction.detach() + kl.detach().sum(dim=-1), parts)
+
+    def problem(self, batch: Images) -> Problem:
+        """The encoder's logits and the reconstruction loss; the KL term is exact and outside."""
+        return Problem(self.encoder(batch.x), self.reconstruction_loss(batch.x))
+
+    def evaluate(self, x: Tensor, draws: int) -> Evaluation:
+        logits = self.encoder(x)
+        pi, f = softmax(logits), self.reconstruction_loss(x)
+        z = draw(pi, draws)
+        reconstruction = torch.stack([f(one) for one in z])  # one draw at a time, for memory's sake
+        log_weights = self.prior.log_prob(z) - log_prob(logits, z).sum(dim=-1) - reconstruction
+        return Evaluation(reconstruction, self.prior.kl(logits).sum(dim=-1, keepdim=True), log_weights, pi, z)
+
+    def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
+        return self.prior.sample(count, generator)

@@ -1,0 +1,55 @@
+"""The curve of models that train in epochs: the mean of the tracked quantity over each, read once an epoch."""
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from ils_lightning.estimators.distributed import sum_over_ranks
+
+
+class EpochCurve(LightningModule):
+    """Mixin that keeps a quantity of the rows trained on, on the device, and records its mean when an epoch ends.
+
+    Checkpoints hold the curve and the sums of an unfinished epoch.
+    """
+
+    _curve: tuple[Tensor, Tensor]
+    _sums: list[Tensor]
+    _rows: int
+
+    def prepare_curve(self) -> None:
+        """Starts an empty curve."""
+        self._curve = torch.zeros(0, dtype=torch.long), torch.zeros(0, 1)
+        self._sums, self._rows = [], 0
+
+    def count(self, values: Tensor) -> None:
+        """Adds the tracked quantity of a training batch's rows, `[batch]`; the host does not wait for it."""
+        self._sums.append(values.detach().float().sum())
+        self._rows += len(values)
+
+    def on_train_epoch_end(self) -> None:
+        """Records the epoch's mean, over all ranks."""
+        if self._sums:
+            total = torch.stack(self._sums).sum()
+            total, rows = sum_over_ranks(torch.stack([total, torch.full_like(total, self._rows)])).tolist()
+            steps, values = self._curve
+            step, mean = torch.tensor([self.global_step]), torch.tensor([[total / rows]])
+            self._curve = torch.cat([steps, step]), torch.cat([values, mean])
+        self._sums, self._rows = [], 0
+
+    def curve(self) -> tuple[Tensor, Tensor]:
+        """Returns the steps at which epochs ended `[points]` and the tracked quantity's means `[points, 1]`."""
+        return self._curve
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Saves the curve, so that a resumed run continues it."""
+        steps, values = self._curve
+        sums = [float(value) for value in self._sums]
+        checkpoint["curve"] = {"steps": steps, "values": values, "sums": sums, "rows": self._rows}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Restores the curve."""
+        if "curve" in checkpoint:
+            curve = checkpoint["curve"]
+            self._curve = curve["steps"], curve["values"]
+            self._sums, self._rows = [torch.tensor(value) for value in curve["sums"]], curve["rows"]

@@ -1,0 +1,209 @@
+"""The discrete variational autoencoder with several layers of categorical latents, estimators nested in estimators.
+
+    q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1}),    p(z_L) p(z_{L-1} | z_L) ... p(z_1 | z_2) p(x | z_1)
+    -ELBO(x) = E_{z_1}[ -log p(x | z_1)       + F_2(z_1) ] - H(q(z_1 | x))
+    F_l(z_{l-1}) = E_{z_l}[ -log p(z_{l-1} | z_l) + F_{l+1}(z_l) ] - H(q(z_l | z_{l-1})),   1 < l < L
+    F_L(z_{L-1}) = E_{z_L}[ -log p(z_{L-1} | z_L) ] + KL(q(z_L | z_{L-1}) || p(z_L))
+
+Every expectation is an estimator's; the loss given to that of layer l calls that of layer l + 1. Entropies and the last
+KL are exact, outside their own layer's estimator and inside that of the layer below. All terms are differentiable in the
+draw they see: log p(z | .) = sum_lk z_lk log p_lk is linear in z, for relaxed draws too.
+
+Source: layers inferred from the image up, Mnih and Gregor, 2014 (1402.0030); two-layer models of Tucker et al., 2017
+(1703.07370).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Generator, Tensor, nn
+from torch.optim import Adam
+
+from ils_lightning.data.images import Images
+from ils_lightning.describe import create, describe
+from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.categorical import draw, log_softmax, softmax
+from ils_lightning.likelihoods import Bernoulli, Likelihood
+from ils_lightning.modules.base import Problem
+from ils_lightning.modules.prior import Prior, UniformPrior
+from ils_lightning.modules.variational_autoencoder import Evaluation, Objective, VariationalAutoencoder
+from ils_lightning.networks import MLP, Network
+
+
+class HierarchicalVAE(VariationalAutoencoder):
+    """Learns codes of images in layers: the codes of a layer are explained by those of the next.
+
+    Args:
+        estimator: any estimator; every layer has one of its own, made alike. `OptionSchedule` reaches the first by
+            `estimator.temperature`, the next by `upper_estimators.0.temperature`.
+        latents: categorical variables of each layer, from the image up.
+        categories: values of each.
+        encoder: images to logits of the first layer; `MLP([128])` unless given.
+        decoder: one-hot codes of the first layer to the likelihood's parameters; `MLP([128])` unless given.
+        upper_encoder: codes of a layer to logits of the next; one is made for each; `MLP([128])` unless given.
+        upper_decoder: codes of a layer to logits of the one below; one is made for each; `MLP([128])` unless given.
+        likelihood: of pixels; `Bernoulli()` unless given.
+        prior: of the last layer's codes; `UniformPrior()` unless given.
+        kl_warmup: optimiser steps in which the weight of all terms but -log p(x | z_1) rises from 0 to 1; 0 for none.
+            Until then the recorded training loss is the weighted one.
+        bias_from_data: start with a decoder whose bias alone describes the mean training image.
+        draws: exact draws an image for -ELBO at test.
+        importance_samples: draws an image for the importance-weighted bound at test (Burda et al., 2016, 1509.00519).
+        image_shape: [channels, height, width]; taken from the data unless given.
+        optimizer: Adam with learning rate 0.001 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> model = HierarchicalVAE(estimator=ReinMax(), latents=[8, 4], image_shape=[1, 8, 8])
+        >>> model.sample(3).shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        latents: Sequence[int] = (8, 4),
+        categories: int = 4,
+        encoder: Network | None = None,
+        decoder: Network | None = None,
+        upper_encoder: Network | None = None,
+        upper_decoder: Network | None = None,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        kl_warmup: int = 0,
+        bias_from_data: bool = False,
+        draws: int = 50,
+        importance_samples: int = 50,
+        image_shape: list[int] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        if len(latents) < 2 or min(latents) < 1:
+            raise ValueError(
+                "HierarchicalVAE: latents names at least two layers of at least 1 latent each (DiscreteVAE has one "
+                f"layer); given {list(latents)}"
+            )
+        networks = create(encoder or MLP([128]), Network), create(decoder or MLP([128]), Network)
+        upper = create(upper_encoder or MLP([128]), Network), create(upper_decoder or MLP([128]), Network)
+        likelihood, prior = create(likelihood or Bernoulli(), Likelihood), create(prior or UniformPrior(), Prior)
+        super().__init__(
+            estimator,
+            networks,
+            likelihood,
+            prior,
+            (latents[0], categories),
+            kl_warmup,
+            bias_from_data,
+            draws,
+            importance_samples,
+            optimizer,
+            lr_scheduler,
+        )
+        objects = {"estimator": self.estimator, "likelihood": likelihood, "prior": prior}
+        objects |= {"encoder": networks[0], "decoder": networks[1]}
+        objects |= {"upper_encoder": upper[0], "upper_decoder": upper[1], "latents": list(latents)}
+        self.save_hyperparameters(ignore=list(objects))
+        self.make_hyperparameters_plain(**objects)
+        self._make_layers(list(latents), categories, *upper)
+        prior.build(latents[-1], categories)
+        self.layers = len(latents)
+        self.prepare_metrics(sum(latents))
+        if image_shape:
+            self.build(image_shape)
+
+    def _make_layers(self, latents: list[int], categories: int, encoder: Network, decoder: Network) -> None:
+        self.upper_estimators, self.upper_encoders, self.upper_decoders = (nn.ModuleList() for _ in range(3))
+        for below, above in zip(latents, latents[1:], strict=False):
+            estimator = create(describe(self.estimator), Estimator)
+            estimator.build(above, categories)
+            up, down = create(describe(encoder), Network), create(describe(decoder), Network)
+            up.build((below, categories), (above, categories))
+            down.build((above, categories), (below, categories))
+            self.upper_estimators.append(estimator)
+            self.upper_encoders.append(up)
+            self.upper_decoders.append(down)
+
+    def explained(self, layer: int, z: Tensor) -> Callable[[Tensor], Tensor]:
+        """Returns f(u) = -log p(z | u) + F(u), u being the codes of the layer above that of z, number `layer` + 1.
+
+        F is what the layers above u cost.
+        """
+        networks: Any = self.upper_decoders
+        top = layer == self.layers - 2
+
+        def loss(u: Tensor) -> Tensor:
+            cost = -(z * log_softmax(networks[layer](u))).sum(dim=(-2, -1))
+            return cost if top else cost + self.cost_above(layer + 1, u)
+
+        return loss
+
+    def cost_above(self, layer: int, z: Tensor) -> Tensor:
+        """Returns F(z) `[*any]`: what the layers above that number `layer` cost, z being its codes."""
+        encoders: Any = self.upper_encoders
+        logits = encoders[layer](z)
+        expected = self.upper_estimators[layer](logits, self.explained(layer, z))
+        if layer == self.layers - 2:
+            return expected + self.prior.kl(logits).sum(dim=-1)
+        return expected - _entropy(logits)
+
+    def objective(self, x: Tensor) -> Objective:
+        logits, weight = self.encoder(x), self.kl_weight()
+
+        def loss(z: Tensor) -> Tensor:
+            return weight * self.cost_above(0, z) - self.likelihood.log_prob(self.decoder(z), x)
+
+        negative_elbo = self.estimator(logits, loss) - weight * _entropy(logits)
+        return Objective(negative_elbo.mean(), negative_elbo.detach(), {})
+
+    def problem(self, batch: Images) -> Problem:
+        """What the last layer's estimator is asked, given one draw of the layers below."""
+        encoders: Any = self.upper_encoders
+        logits, z = self.encoder(batch.x), torch.zeros(0)
+        for encoder in encoders:
+            z = draw(softmax(logits.detach()))
+            logits = encoder(z)
+        return Problem(logits, self.explained(self.layers - 2, z))
+
+    def evaluate(self, x: Tensor, draws: int) -> Evaluation:
+        first = self.encoder(x)
+        paths = [self._path(first, x) for _ in range(draws)]
+        reconstruction, kl, log_weights, z = (torch.stack(parts) for parts in list(zip(*paths, strict=True))[:4])
+        return Evaluation(reconstruction, kl.mean(dim=0), log_weights, paths[-1][4], z)
+
+    def _path(self, logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Draws codes of all layers; returns their reconstruction, kl, log weight, themselves and posteriors."""
+        networks: Any = zip(self.upper_encoders, self.upper_decoders, strict=True)
+        z = [draw(softmax(logits))]
+        pi, kl = [softmax(logits)], []
+        reconstruction = -self.likelihood.log_prob(self.decoder(z[0]), x)
+        log_q, log_p = _log_prob(logits, z[0]), -reconstruction
+        for encoder, decoder in networks:
+            above = encoder(z[-1])
+            pi.append(softmax(above))
+            z.append(draw(pi[-1]))
+            explained = _log_prob(decoder(z[-1]), z[-2])
+            kl.append(-_entropy(logits) - explained)
+            log_q, log_p, logits = log_q + _log_prob(above, z[-1]), log_p + explained, above
+        kl.append(self.prior.kl(logits).sum(dim=-1))
+        log_weight = log_p + self.prior.log_prob(z[-1]) - log_q
+        return reconstruction, torch.stack(kl, dim=-1), log_weight, torch.cat(z, dim=-2), torch.cat(pi, dim=-2)
+
+    def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
+        z, networks = self.prior.sample(count, generator), list(self.upper_decoders)
+        for decoder in reversed(networks):
+            z = draw(softmax(decoder(z)), generator=generator)
+        return z
+
+
+def _log_prob(logits: Tensor, z: Tensor) -> Tensor:
+    """log q(z) `[*any]` of hard draws."""
+    return (z * log_softmax(logits)).sum(dim=(-2, -1))
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Entropy of all latents together `[*any]`, differentiable at any logits."""
+    log_q = log_softmax(logits)
+    return -(log_q.exp() * log_q).sum(dim=(-2, -1))
