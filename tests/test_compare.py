@@ -154,7 +154,7 @@ def test_a_mistake_in_the_last_run_shows_before_the_first_one_trains(tmp_path):
 @pytest.mark.parametrize("steps", [None, 0, -1])
 def test_a_run_without_an_end_is_refused(tmp_path, steps):
     content = {**SMALL, "change": {**SMALL["change"], "trainer.max_steps": steps}}
-    with pytest.raises(ValueError, match="max_steps or trainer.max_epochs must be a whole number"):
+    with pytest.raises(ValueError, match=r"max_steps or trainer.max_epochs must be a whole number"):
         compare(write(tmp_path, content), tmp_path / "out")
 
 

@@ -40,7 +40,7 @@ class Outcome:
     steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     values: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     times: Tensor = field(default_factory=lambda: torch.zeros(0))
-    tracked: Tracked = Tracked("", "")
+    tracked: Tracked = field(default_factory=lambda: Tracked("", ""))
     metrics: dict[str, float] = field(default_factory=dict)
     optimizer_steps: int = 0
     evaluations: float = float("nan")
