@@ -13,6 +13,8 @@ from ils_lightning.compare.pool import Pool
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make as make_parts
 from ils_lightning.data import DiscreteData
+from ils_lightning.describe import arguments, create
+from ils_lightning.estimators import Estimator
 from ils_lightning.modules import DiscreteModule
 
 Part = tuple[Run, str, int, dict[str, Any]]
@@ -38,8 +40,9 @@ class Runner:
 
     def run(self) -> list[Outcome]:
         """Returns the outcomes on reporting seeds, in the order of the file."""
-        for run, setting in self.parts:
-            self._check(run, setting)
+        refusals = [self._check(run, setting) for run, setting in self.parts]
+        if all(refusals):
+            raise ValueError(f"no run can be made; the first: {refusals[0]}")
         trials = self._trials()
         bar = Progress(
             TextColumn("{task.description}"),
@@ -68,8 +71,12 @@ class Runner:
         order = {run.name: number for number, run in enumerate(self.comparison.runs)}
         return sorted([*self._train(pool, parts), *hopeless], key=lambda outcome: order[outcome.run])
 
-    def _check(self, run: Run, setting: str) -> None:
-        """Makes a run's model and data, so that a mistake in the last one shows before the first one trains."""
+    def _check(self, run: Run, setting: str) -> str:
+        """Makes a run's model and data, so that a mistake in the last one shows before the first one trains.
+
+        Returns:
+            Why the estimator cannot serve the model, or nothing: that is a result, not a mistake.
+        """
         name = f"run {f'{run.name} {setting}'.strip()!r}"
         config = self.comparison.configuration(run, self.comparison.seeds[0], setting)
         steps, epochs = config["trainer"].get("max_steps"), config["trainer"].get("max_epochs")
@@ -81,10 +88,11 @@ class Runner:
         try:
             model, _ = make_parts(config)
         except ValueError as error:
-            roots = {"value": DiscreteData if str(error).startswith(DiscreteData.__name__) else DiscreteModule}
-            raise ValueError(f"{name}: {explain(str(error), [], roots)}") from None
+            _raise_mistakes(name, config)
+            return str(error)
         if model.tracked is None:
             raise ValueError(f"compare needs a model that records a curve; {type(model).__name__} records none")
+        return ""
 
     def _trials(self) -> list[Part]:
         """What has to be trained to choose the tuned key."""
@@ -132,6 +140,18 @@ class Runner:
         values = ", ".join(f"{value:g}" for value in tune.candidates)
         why = next((outcome.failed for outcome in tried if outcome.failed), "scores are not finite")
         return {}, {"failed": f"no candidate of {tune.key} gives a finite score; tried {values}: {why}"}
+
+
+def _raise_mistakes(name: str, config: dict) -> None:
+    """Raises a ValueError where a part of the configuration by itself is at fault."""
+    try:
+        create(config["data"], DiscreteData)
+        arguments(config["model"], DiscreteModule)
+        create(config["model"]["init_args"]["estimator"], Estimator)
+    except ValueError as error:
+        bases: list[type] = [DiscreteData, DiscreteModule, Estimator]
+        root = next((base for base in bases if str(error).startswith(f"{base.__name__}:")), DiscreteModule)
+        raise ValueError(f"{name}: {explain(str(error), [], {'value': root})}") from None
 
 
 def _mean_or_infinity(scores: list[float]) -> float:

@@ -73,12 +73,14 @@ class Tune:
         candidates: values to try; the lowest mean over tuning seeds wins.
         seeds: tuning seeds; none of them may be a reporting seed.
         measure: what to minimise, such as val/loss; that of the comparison unless given.
+        change: dotted keys changed while tuning only, such as the number of validation images held out.
     """
 
     key: str
     candidates: list[float]
     seeds: list[int]
     measure: str | None = None
+    change: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.candidates or not self.seeds:

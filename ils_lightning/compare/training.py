@@ -38,7 +38,7 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
         with _quiet(), _one_thread():
             result = _fit_and_test(job, watch)
     except ValueError as error:
-        result = {"failed": " ".join(str(error).split())}
+        result = {"failed": " ".join(str(error).split()).removeprefix(f"{DiscreteModule.__name__}: ")}
     except Exception as error:
         (job.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())} (error.txt in {job.folder.name})"}
