@@ -105,7 +105,7 @@ def rows(comparison: Comparison, curves: list[Curve]) -> list[Row]:
 
 def _row(curve: Curve, measure: str | None) -> Row:
     change = curve.outcomes[0].change
-    tuned = ", ".join(f"{key.rsplit('.', 1)[-1]}={value:g}" for key, value in change.items())
+    tuned = ", ".join(f"{key.rsplit('.', 1)[-1]}={cell(value)}" for key, value in change.items())
     row = Row(curve.run, curve.setting, measure=measure or "", floor=curve.floor, tuned=tuned, failed=curve.failures)
     if not curve.finished:
         return row
@@ -156,7 +156,7 @@ def raw(outcomes: list[Outcome]) -> str:
     for outcome in outcomes:
         whole = {} if outcome.failed else {"plateau": outcome.score(None), "last": float(outcome.values[-1].mean())}
         line = {"run": outcome.run, "setting": outcome.setting, "seed": outcome.seed}
-        line |= {"tuned": ", ".join(f"{key}={value:g}" for key, value in outcome.change.items())}
+        line |= {"tuned": ", ".join(f"{key}={value}" for key, value in outcome.change.items())}
         line |= {"optimizer_steps": outcome.optimizer_steps, "seconds": outcome.seconds}
         line |= {"evaluations": outcome.optimizer_steps * outcome.evaluations}
         line |= {"plateau": "", "last": "", **whole}
