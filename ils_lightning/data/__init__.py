@@ -4,6 +4,8 @@ from ils_lightning.data.base import DiscreteData
 from ils_lightning.data.digits import Digits
 from ils_lightning.data.draws import SingleDraws, Targets, TrueDistribution
 from ils_lightning.data.image_batches import ImageBatches
+from ils_lightning.data.image_data import ImageData
+from ils_lightning.data.image_files import ImageFiles
 from ils_lightning.data.images import Images
 from ils_lightning.data.steps import NoData
 
@@ -11,6 +13,8 @@ __all__ = [
     "Digits",
     "DiscreteData",
     "ImageBatches",
+    "ImageData",
+    "ImageFiles",
     "Images",
     "NoData",
     "SingleDraws",

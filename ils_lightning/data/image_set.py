@@ -33,11 +33,11 @@ class ImageSet:
 
     def at(self, index: Tensor | slice) -> Self:
         """Returns the images at `index`."""
-        return type(self)(self.pixels[index], self.label[index], self.maximum)
+        return type(self)(_rows(self.pixels, index), _rows(self.label, index), self.maximum)
 
     def grey(self, index: Tensor | slice) -> Images:
         """Returns the images at `index` with pixels in [0, 1]."""
-        return Images(self.pixels[index].float().div_(self.maximum), self.label[index])
+        return Images(_rows(self.pixels, index).float().div_(self.maximum), _rows(self.label, index))
 
     def drawn(self, generator: Generator) -> Self:
         """Returns binary images: each pixel is on with the probability that its grey level states.
@@ -54,6 +54,11 @@ class ImageSet:
     def mean(self) -> Tensor:
         """Returns the mean image in [0, 1], `[channels, height, width]`."""
         return (self.pixels.sum(dim=0, dtype=torch.float64) / (len(self) * self.maximum)).float()
+
+
+def _rows(values: Tensor, index: Tensor | slice) -> Tensor:
+    """Indexes the first axis; index_select is several times faster than brackets."""
+    return values[index] if isinstance(index, slice) else values.index_select(0, index)
 
 
 class Splits(NamedTuple):

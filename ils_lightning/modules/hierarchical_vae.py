@@ -6,14 +6,15 @@
     F_L(z_{L-1}) = E_{z_L}[ -log p(z_{L-1} | z_L) ] + KL(q(z_L | z_{L-1}) || p(z_L))
 
 Every expectation is an estimator's; the loss given to that of layer l calls that of layer l + 1. Entropies and the last
-KL are exact, outside their own layer's estimator and inside that of the layer below. All terms are differentiable in the
-draw they see: log p(z | .) = sum_lk z_lk log p_lk is linear in z, for relaxed draws too.
+KL are exact: outside their own layer's estimator, inside that of the layer below. All terms are differentiable in the
+draws they see: log p(z | .) = sum_lk z_lk log p_lk is linear in z, for relaxed draws too.
 
 Source: layers inferred from the image up, Mnih and Gregor, 2014 (1402.0030); two-layer models of Tucker et al., 2017
 (1703.07370).
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ class HierarchicalVAE(VariationalAutoencoder):
 
     def _make_layers(self, latents: list[int], categories: int, encoder: Network, decoder: Network) -> None:
         self.upper_estimators, self.upper_encoders, self.upper_decoders = (nn.ModuleList() for _ in range(3))
-        for below, above in zip(latents, latents[1:], strict=False):
+        for below, above in pairwise(latents):
             estimator = create(describe(self.estimator), Estimator)
             estimator.build(above, categories)
             up, down = create(describe(encoder), Network), create(describe(decoder), Network)
@@ -168,19 +169,11 @@ class HierarchicalVAE(VariationalAutoencoder):
         return Problem(logits, self.explained(self.layers - 2, z))
 
     def evaluate(self, x: Tensor, draws: int) -> Evaluation:
-        first = self.encoder(x)
-        paths = [self._path(first, x) for _ in range(draws)]
-        reconstruction, kl, log_weights, z = (torch.stack(parts) for parts in list(zip(*paths, strict=True))[:4])
-        return Evaluation(reconstruction, kl.mean(dim=0), log_weights, paths[-1][4], z)
-
-    def _path(self, logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Draws codes of all layers; returns their reconstruction, kl, log weight, themselves and posteriors."""
-        networks: Any = zip(self.upper_encoders, self.upper_decoders, strict=True)
-        z = [draw(softmax(logits))]
-        pi, kl = [softmax(logits)], []
-        reconstruction = -self.likelihood.log_prob(self.decoder(z[0]), x)
-        log_q, log_p = _log_prob(logits, z[0]), -reconstruction
-        for encoder, decoder in networks:
+        layers: Any = zip(self.upper_encoders, self.upper_decoders, strict=True)
+        logits = self.encoder(x)
+        pi, z, kl = [softmax(logits)], [draw(softmax(logits), draws)], []
+        log_q, log_p = _log_prob(logits, z[0]), torch.zeros(())
+        for encoder, decoder in layers:
             above = encoder(z[-1])
             pi.append(softmax(above))
             z.append(draw(pi[-1]))
@@ -188,8 +181,12 @@ class HierarchicalVAE(VariationalAutoencoder):
             kl.append(-_entropy(logits) - explained)
             log_q, log_p, logits = log_q + _log_prob(above, z[-1]), log_p + explained, above
         kl.append(self.prior.kl(logits).sum(dim=-1))
-        log_weight = log_p + self.prior.log_prob(z[-1]) - log_q
-        return reconstruction, torch.stack(kl, dim=-1), log_weight, torch.cat(z, dim=-2), torch.cat(pi, dim=-2)
+        reconstruction = torch.stack([-self.likelihood.log_prob(self.decoder(one), x) for one in z[0]])
+        log_weights = log_p + self.prior.log_prob(z[-1]) - log_q - reconstruction
+        posterior = torch.cat([pi[0], *(one[0] for one in pi[1:])], dim=-2)  # of the first draw of the layer below
+        return Evaluation(
+            reconstruction, torch.stack(kl, dim=-1).mean(dim=0), log_weights, posterior, torch.cat(z, dim=-2)
+        )
 
     def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
         z, networks = self.prior.sample(count, generator), list(self.upper_decoders)
@@ -199,7 +196,7 @@ class HierarchicalVAE(VariationalAutoencoder):
 
 
 def _log_prob(logits: Tensor, z: Tensor) -> Tensor:
-    """log q(z) `[*any]` of hard draws."""
+    """Returns log q(z) `[*any]` of hard draws."""
     return (z * log_softmax(logits)).sum(dim=(-2, -1))
 
 

@@ -245,7 +245,7 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
             return self.decode(self.sample_prior(count, generator))
 
     def _one_hot(self, codes: Tensor) -> Tensor:
-        return one_hot(codes, torch.empty(self.categories, device=codes.device))
+        return one_hot(codes, like=self.prior.logits)
 
     def figures(self) -> dict[str, Figure]:
         """Reconstructions of images (of their most probable codes), samples of the prior, and a code's traversal."""

@@ -1,0 +1,29 @@
+"""Images from arrays that others made."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ils_lightning.data.image_set import ImageSet
+
+
+def as_images(x: NDArray, y: NDArray | None = None) -> ImageSet:
+    """Returns uint8 images `[images, height, width]`, with channels first or last, and their labels if there are any.
+
+    Raises:
+        ValueError: when `x` or `y` is of another type or shape.
+    """
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or not len(x):
+        raise ValueError(
+            "images must be uint8 [images, height, width], or with channels as the second or last axis; "
+            f"given {x.dtype} {list(x.shape)}"
+        )
+    pixels = torch.from_numpy(x)
+    if pixels.ndim == 3:
+        pixels = pixels.unsqueeze(1)
+    elif x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
+        pixels = pixels.movedim(-1, 1)
+    if y is not None and y.shape != x.shape[:1]:
+        raise ValueError(f"there must be one label an image, [{len(x)}]; given {list(y.shape)}")
+    label = torch.full((len(x),), -1) if y is None else torch.from_numpy(y.astype(np.int64))
+    return ImageSet(pixels.contiguous(), label)

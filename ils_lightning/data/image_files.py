@@ -1,0 +1,121 @@
+"""The user's own images."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ils_lightning.data.batches import generator
+from ils_lightning.data.image_arrays import as_images
+from ils_lightning.data.image_batches import Binarize, ImageBatches
+from ils_lightning.data.image_set import ImageSet, Splits
+
+_MODES = {"grey": "L", "rgb": "RGB"}
+
+
+class ImageFiles(ImageBatches):
+    """Images from a folder, or from an array in a .npy or .npz file.
+
+    A folder holds images directly, without labels, or one sub-folder a class, numbered in the order of their names. An
+    array is uint8 `[images, height, width]`, or with one or three channels as second or last axis; in an .npz it is
+    named `x`, its labels `y`. The images are split at random, the same way whenever `split_seed` is the same.
+
+    Args:
+        path: the folder or file.
+        size: height and width to which the images of a folder are resized; null where all are of one size.
+        color: grey | rgb, what the images of a folder are read as.
+        batch_size: images a step and rank.
+        binarize: none | threshold | static | dynamic, see `Binarize`.
+        threshold: grey level in [0, 1] above which a pixel is on, for binarize threshold.
+        validation: share of the images for validation.
+        test: share of the images for the test.
+        split_seed: of the split.
+        seed: of the order of training images and of draws.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "mine.npy"
+        >>> np.save(path, np.zeros((50, 16, 16), dtype=np.uint8))
+        >>> ImageFiles(str(path), validation=0.1, test=0.2).summary()["images"]
+        '35 train, 5 validation, 10 test of 1x16x16'
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: tuple[int, int] | None = None,
+        color: Literal["grey", "rgb"] = "grey",
+        batch_size: int = 100,
+        binarize: Binarize = "none",
+        threshold: float = 0.5,
+        validation: float = 0.1,
+        test: float = 0.1,
+        split_seed: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, binarize, threshold, seed)
+        if color not in _MODES:
+            raise ValueError(f"ImageFiles: color must be one of {', '.join(_MODES)}; given {color!r}")
+        if validation < 0 or test <= 0 or validation + test >= 1:
+            raise ValueError(
+                "ImageFiles: validation (from 0) and test (above 0) are shares that leave images for training; "
+                f"given {validation} and {test}"
+            )
+        self.path, self.size, self.color = Path(path).expanduser(), size, color
+        self.validation, self.test, self.split_seed = validation, test, split_seed
+
+    def load(self) -> Splits:
+        everything = self._of_folder() if self.path.is_dir() else self._of_array()
+        count = len(everything)
+        test, validation = (max(1, round(share * count)) if share else 0 for share in (self.test, self.validation))
+        if test + validation >= count:
+            raise ValueError(f"ImageFiles: {count} images are too few for training, validation and test; add some")
+        order = torch.randperm(count, generator=generator(self.split_seed))
+        parts = order.split([count - test - validation, validation, test])
+        return Splits(*(everything.at(part) for part in parts))
+
+    def summary(self) -> dict[str, str]:
+        return {"data": str(self.path), **super().summary()}
+
+    def _of_array(self) -> ImageSet:
+        if not self.path.is_file() or self.path.suffix not in (".npy", ".npz"):
+            raise ValueError(f"ImageFiles: path must be a folder of images or a .npy or .npz file; given {self.path}")
+        if self.path.suffix == ".npy":
+            return as_images(np.load(self.path))
+        with np.load(self.path) as arrays:
+            if "x" not in arrays.files:
+                raise ValueError(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays.files)}")
+            return as_images(arrays["x"], arrays["y"] if "y" in arrays.files else None)
+
+    def _of_folder(self) -> ImageSet:
+        classes = sorted(folder for folder in self.path.iterdir() if folder.is_dir())
+        known = Image.registered_extensions()
+        found = [
+            (path, label)
+            for label, folder in (enumerate(classes) if classes else [(-1, self.path)])
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in known
+        ]
+        if not found:
+            raise ValueError(f"ImageFiles: there are no images in {self.path}, nor one folder below")
+        pixels = [self._pixels(path) for path, _ in found]
+        for (path, _), image in zip(found, pixels, strict=True):
+            if image.shape != pixels[0].shape:
+                raise ValueError(
+                    f"ImageFiles: images must be of one size, or size be given; {found[0][0].name} has "
+                    f"{list(pixels[0].shape[1:])}, {path.name} has {list(image.shape[1:])}"
+                )
+        return ImageSet(torch.stack(pixels), torch.tensor([label for _, label in found]))
+
+    def _pixels(self, path: Path) -> Tensor:
+        """Reads one image: uint8 `[channels, height, width]`."""
+        with Image.open(path) as file:
+            image = file.convert(_MODES[self.color])
+        if self.size is not None:
+            height, width = self.size
+            image = image.resize((width, height))
+        array = np.asarray(image)
+        return torch.from_numpy(np.atleast_3d(array).transpose(2, 0, 1).copy())
