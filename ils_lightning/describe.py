@@ -22,10 +22,16 @@ class Described:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if "_abstract" in vars(cls):
-            raise ValueError(f"{cls.__name__} is abstract; name one of its subclasses")
+            raise ValueError(f"{cls.__name__} is abstract; name one of its subclasses: {', '.join(_subclasses(cls))}")
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         return self
+
+
+def _subclasses(cls: type) -> list[str]:
+    """Names of the classes below `cls` of which objects can be made, in order."""
+    below = {name for child in cls.__subclasses__() for name in _subclasses(child)}
+    return sorted(below | {child.__name__ for child in cls.__subclasses__() if "_abstract" not in vars(child)})
 
 
 def describe(value: Any) -> Any:

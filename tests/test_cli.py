@@ -126,6 +126,28 @@ def test_packaged_configurations_are_found_by_name(capsys: pytest.CaptureFixture
     assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["trials"] == 7
 
 
+def test_packaged_settings_of_an_estimator_are_found_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.estimator", "estimators/ils_newton", "--print_config"])
+    estimator = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["estimator"]
+    assert estimator["class_path"].endswith("ILSNewton")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--model.estimator", "estimators/rebr"], "did you mean 'rebar'?"),
+        (["--model.estimator", "missing.yaml"], "no file 'missing.yaml'"),
+        (["--config", "estimators/rebar"], "give it as --model.estimator estimators/rebar"),
+        (["--config", "compare/toy1"], "run it by: compare compare/toy1"),
+    ],
+)
+def test_a_file_in_the_wrong_place_is_told_where_it_belongs(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in refusal(capsys, "fit", *words)
+
+
 def test_an_estimator_is_changed_by_its_name_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "--model.estimator", "ReinMax", "--model.estimator.temperature", "1.3", "--print_config"])
@@ -237,7 +259,9 @@ def test_predictions_are_saved_where_it_says(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("name", ["Curved", "Sampler", "Estimator"])
 def test_an_abstract_class_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "abstract" in refusal(capsys, "fit", "--model.estimator", name)
+    assert re.search(
+        r"abstract; name one of its subclasses: .*ILSNewton", refusal(capsys, "fit", "--model.estimator", name)
+    )
 
 
 def test_ranks_end_together_with_logs_and_one_report(capfd: pytest.CaptureFixture[str]) -> None:

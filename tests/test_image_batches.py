@@ -210,7 +210,11 @@ def test_global_random_numbers_are_untouched():
 
 
 def test_summary_names_the_binarisation():
-    assert Digits().summary()["binarize"] == "threshold > 0.5"
+    assert Digits().summary() == {
+        "data": "Digits",
+        "images": "1,350 train, 150 validation, 297 test of 1x8x8",
+        "binarize": "threshold > 0.5",
+    }
     assert Digits(binarize="dynamic").summary()["binarize"] == "dynamic"
 
 

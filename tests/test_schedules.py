@@ -19,7 +19,9 @@ from ils_lightning.estimators import (
     Estimator,
     Exact,
     ILSNewton,
+    LeaveOneOut,
     MinimumVariance,
+    Rebar,
     StraightThrough,
 )
 
@@ -127,6 +129,8 @@ def test_a_resumed_run_continues_exactly(tmp_path):
         (StraightThrough(), "temprature", "no option 'temprature', did you mean 'temperature'.* It has: temperature"),
         (Average(StraightThrough()), "temperature", "did you mean 'estimator.estimator.temperature'"),
         (StraightThrough(), "gap", "no option 'gap'. It has: temperature"),
+        (LeaveOneOut(), "samples", "'samples' of LeaveOneOut is fixed for a whole run"),
+        (Rebar(), "eta", "'eta' of Rebar is learnt in training"),
         (Exact(), "temperature", "its estimators have no numeric options"),
         (StraightThrough([1.0]), "temperature", "holds one value per row"),
     ],

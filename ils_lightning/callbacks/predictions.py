@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
 
@@ -13,6 +14,10 @@ class SavePredictions(Callback):
 
     def __init__(self) -> None:
         self._batches: list[Any] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets what an earlier prediction left."""
+        self._batches = []
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Keeps a batch's answer on the CPU."""
@@ -30,6 +35,5 @@ class SavePredictions(Callback):
 
 
 def _to_cpu(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    return {name: _to_cpu(item) for name, item in value.items()} if isinstance(value, dict) else value
+    """Moves the tensors in `value` to the CPU; named tuples become dictionaries, which load as plain data."""
+    return move_data_to_device(value._asdict() if hasattr(value, "_asdict") else value, torch.device("cpu"))

@@ -35,6 +35,8 @@ def find(name: str) -> str:
     if Path(name).is_file():
         return _readable(name)
     bare = name.removesuffix(".yaml").removeprefix("configs/")
+    if bare.startswith(_OTHERS):
+        fail(f"--config: {name!r} is {_use(bare)}")
     if bare in names():
         return str(folder() / f"{bare}.yaml")
     return fail(
@@ -43,12 +45,21 @@ def find(name: str) -> str:
     )
 
 
+def _use(name: str) -> str:
+    """Says where the packaged part `name` belongs."""
+    if name.startswith("compare/"):
+        return f"a comparison; run it by: compare {name}"
+    return f"the settings of one estimator; give it as --model.estimator {name}"
+
+
 def _readable(path: str) -> str:
     """Returns the path of a file that holds a YAML mapping; else exits."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         fail(f"--config: {path!r} is not readable as YAML: {error}")
+    if isinstance(content, dict) and "class_path" in content:
+        fail(f"--config: {path!r} describes one object, such as an estimator; give it as --model.estimator {path}")
     if not isinstance(content, dict):
         fail(f"--config: {path!r} must hold a mapping (model: ..., data: ..., trainer: ...)")
     return path
@@ -78,14 +89,29 @@ def option_values(words: list[str], *options: str) -> Iterator[tuple[int, str]]:
 
 
 def with_paths(words: list[str]) -> list[str]:
-    """Replaces the names of packaged configurations by their paths."""
+    """Replaces the names of packaged configurations, and of packaged settings of an estimator, by their paths."""
     words = list(words)
-    for position, value in list(option_values(words, "--config", "-c")):
-        if "=" in words[position]:
-            words[position] = f"--config={find(value)}"
-        else:
-            words[position + 1] = find(value)
+    for options, look_up in ((("--config", "-c"), find), (("--model.estimator",), find_part)):
+        for position, value in list(option_values(words, *options)):
+            if "=" in words[position]:
+                words[position] = f"{options[0]}={look_up(value)}"
+            else:
+                words[position + 1] = look_up(value)
     return words
+
+
+def find_part(name: str) -> str:
+    """Returns the path of an estimator's settings, a file or a packaged one; a class name is returned as it is."""
+    if Path(name).is_file() or not ("/" in name or name.endswith((".yaml", ".yml"))):
+        return name
+    bare = name.removesuffix(".yaml").removeprefix("configs/").removeprefix("estimators/")
+    if (path := folder() / "estimators" / f"{bare}.yaml").is_file():
+        return str(path)
+    known = sorted(path.stem for path in (folder() / "estimators").glob("*.yaml"))
+    return fail(
+        f"--model.estimator: there is no file {name!r}{did_you_mean(bare, known)}; packaged settings, by the name "
+        f"estimators/NAME: {', '.join(known)}"
+    )
 
 
 def default_for(words: list[str]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class Digits(ImageBatches):
         batch_size: images a step and rank.
         binarize: none | threshold | static | dynamic, see `Binarize`.
         threshold: grey level in [0, 1] above which a pixel is on; half means above 8 of 16.
-        validation: the last so many of the training images are for validation. With 0, all 1 500 train, as in the
-            figures of this project's README, and there is no validation.
+        validation: the last so many of the training images are for validation. With 0, all 1 500 train and
+            there is no validation: the setting in which test results on these digits are quoted.
         seed: of the order of training images and of draws; the split does not depend on it.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,

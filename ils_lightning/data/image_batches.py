@@ -51,7 +51,7 @@ class ImageBatches(DiscreteData, ABC):
         if self.binarize == "threshold":
             return Splits(*(split.thresholded(self.threshold) for split in grey))
         if self.binarize == "static":
-            return Splits(*(split.drawn(generator(self.seed, number)) for number, split in enumerate(grey)))
+            return Splits(*(split.drawn(generator(self.seed, number, 0)) for number, split in enumerate(grey)))
         return grey
 
     @property
@@ -90,7 +90,11 @@ class ImageBatches(DiscreteData, ABC):
         """What to print beside every result on these data."""
         train, val, test = (f"{len(split):,}" for split in self.splits)
         shape = "x".join(map(str, self.image_shape))
-        return {"images": f"{train} train, {val} validation, {test} test of {shape}", "binarize": self.binarized()}
+        return {
+            "data": type(self).__name__,
+            "images": f"{train} train, {val} validation, {test} test of {shape}",
+            "binarize": self.binarized(),
+        }
 
     def binarized(self) -> str:
         """How pixels were made binary, in words."""

@@ -63,4 +63,4 @@ class ImageData(ImageBatches):
         return held_out(train, test, validation)
 
     def summary(self) -> dict[str, str]:
-        return {"data": self.source.name, **super().summary()}
+        return super().summary() | {"data": self.source.name}

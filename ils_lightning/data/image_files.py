@@ -78,7 +78,7 @@ class ImageFiles(ImageBatches):
         return Splits(*(everything.at(part) for part in parts))
 
     def summary(self) -> dict[str, str]:
-        return {"data": str(self.path), **super().summary()}
+        return super().summary() | {"data": str(self.path)}
 
     def _of_array(self) -> ImageSet:
         if not self.path.is_file() or self.path.suffix not in (".npy", ".npz"):

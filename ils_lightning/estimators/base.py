@@ -186,7 +186,8 @@ class Estimator(Described, nn.Module):
         if not own or not estimate.requires_grad:
             return [None] * len(own)
         square = estimate.square().sum(dim=(-2, -1)).mean()
-        return list(torch.autograd.grad(square, own, retain_graph=True, allow_unused=True))
+        found = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True)
+        return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
 
 def _broken_rows(logits: Tensor) -> str:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option
+from ils_lightning.estimators.distributed import sum_over_ranks
 from ils_lightning.estimators.reinmax import ReinMax
 
 
 class ILSCV(ReinMax):
     """ReinMax minus what other rows say about its own draw's noise; without state.
 
-    It needs independent rows: with one or two rows (in this process) it is ReinMax, and from about eight on it pays.
+    It needs independent rows: with one or two rows (over all ranks) it is ReinMax, and from about eight on it pays.
     A non-finite row serves no other row.
 
     Args:
@@ -53,5 +54,6 @@ def leave_one_out_coefficient(R: Tensor, d: Tensor) -> Tensor:
 
 
 def others(x: Tensor) -> Tensor:
-    """Sum over all rows but the row's own, for each latent."""
-    return x.sum(dim=tuple(range(x.dim() - 2)), keepdim=True) - x if x.dim() > 2 else torch.zeros_like(x)
+    """Sum over all rows of all ranks but the row's own, for each latent."""
+    rows = tuple(range(x.dim() - 2))
+    return sum_over_ranks(x.sum(dim=rows, keepdim=True) if rows else x) - x
