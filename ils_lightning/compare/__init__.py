@@ -19,6 +19,7 @@ def compare(
     file: str,
     folder: Path | None = None,
     runs: list[str] | None = None,
+    settings: list[str] | None = None,
     seeds: list[int] | None = None,
     override: list[str] | None = None,
     workers: int | None = None,
@@ -32,6 +33,7 @@ def compare(
         file: a comparison file, or the name of a packaged one, such as compare/toy1.
         folder: where to write; lightning_logs/compare/NAME unless given.
         runs: names of the runs to do; all unless given. May be repeated.
+        settings: names of the settings to do; all unless given. May be repeated.
         seeds: reporting seeds to do; all unless given. May be repeated.
         override: dotted key and value for all runs, such as trainer.max_epochs=2. May be repeated.
         workers: processes that train; the number of cores less one unless given, and at least one.
@@ -39,7 +41,7 @@ def compare(
     Returns:
         The folder.
     """
-    comparison = read(file).select(runs, seeds, overrides(override or []))
+    comparison = read(file).select(runs, settings, seeds, overrides(override or []))
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
     runner = Runner(comparison, folder / "runs", workers)
     _report(comparison, runner.run(), runner.tuning, folder)

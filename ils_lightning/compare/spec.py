@@ -1,7 +1,8 @@
 """What a comparison file says: a base configuration, runs that change it, seeds, and how to report."""
 
+from collections.abc import Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ils_lightning.cli.errors import did_you_mean
@@ -140,26 +141,32 @@ class Comparison:
         self._numbers = {name: number for number, name in enumerate(names)}
         self._overrides: dict[str, Any] = {}
 
-    def select(self, runs: list[str] | None, seeds: list[int] | None, overrides: dict[str, Any]) -> "Comparison":
-        """Returns the part of the comparison with these runs and seeds, and `overrides` for all runs.
+    def select(
+        self,
+        runs: list[str] | None = None,
+        settings: list[str] | None = None,
+        seeds: list[int] | None = None,
+        overrides: dict[str, Any] | None = None,
+    ) -> "Comparison":
+        """Returns the part of the comparison with these runs, settings and seeds, and `overrides` for all runs.
 
         A run of the part is the same run as in the whole.
 
         Raises:
-            ValueError: when a run or seed is not in the comparison.
+            ValueError: when a run, setting or seed is not in the comparison.
         """
-        part, names = copy(self), list(self._numbers)
-        for name in runs or []:
-            if name not in names:
-                raise ValueError(
-                    f"the comparison has no run {name!r}{did_you_mean(name, names)}; it has {', '.join(names)}"
-                )
-        for seed in seeds or []:
-            if seed not in self.seeds:
-                raise ValueError(f"the comparison has no reporting seed {seed}; it has {self.seeds}")
+        part = copy(self)
         part.runs = [run for run in self.runs if not runs or run.name in runs]
+        _require("run", runs, [run.name for run in self.runs])
+        if settings:
+            _require("setting trained by itself", settings, [name for run in self.runs for name in run.parts() if name])
+            only = [(run, [name for name in run.parts() if name in settings]) for run in part.runs]
+            part.runs = [replace(run, only=names) for run, names in only if names]
         part.seeds = [seed for seed in self.seeds if not seeds or seed in seeds]
-        part._overrides = overrides
+        _require("reporting seed", seeds, self.seeds)
+        if not part.runs:
+            raise ValueError(f"none of the runs {runs} is done under {settings}")
+        part._overrides = overrides or {}
         return part
 
     def configuration(self, run: Run, seed: int, setting: str = "", change: dict[str, Any] | None = None) -> dict:
@@ -183,6 +190,14 @@ class Comparison:
             assign(config, "data.init_args.settings", len(run.settings.levels))
             assign(config, "data.init_args.paired", self.paired)
         return config
+
+
+def _require(what: str, chosen: Sequence[Any] | None, known: Sequence[Any]) -> None:
+    for one in chosen or []:
+        if one not in known:
+            names = list(dict.fromkeys(map(str, known)))
+            hint = did_you_mean(str(one), names)
+            raise ValueError(f"the comparison has no {what} {one!r}{hint}; it has {', '.join(names) or 'none'}")
 
 
 def read(name: str) -> Comparison:
