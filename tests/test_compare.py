@@ -1,13 +1,17 @@
 """compare: stacked settings, resuming, tuning on other seeds, reports."""
 
+import csv
+
 import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ils_lightning.compare import compare
-from ils_lightning.compare.report import bias_floor, bootstrap
+from ils_lightning.compare.curves import bias_floor
+from ils_lightning.compare.job import Job
 from ils_lightning.compare.spec import assign, find, read
+from ils_lightning.compare.statistics import bootstrap
 
 SMALL = {
     "title": "small",
@@ -33,6 +37,15 @@ def write(folder, content):
     return str(path)
 
 
+def lines(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def untimed(path):
+    """The lines of a table without the columns that say how long something took."""
+    return [{name: value for name, value in line.items() if "second" not in name} for line in lines(path)]
+
+
 def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_path, capsys):
     folder = compare(write(tmp_path, SMALL), tmp_path / "out")
     table = (folder / "table.csv").read_text()
@@ -51,23 +64,21 @@ def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_pat
 
 def test_interrupted_comparison_gives_the_same_result(tmp_path, monkeypatch):
     whole = compare(write(tmp_path, SMALL), tmp_path / "whole")
-    from ils_lightning.compare import runner
+    keep, calls = Job.keep, []
 
-    keep, calls = runner._write, []
-
-    def interrupt(target, result):
-        calls.append(target)
+    def interrupt(job, result):
+        calls.append(job)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        keep(target, result)
+        keep(job, result)
 
-    monkeypatch.setattr(runner, "_write", interrupt)
+    monkeypatch.setattr(Job, "keep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compare(write(tmp_path, SMALL), tmp_path / "parts")
-    monkeypatch.setattr(runner, "_write", keep)
+    monkeypatch.setattr(Job, "keep", keep)
     parts = compare(write(tmp_path, SMALL), tmp_path / "parts")
-    values = [line.rsplit(",", 1)[0] for line in (whole / "table.csv").read_text().splitlines()]
-    assert [line.rsplit(",", 1)[0] for line in (parts / "table.csv").read_text().splitlines()] == values
+    assert untimed(parts / "table.csv") == untimed(whole / "table.csv")
+    assert untimed(parts / "results.csv") == untimed(whole / "results.csv")
 
 
 def test_tuning_takes_the_best_value_on_other_seeds(tmp_path):
@@ -143,16 +154,17 @@ def test_a_mistake_in_the_last_run_shows_before_the_first_one_trains(tmp_path):
 @pytest.mark.parametrize("steps", [None, 0, -1])
 def test_a_run_without_an_end_is_refused(tmp_path, steps):
     content = {**SMALL, "change": {**SMALL["change"], "trainer.max_steps": steps}}
-    with pytest.raises(ValueError, match="max_steps must be a whole number"):
+    with pytest.raises(ValueError, match=r"max_steps or trainer.max_epochs must be a whole number"):
         compare(write(tmp_path, content), tmp_path / "out")
 
 
-def test_tuning_without_a_finite_candidate_is_refused(tmp_path):
+def test_tuning_without_a_finite_candidate_is_a_failure_in_the_table(tmp_path, capsys):
     diverging = {"class_path": "ReinMax"}  # slopes of 1e8 drive learnt probabilities to zero
     content = {
         **SMALL,
         "tune": {"key": "model.init_args.optimizer.init_args.lr", "candidates": [0.1, 0.2], "seeds": [9]},
         "runs": [{"name": "steep", "change": {"model.init_args.estimator": diverging}}],
     }
-    with pytest.raises(ValueError, match=r"run 'steep': no candidate .* tried 0.1, 0.2"):
-        compare(write(tmp_path, content), tmp_path / "out")
+    (line,) = lines(compare(write(tmp_path, content), tmp_path / "out") / "table.csv")
+    assert "lr gives a finite score; tried 0.1, 0.2: diverged" in line["failed"]
+    assert "steep failed: no candidate" in capsys.readouterr().out

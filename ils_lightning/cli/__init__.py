@@ -5,9 +5,10 @@ whose arguments are their options.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from typing import get_type_hints
 
 from ils_lightning import __version__
 from ils_lightning.cli.errors import PROGRAM, did_you_mean, fail, is_for_users
@@ -84,6 +85,21 @@ def _installed(module: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
+def _repeatable(words: Sequence[str], command: Callable) -> list[str]:
+    """Lets options that take lists be given one value at a time: `--seeds 0 --seeds 1` for `--seeds [0,1]`."""
+    lists = {f"--{name}" for name, kind in get_type_hints(command).items() if "list[" in str(kind)}
+    found, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name in lists and (equals or rest):
+            value = value if equals else rest.pop(0)
+            found.append(f"{name}={value}" if value.startswith("[") else f"{name}+={value}")
+        else:
+            found.append(word)
+    return found
+
+
 def _run_own(verb: str, *words: str) -> None:
     module, function = OWN_VERBS[verb][1].split(":")
     command = getattr(import_module(module), function)
@@ -92,7 +108,13 @@ def _run_own(verb: str, *words: str) -> None:
     from ils_lightning.cli.messages import OneLine
 
     try:
-        auto_cli(command, args=list(words), as_positional=True, prog=f"{PROGRAM} {verb}", parser_class=OneLine)
+        auto_cli(
+            command,
+            args=_repeatable(words, command),
+            as_positional=True,
+            prog=f"{PROGRAM} {verb}",
+            parser_class=OneLine,
+        )
     except ValueError as error:
         if not is_for_users(error):
             raise

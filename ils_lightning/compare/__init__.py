@@ -5,36 +5,65 @@ from pathlib import Path
 from rich.console import Console
 
 from ils_lightning import plots
-from ils_lightning.compare import figure, report
+from ils_lightning.compare import figure, ranking, screen, table, tensorboard
+from ils_lightning.compare.curves import curves
+from ils_lightning.compare.files import overrides
+from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.runner import Runner
-from ils_lightning.compare.spec import Comparison, Run, Settings, Tune, read
+from ils_lightning.compare.spec import Comparison, Level, Run, Settings, Tune, read
 
-__all__ = ["Comparison", "Run", "Settings", "Tune", "compare"]
+__all__ = ["Comparison", "Level", "Run", "Settings", "Tune", "compare"]
 
 
-def compare(file: str, folder: Path | None = None) -> Path:
-    """Runs a comparison file and writes table, figure and TensorBoard runs; started again, it resumes.
+def compare(
+    file: str,
+    folder: Path | None = None,
+    runs: list[str] | None = None,
+    settings: list[str] | None = None,
+    seeds: list[int] | None = None,
+    override: list[str] | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Runs a comparison file and writes tables, figures and TensorBoard runs; started again, it resumes.
+
+    Every training runs on one thread and gives the same result whatever the number of workers. Several comparisons may
+    share a folder: what one of them trains, the others wait for.
 
     Args:
         file: a comparison file, or the name of a packaged one, such as compare/toy1.
         folder: where to write; lightning_logs/compare/NAME unless given.
+        runs: names of the runs to do; all unless given. May be repeated.
+        settings: names of the settings to do; all unless given. May be repeated.
+        seeds: reporting seeds to do; all unless given. May be repeated.
+        override: dotted key and value for all runs, such as trainer.max_epochs=2. May be repeated.
+        workers: processes that train; the number of cores less one unless given, and at least one.
 
     Returns:
         The folder.
     """
-    comparison = read(file)
+    comparison = read(file).select(runs, settings, seeds, overrides(override or []))
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
-    results = Runner(comparison, folder / "runs").run()
-    curves = report.curves(comparison, results)
-    rows = [report.row(curve) for curve in curves]
-    _put(folder / "table.csv", report.comma_separated(rows))
-    _put(folder / "table.md", report.markdown(rows))
-    plots.save(figure.draw(comparison, curves), folder / "figure")
-    report.tensorboard(folder / "tensorboard", curves, rows, comparison)
-    console = Console()
-    console.print(report.screen(rows))
-    console.print(f"table, figure and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
+    runner = Runner(comparison, folder / "runs", workers)
+    _report(comparison, runner.run(), runner.tuning, folder)
     return folder
+
+
+def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path) -> None:
+    found = curves(comparison, outcomes)
+    rows = table.rows(comparison, found)
+    _put(folder / "results.csv", table.raw(outcomes))
+    _put(folder / "table.csv", table.comma_separated(rows))
+    _put(folder / "table.md", table.markdown(rows))
+    if tuning:
+        _put(folder / "tuning.csv", table.raw(tuning))
+    console = Console()
+    screen.show(rows, console)
+    if any(row.seeds for row in rows):
+        plots.save(figure.draw(comparison, found), folder / "figure")
+        if comparison.measure:
+            plots.save(ranking.draw(comparison, rows), folder / "ranking")
+        tensorboard.write(folder / "tensorboard", found, rows, comparison)
+    console.print(f"tables, figures and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
 
 
 def _put(target: Path, text: str) -> None:

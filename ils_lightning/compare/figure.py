@@ -1,18 +1,20 @@
-"""The comparison's figure: a panel for each run and setting, a panel for each setting, or all in one."""
+"""The comparison's figure: a panel for each run and setting, a panel for each setting, all in one, or by budget."""
 
-from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ils_lightning import plots
-from ils_lightning.compare.report import Curve
+from ils_lightning.compare.budgets import budgets
+from ils_lightning.compare.curves import Curve
+from ils_lightning.compare.looks import legend_below, looks
 from ils_lightning.compare.spec import Comparison
 
 
 def draw(comparison: Comparison, curves: list[Curve]) -> Figure:
-    """Draws the curves in the comparison's layout."""
+    """Draws the curves that have results in the comparison's layout."""
+    curves = [curve for curve in curves if curve.finished]
     with plots.style():
         figure = _LAYOUTS[comparison.layout](curves)
         figure.suptitle(comparison.title)
@@ -44,7 +46,7 @@ def _panel(axes: Axes, curve: Curve) -> None:
     for number, seed in enumerate(seeds if len(seeds) > 1 else ()):
         name = "each seed" if number == 0 else None
         axes.plot(curve.steps, seed, color=plots.COLOURS[7], alpha=0.6, linewidth=0.7, label=name)
-    axes.plot(curve.steps, curve.values.flatten(1).mean(dim=1), color=plots.COLOURS[0], linewidth=1, label=label)
+    axes.plot(curve.steps, curve.mean, color=plots.COLOURS[0], linewidth=1, label=label)
     if curve.floor == curve.floor:
         axes.axhline(curve.floor, color=plots.COLOURS[1], linestyle="--", label="predicted bias floor")
     axes.set(title=curve.setting or curve.run, yscale="log")
@@ -58,7 +60,7 @@ def _lines(curves: list[Curve]) -> Figure:
     for number, curve in enumerate(order):
         colour = plots.COLOURS[number % len(plots.COLOURS)]
         dashes = "-" if number < len(plots.COLOURS) else "--"
-        mean = curve.values.flatten(1).mean(dim=1)
+        mean = curve.mean
         axes.plot(curve.steps, mean, label=f"{curve.label}  {mean[-1]:.2g}", color=colour, linestyle=dashes)
     axes.set(yscale="log", xlabel="optimiser step", ylabel=curves[0].tracked.label)
     axes.legend(fontsize=8, title="worst to best, last value", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -66,17 +68,17 @@ def _lines(curves: list[Curve]) -> Figure:
 
 
 def _settings(curves: list[Curve]) -> Figure:
-    names, looks = list(dict.fromkeys(curve.setting for curve in curves)), _looks(curves)
+    names, look = list(dict.fromkeys(curve.setting for curve in curves)), looks(curves)
     references = {curve.setting: curve for curve in curves if curve.reference}
     heights = [1.5, 1] if references else [1]
     figure = Figure(figsize=(2.7 * len(names) + 0.6, 2.3 * sum(heights) + 1.2), layout="constrained")
     grid = figure.subplots(len(heights), len(names), sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     for name, *column in zip(names, *grid, strict=True):
         mine = {curve.run: curve for curve in curves if curve.setting == name}
-        for run in [run for run in looks if run in mine]:
-            _line(column[0], mine[run], looks[run])
+        for run in [run for run in look if run in mine]:
+            _line(column[0], mine[run], look[run])
             if name in references and not mine[run].reference:
-                _line(column[1], _distance(mine[run], references[name]), looks[run])
+                _distance(column[1], mine[run], references[name], look[run])
         column[0].set(title=name, yscale="log")
         column[-1].set(xlabel="optimiser step", yscale="log")
         column[0].margins(x=0, y=0.1)
@@ -85,49 +87,21 @@ def _settings(curves: list[Curve]) -> Figure:
     if references:
         grid[1, 0].set_ylabel(f"distance to\n{next(iter(references.values())).run}")
         grid[1, 0].set_ylim(bottom=1e-5 * grid[1, 0].get_ylim()[1])
-    _legend_below(figure, list(looks))
+    legend_below(figure, list(look))
     return figure
 
 
-def _distance(curve: Curve, reference: Curve) -> Curve:
-    """The curve of the distance of the means over rows, past the common start."""
-    apart = (curve.values.flatten(1).mean(dim=1) - reference.values.flatten(1).mean(dim=1)).abs()
-    return replace(curve, steps=curve.steps[1:], values=apart[1:, None, None])
-
-
-def _legend_below(figure: Figure, runs: list[str]) -> None:
-    lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
-    shown = [run for run in runs if run in lines]
-    figure.legend([lines[run] for run in shown], shown, loc="outside lower center", ncols=4, fontsize=9, handlelength=3)
-
-
-def _looks(curves: list[Curve]) -> dict[str, dict[str, Any]]:
-    """How to draw each run, from worst to best last value over all settings; a reference is black and on top."""
-    last: dict[str, float] = {}
-    for curve in curves:
-        last[curve.run] = last.get(curve.run, 0) + float(curve.values[-1].mean())
-    black: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1)), "linewidth": 2.2, "zorder": 3}
-    colours = [colour for colour in plots.COLOURS if colour != "#000000"]
-    looks: dict[str, dict[str, Any]] = {curve.run: black for curve in curves if curve.reference}
-    others = [run for run in sorted(last, key=lambda run: -last[run]) if run not in looks]
-    for number, run in enumerate(others):
-        # neighbours in rank often coincide: dashes let the line beneath be seen
-        dashes = (0, (5, 2)) if number % 2 else "-"
-        looks[run] = {
-            "color": colours[number % len(colours)],
-            "linestyle": dashes,
-            "linewidth": 1.4,
-            "zorder": 2 + number % 2 / 2,
-        }
-    return looks
+def _distance(axes: Axes, curve: Curve, reference: Curve, look: dict[str, Any]) -> None:
+    """Draws the distance of the means over rows, past the common start."""
+    axes.plot(curve.steps[1:], (curve.mean - reference.mean)[1:].abs(), **look)
 
 
 def _line(axes: Axes, curve: Curve, look: dict[str, Any]) -> None:
     """Draws the mean over rows, and their range where there are several."""
     rows = curve.values.flatten(1)
-    axes.plot(curve.steps, rows.mean(dim=1), label=curve.run, **look)
+    axes.plot(curve.steps, curve.mean, label=curve.run, **look)
     if rows.shape[1] > 1 and not curve.reference:
         axes.fill_between(curve.steps, rows.amin(dim=1), rows.amax(dim=1), color=look["color"], alpha=0.2, linewidth=0)
 
 
-_LAYOUTS = {"panels": _panels, "settings": _settings, "lines": _lines}
+_LAYOUTS = {"panels": _panels, "settings": _settings, "lines": _lines, "budgets": budgets}

@@ -1,46 +1,17 @@
 """What a comparison file says: a base configuration, runs that change it, seeds, and how to report."""
 
-from copy import deepcopy
-from dataclasses import dataclass, field
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import yaml
-
+from ils_lightning.cli.errors import did_you_mean
+from ils_lightning.compare.files import assign, find, load
+from ils_lightning.compare.settings import Level, Settings
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
 
-
-@dataclass
-class Settings:
-    """Values of one option, each with a curve of its own.
-
-    An option of the estimator, given by its bare name, has its values share a run, as rows of one batch. A dotted key
-    of the configuration is trained once for each value.
-
-    Args:
-        option: the option's name, or a dotted key such as model.init_args.power.
-        levels: one value a setting.
-        labels: how to name the settings; `option=value` unless given.
-    """
-
-    option: str
-    levels: list[float]
-    labels: list[str] | None = None
-
-    def names(self) -> list[str]:
-        """Returns a label for each setting."""
-        return self.labels or [f"{self.option.rsplit('.', 1)[-1]}={value:g}" for value in self.levels]
-
-    @property
-    def shared(self) -> bool:
-        """Whether all values share a run."""
-        return "." not in self.option
-
-    def __post_init__(self) -> None:
-        if not self.levels or (self.labels is not None and len(self.labels) != len(self.levels)):
-            raise ValueError(f"settings need levels, and as many labels if any; given {self.levels} and {self.labels}")
+__all__ = ["Comparison", "Level", "Run", "Settings", "Tune", "assign", "find", "load", "read"]
 
 
 @dataclass
@@ -50,7 +21,9 @@ class Run:
     Args:
         name: how to call it.
         change: dotted keys of the base configuration and their new values.
-        settings: values of one option, each with its own curve; those of the comparison unless given.
+        settings: what to repeat the run for, each with its own curve; those of the comparison unless given.
+        by_setting: further changes under one setting, by the setting's name: values published for each size.
+        only: names of the settings to run under; all unless given.
         floor: draw the published form's bias floor KL(p || p(1-p)/Z) / categories beside it; needs `TrueDistribution`.
         reference: what the others are measured by; drawn in black.
     """
@@ -58,34 +31,66 @@ class Run:
     name: str
     change: dict[str, Any] = field(default_factory=dict)
     settings: Settings | None = None
+    by_setting: dict[str, dict[str, Any]] = field(default_factory=dict)
+    only: list[str] | None = None
     floor: bool = False
     reference: bool = False
 
-    def changes(self) -> list[dict[str, float]]:
-        """Returns what has to be trained: one change of the configuration for each setting that is a run by itself."""
+    @property
+    def shared(self) -> bool:
+        """Whether its settings share one training."""
+        return self.settings is not None and self.settings.shared
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Returns what has to be trained: the change for each setting that is a run by itself, by its name."""
         if self.settings is None or self.settings.shared:
-            return [{}]
-        return [{self.settings.option: value} for value in self.settings.levels]
+            return {"": {}}
+        changes = self.settings.changes()
+        return {
+            name: {**change, **self.by_setting.get(name, {})}
+            for name, change in changes.items()
+            if self.only is None or name in self.only
+        }
+
+    def check(self) -> None:
+        """Raises a ValueError where `only` or `by_setting` name no setting."""
+        known = self.settings.names() if self.settings and not self.settings.shared else []
+        for name in [*self.by_setting, *(self.only or [])]:
+            if name not in known:
+                raise ValueError(
+                    f"run {self.name!r}: there is no setting {name!r} that is trained by itself"
+                    f"{did_you_mean(name, known)}; there are {', '.join(known) or 'none'}"
+                )
+        if self.only == []:
+            raise ValueError(f"run {self.name!r}: only names no setting; leave it out to run under all")
 
 
 @dataclass
 class Tune:
-    """A configuration key chosen for each run by its plateau on seeds that are not reported.
+    """A configuration key chosen for each run and setting, on seeds that are not reported.
 
     Args:
         key: dotted key, such as a learning rate.
-        candidates: values to try.
+        candidates: values to try; the lowest mean over tuning seeds wins.
         seeds: tuning seeds; none of them may be a reporting seed.
+        measure: what to minimise, such as val/loss; that of the comparison unless given.
+        change: dotted keys changed while tuning only, such as the number of validation images held out.
     """
 
     key: str
     candidates: list[float]
     seeds: list[int]
+    measure: str | None = None
+    change: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.candidates or not self.seeds:
+            raise ValueError(f"tuning needs candidates and seeds; given {self.candidates} and {self.seeds}")
 
 
 @dataclass
 class Comparison:
-    """A grid of runs x seeds.
+    """A grid of runs x settings x seeds, all trained for the same number of optimiser steps unless changed.
 
     Args:
         title: of table and figure.
@@ -95,9 +100,11 @@ class Comparison:
         settings: of all runs that have none of their own.
         seeds: each gives new data, starting points and noise.
         paired: all runs of a seed see the same data; else fresh ones.
-        tune: choose a key for each run first.
+        measure: the metric that ranks, lower being better, such as test/loss; the plateau of the curve unless given.
+        tune: choose a key for each run and setting first.
         layout: "panels" draws a panel for each setting, a row for each run; "settings" a panel for each setting, with a
-            line for each run; "lines" one panel with all of them.
+            line for each run; "lines" one panel with all of them; "budgets" a row for each setting, against optimiser
+            steps, evaluations of f and seconds.
         caption: a sentence under the figure.
     """
 
@@ -108,31 +115,74 @@ class Comparison:
     settings: Settings | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     paired: bool = True
+    measure: str | None = None
     tune: Tune | None = None
-    layout: Literal["panels", "settings", "lines"] = "lines"
+    layout: Literal["panels", "settings", "lines", "budgets"] = "lines"
     caption: str = ""
 
     def __post_init__(self) -> None:
         names = [run.name for run in self.runs]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a comparison needs runs with different names; given {names}")
-        if not self.seeds:
-            raise ValueError("a comparison needs at least one seed; given none")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"a comparison needs at least one seed, each once; given {self.seeds or 'none'}")
         if not isinstance((load(self.base) if isinstance(self.base, str) else self.base).get("trainer"), dict):
-            raise ValueError("the base of a comparison needs the sections model, data and trainer (with max_steps)")
+            raise ValueError("the base of a comparison needs the sections model, data and trainer")
         if self.tune and set(self.tune.seeds) & set(self.seeds):
             raise ValueError(f"tuning seeds {self.tune.seeds} and reporting seeds {self.seeds} must differ")
         for run in self.runs:
             run.settings = run.settings or self.settings
+            run.check()
+            if run.shared and self.measure:
+                raise ValueError(
+                    f"run {run.name!r}: {self.measure} is one number a training, and its settings share one; "
+                    "name the option by its dotted key to train each by itself"
+                )
+        self._numbers = {name: number for number, name in enumerate(names)}
+        self._overrides: dict[str, Any] = {}
 
-    def configuration(self, run: Run, seed: int, change: dict[str, Any] | None = None) -> dict:
-        """Returns the full configuration of one run with one seed."""
+    def select(
+        self,
+        runs: list[str] | None = None,
+        settings: list[str] | None = None,
+        seeds: list[int] | None = None,
+        overrides: dict[str, Any] | None = None,
+    ) -> "Comparison":
+        """Returns the part of the comparison with these runs, settings and seeds, and `overrides` for all runs.
+
+        A run of the part is the same run as in the whole.
+
+        Raises:
+            ValueError: when a run, setting or seed is not in the comparison.
+        """
+        part = copy(self)
+        part.runs = [run for run in self.runs if not runs or run.name in runs]
+        _require("run", runs, [run.name for run in self.runs])
+        if settings:
+            _require("setting trained by itself", settings, [name for run in self.runs for name in run.parts() if name])
+            only = [(run, [name for name in run.parts() if name in settings]) for run in part.runs]
+            part.runs = [replace(run, only=names) for run, names in only if names]
+        part.seeds = [seed for seed in self.seeds if not seeds or seed in seeds]
+        _require("reporting seed", seeds, self.seeds)
+        if not part.runs:
+            raise ValueError(f"none of the runs {runs} is done under {settings}")
+        part._overrides = overrides or {}
+        return part
+
+    def configuration(self, run: Run, seed: int, setting: str = "", change: dict[str, Any] | None = None) -> dict:
+        """Returns the full configuration of one run and setting with one seed; what comes later wins.
+
+        The order is base, comparison, run, setting, run under that setting, `change` (tuned values), overrides.
+        """
         config = deepcopy(load(self.base)) if isinstance(self.base, str) else deepcopy(self.base)
-        data_seed = seed if self.paired else seed + 10_000 * self.runs.index(run)
-        for key, value in {**self.change, **run.change, **(change or {})}.items():
+        of_setting = run.parts().get(setting, {})
+        for key, value in {**self.change, **run.change}.items():
+            assign(config, key, value)
+        for key, value in [*of_setting.items(), *(change or {}).items(), *self._overrides.items()]:
             assign(config, key, value)
         assign(config, "seed_everything", seed)
         if "seed" in arguments(config["data"], DiscreteData):
+            data_seed = seed if self.paired else seed + 10_000 * self._numbers[run.name]
             assign(config, "data.init_args.seed", data_seed)
         if run.settings and run.settings.shared:
             assign(config, f"model.init_args.estimator.init_args.{run.settings.option}", run.settings.levels)
@@ -142,36 +192,12 @@ class Comparison:
         return config
 
 
-def assign(config: dict, key: str, value: Any) -> None:
-    """Sets a dotted key of nested dictionaries, making the levels that are missing."""
-    *parents, last = key.split(".")
-    for name in parents:
-        if not isinstance(config.get(name), dict):
-            config[name] = {}
-        config = config[name]
-    config[last] = deepcopy(value)
-
-
-def find(name: str) -> Path:
-    """Returns the file `name`, or the packaged configuration of that name.
-
-    Raises:
-        ValueError: when there is neither; the text lists the packaged ones.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    folders = [Path(str(files("ils_lightning"))) / "configs", Path(str(files("ils_lightning"))).parent / "configs"]
-    for folder in folders:
-        for candidate in (folder / name, folder / f"{name}.yaml"):
-            if candidate.is_file():
-                return candidate
-    known = sorted({str(path.relative_to(folder))[:-5] for folder in folders for path in folder.rglob("*.yaml")})
-    raise ValueError(f"no configuration file {name!r}; packaged ones are {', '.join(known)}")
-
-
-def load(name: str) -> dict:
-    """Reads a YAML file, or the packaged configuration of that name."""
-    return yaml.safe_load(find(name).read_text(encoding="utf-8"))
+def _require(what: str, chosen: Sequence[Any] | None, known: Sequence[Any]) -> None:
+    for one in chosen or []:
+        if one not in known:
+            names = list(dict.fromkeys(map(str, known)))
+            hint = did_you_mean(str(one), names)
+            raise ValueError(f"the comparison has no {what} {one!r}{hint}; it has {', '.join(names) or 'none'}")
 
 
 def read(name: str) -> Comparison:

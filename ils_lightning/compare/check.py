@@ -1,0 +1,60 @@
+"""Mistakes that show before anything is trained."""
+
+from ils_lightning.cli.errors import did_you_mean
+from ils_lightning.cli.messages import explain
+from ils_lightning.compare.outcome import Outcome
+from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.compare.training import make
+from ils_lightning.data import DiscreteData
+from ils_lightning.describe import arguments, create
+from ils_lightning.estimators import Estimator
+from ils_lightning.modules import DiscreteModule
+
+
+def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
+    """Makes a run's model and data.
+
+    Returns:
+        Why the estimator cannot serve the model, or nothing: that is a result, not a mistake.
+
+    Raises:
+        ValueError: when the configuration is at fault.
+    """
+    name = f"run {f'{run.name} {setting}'.strip()!r}"
+    config = comparison.configuration(run, comparison.seeds[0], setting)
+    steps, epochs = config["trainer"].get("max_steps"), config["trainer"].get("max_epochs")
+    if not any(isinstance(end, int) and end >= 1 for end in (steps, epochs)):
+        raise ValueError(
+            f"{name}: trainer.max_steps or trainer.max_epochs must be a whole number of at least 1; "
+            f"given {steps} and {epochs}"
+        )
+    try:
+        model, _ = make(config)
+    except ValueError as error:
+        _raise_mistakes(name, config)
+        return str(error)
+    if model.tracked is None:
+        raise ValueError(f"compare needs a model that records a curve; {type(model).__name__} records none")
+    return ""
+
+
+def measure_exists(outcome: Outcome, measure: str | None) -> None:
+    """Raises a ValueError where a run that finished has no such measure."""
+    if measure and not outcome.failed and measure not in outcome.metrics:
+        known = sorted(outcome.metrics)
+        raise ValueError(
+            f"run {outcome.run!r} has no measure {measure!r}{did_you_mean(measure, known)}; "
+            f"it has {', '.join(known) or 'none'}"
+        )
+
+
+def _raise_mistakes(name: str, config: dict) -> None:
+    """Raises a ValueError where a part of the configuration by itself is at fault."""
+    try:
+        create(config["data"], DiscreteData)
+        arguments(config["model"], DiscreteModule)
+        create(config["model"]["init_args"]["estimator"], Estimator)
+    except ValueError as error:
+        bases: list[type] = [DiscreteData, DiscreteModule, Estimator]
+        root = next((base for base in bases if str(error).startswith(f"{base.__name__}:")), DiscreteModule)
+        raise ValueError(f"{name}: {explain(str(error), [], {'value': root})}") from None

@@ -1,0 +1,67 @@
+"""Configuration files by path or packaged name, and dotted keys inside them."""
+
+from copy import deepcopy
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def assign(config: dict, key: str, value: Any) -> None:
+    """Sets a dotted key of nested dictionaries, making the levels that are missing.
+
+    A class given by its bare name makes room for arguments.
+
+    Example:
+        >>> config = {"estimator": "ReinMax"}
+        >>> assign(config, "estimator.init_args.temperature", 1.3)
+        >>> config
+        {'estimator': {'class_path': 'ReinMax', 'init_args': {'temperature': 1.3}}}
+    """
+    *parents, last = key.split(".")
+    for name, child in zip(parents, [*parents, last][1:], strict=True):
+        if not isinstance(config.get(name), dict):
+            named = isinstance(config.get(name), str) and child == "init_args"
+            config[name] = {"class_path": config[name]} if named else {}
+        config = config[name]
+    config[last] = deepcopy(value)
+
+
+def overrides(words: list[str]) -> dict[str, Any]:
+    """Reads `key=value` words; values are YAML.
+
+    Raises:
+        ValueError: when a word has no key or no equals sign.
+
+    Example:
+        >>> overrides(["trainer.max_epochs=2", "data.init_args.binarize=none"])
+        {'trainer.max_epochs': 2, 'data.init_args.binarize': 'none'}
+    """
+    pairs = [word.partition("=") for word in words]
+    for word, (key, equals, _) in zip(words, pairs, strict=True):
+        if not equals or not key or not all(key.split(".")):
+            raise ValueError(f"an override is a dotted key and its value, such as trainer.max_epochs=2; given {word!r}")
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
+
+
+def find(name: str) -> Path:
+    """Returns the file `name`, or the packaged configuration of that name.
+
+    Raises:
+        ValueError: when there is neither; the text lists the packaged ones.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    folders = [Path(str(files("ils_lightning"))) / "configs", Path(str(files("ils_lightning"))).parent / "configs"]
+    for folder in folders:
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = sorted({str(path.relative_to(folder))[:-5] for folder in folders for path in folder.rglob("*.yaml")})
+    raise ValueError(f"no configuration file {name!r}; packaged ones are {', '.join(known)}")
+
+
+def load(name: str) -> dict:
+    """Reads a YAML file, or the packaged configuration of that name."""
+    return yaml.safe_load(find(name).read_text(encoding="utf-8"))

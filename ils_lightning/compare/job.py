@@ -1,0 +1,62 @@
+"""One training of a comparison: a run under a setting with a seed, and where its result is kept."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ils_lightning.compare.spec import Comparison, Run
+
+_FORMAT = 2  # of result.pt: results in another form are trained anew
+
+
+@dataclass
+class Job:
+    """What one process trains at a time.
+
+    Args:
+        run: name of the run.
+        setting: name of the setting, or empty where there is none or all share the training.
+        seed: of this training.
+        change: tuned keys and their values.
+        config: the full configuration.
+        folder: where the result and the last checkpoint are kept; its name holds a digest of the configuration.
+    """
+
+    run: str
+    setting: str
+    seed: int
+    change: dict[str, Any]
+    config: dict[str, Any] = field(repr=False)
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """Returns run, setting and seed in words."""
+        return f"{f'{self.run} {self.setting}'.strip()}, seed {self.seed}"
+
+    def result(self) -> dict[str, Any] | None:
+        """Returns the result if the training is finished."""
+        finished = self.folder / "result.pt"
+        return torch.load(finished, weights_only=True) if finished.exists() else None
+
+    def keep(self, result: dict[str, Any]) -> None:
+        """Puts a result in place, complete or not at all."""
+        partial = self.folder / "result.partial"
+        torch.save(result, partial)
+        partial.replace(self.folder / "result.pt")
+
+
+def make(comparison: Comparison, run: Run, setting: str, seed: int, change: dict[str, Any], folder: Path) -> Job:
+    """Returns a job of a comparison whose trainings are kept under `folder`."""
+    config = comparison.configuration(run, seed, setting, change)
+    digest = hashlib.sha256(json.dumps([_FORMAT, config], sort_keys=True).encode()).hexdigest()[:12]
+    name = "-".join(part for part in (_slug(run.name), _slug(setting), str(seed), digest) if part)
+    return Job(run.name, setting, seed, change, config, folder / name)
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name).strip("_").lower()

@@ -1,0 +1,97 @@
+"""What one run, setting and seed came to."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ils_lightning.compare.job import Job
+from ils_lightning.compare.spec import Run
+from ils_lightning.modules import Tracked
+
+
+@dataclass
+class Outcome:
+    """One line of the raw results.
+
+    Args:
+        run: name of the run.
+        setting: label of the setting, or empty.
+        seed: of the training.
+        change: tuned keys and their values.
+        failed: why there is no result, or empty.
+        steps: recorded steps `[points]`.
+        values: of the tracked quantity `[points, trials]`.
+        times: seconds of training after which the points were recorded `[points]`.
+        tracked: name and label of that quantity.
+        metrics: last logged values, those of the test set included.
+        optimizer_steps: taken.
+        evaluations: of f for one optimiser step, summed over the rows of a batch.
+        seconds: of training, without validation and test; shared by settings that share a training.
+        p: true distributions `[trials, categories]` of toy data.
+    """
+
+    run: str
+    setting: str
+    seed: int
+    change: dict[str, Any]
+    failed: str = ""
+    steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    values: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    times: Tensor = field(default_factory=lambda: torch.zeros(0))
+    tracked: Tracked = field(default_factory=lambda: Tracked("", ""))
+    metrics: dict[str, float] = field(default_factory=dict)
+    optimizer_steps: int = 0
+    evaluations: float = float("nan")
+    seconds: float = float("nan")
+    p: Tensor | None = None
+
+    def score(self, measure: str | None) -> float:
+        """Returns the measure, or the plateau of the curve; NaN after a failure."""
+        if self.failed:
+            return float("nan")
+        return self.metrics[measure] if measure else float(plateau(self.values).mean())
+
+
+def outcomes(run: Run, job: Job, result: dict[str, Any]) -> list[Outcome]:
+    """Returns the outcome of a job, or one for each setting that shared its training."""
+    names = run.settings.names() if run.settings and run.settings.shared else [job.setting]
+    if result.get("failed"):
+        return [Outcome(run.name, name, job.seed, job.change, result["failed"]) for name in names]
+    shared = len(names) if run.shared else 0
+    return [_outcome(run.name, name, index if shared else None, job, result) for index, name in enumerate(names)]
+
+
+def _outcome(run: str, name: str, index: int | None, job: Job, result: dict[str, Any]) -> Outcome:
+    values, p = result["values"], result.get("p")
+    rows = values if index is None else values[:, index]
+    rows = rows.reshape(len(rows), -1)
+    return Outcome(
+        run,
+        name,
+        job.seed,
+        job.change,
+        failed=_diverged(result["steps"], rows),
+        steps=result["steps"],
+        values=rows,
+        times=result["times"],
+        tracked=Tracked(*result["tracked"]),
+        metrics=result["metrics"] if index is None else {},
+        optimizer_steps=result["optimizer_steps"],
+        evaluations=result["evaluations"] / (1 if index is None else values.shape[1]),
+        seconds=result["seconds"],
+        p=p if p is None or index is None else p[index],
+    )
+
+
+def _diverged(steps: Tensor, values: Tensor) -> str:
+    if torch.isfinite(values[-1]).all():
+        return ""
+    broken = (~torch.isfinite(values)).any(dim=1).nonzero()[0]
+    return f"diverged: the curve is not finite at step {int(steps[broken])}"
+
+
+def plateau(values: Tensor) -> Tensor:
+    """Mean over the last fifth of the recorded points, `[*rows]`, of `values` `[points, *rows]`."""
+    return values[-max(len(values) // 5, 1) :].mean(dim=0)

@@ -1,0 +1,30 @@
+"""The ranking as a figure: a panel for each setting, a dot with its standard error for each run."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ils_lightning import plots
+from ils_lightning.compare.spec import Comparison
+from ils_lightning.compare.table import Row
+
+
+def draw(comparison: Comparison, rows: list[Row]) -> Figure:
+    """Draws the measure of every run that finished, best on top."""
+    shown = [row for row in rows if row.seeds]
+    settings = list(dict.fromkeys(row.setting for row in shown))
+    longest = max(sum(row.setting == setting for row in shown) for setting in settings)
+    with plots.style():
+        figure = Figure(figsize=(4.6 * len(settings), 0.22 * longest + 1.4), layout="constrained")
+        for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
+            _panel(axes, [row for row in shown if row.setting == setting])
+            axes.set(title=setting, xlabel=comparison.measure)
+        figure.suptitle(comparison.title)
+    return figure
+
+
+def _panel(axes: Axes, rows: list[Row]) -> None:
+    errors = [row.standard_error if row.standard_error == row.standard_error else 0 for row in rows]
+    places = range(len(rows))
+    axes.errorbar([row.measured for row in rows], places, xerr=errors, fmt="o", markersize=4, capsize=2)
+    axes.set_yticks(list(places), [f"{row.run} *" if row.failed else row.run for row in rows], fontsize=8)
+    axes.invert_yaxis()

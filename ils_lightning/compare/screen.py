@@ -1,0 +1,94 @@
+"""The table as it is printed: the columns that matter most, as many as the terminal has room for."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ils_lightning.compare.table import Row, cell
+
+
+class Column(NamedTuple):
+    """A heading, what stands below it, and how soon it goes where room is short: the highest number first."""
+
+    heading: str
+    text: Callable[[Row], str]
+    rank: int
+
+
+_PLATEAU = [
+    Column("last", lambda row: cell(row.last), 3),
+    Column("plateau", lambda row: _ranked(row, row.plateau), 0),
+    Column("+-", lambda row: cell((row.high - row.low) / 2), 1),
+    Column("bias floor", lambda row: cell(row.floor), 2),
+    Column("steps to 2x", lambda row: _steps(row), 4),
+]
+_MEASURED = [
+    Column("measured", lambda row: _ranked(row, row.measured), 0),
+    Column("s.e.", lambda row: cell(row.standard_error), 1),
+    Column("plateau", lambda row: cell(row.plateau), 7),
+]
+_SHARED = [
+    Column("difference", lambda row: cell(row.difference), 2),
+    Column("its s.e.", lambda row: cell(row.difference_error), 3),
+    Column("n", lambda row: str(row.pairs or ""), 8),
+    Column("f evaluations", lambda row: cell(row.evaluations), 6),
+    Column("at equal f ev.", lambda row: cell(row.at_equal_evaluations), 9),
+    Column("seconds", lambda row: cell(row.seconds), 4),
+    Column("at equal s", lambda row: cell(row.at_equal_seconds), 10),
+    Column("tuned", lambda row: row.tuned, 5),
+]
+
+
+def show(rows: list[Row], console: Console) -> None:
+    """Prints the table, and below it what does not fit into cells: references, budgets and failures."""
+    columns = [Column("run", _name, -1), *(_MEASURED if rows[0].measure else _PLATEAU), *_SHARED]
+    columns = [column for column in columns if any(column.text(row) for row in rows)]
+    wide = console.options.update(max_width=10_000)
+    while len(columns) > 2 and console.measure(_table(rows, columns), options=wide).maximum > console.width:
+        columns.remove(max(columns, key=lambda column: column.rank))
+    console.print(_table(rows, columns))
+    for line in notes(rows):
+        console.print(line, highlight=False, markup=False)
+
+
+def notes(rows: list[Row]) -> list[str]:
+    """Returns a sentence for each setting and for each failure."""
+    lines = []
+    for row in {row.setting: row for row in rows}.values():
+        head = f"{row.setting}: " if row.setting else ""
+        if row.reference:
+            lines.append(f"{head}differences are to {row.reference}, paired by seed and trial")
+        if row.evaluation_budget == row.evaluation_budget:
+            lines.append(
+                f"{head}equal budgets are {row.evaluation_budget:.3g} evaluations of f and {row.second_budget:.3g} s"
+            )
+    return lines + [f"{_name(row)} failed: {row.failed}" for row in rows if row.failed]
+
+
+def _table(rows: list[Row], columns: list[Column]) -> Table:
+    title = ", ".join(dict.fromkeys(row.measure or row.tracked for row in rows if row.seeds))
+    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        left = column.heading in ("run", "tuned")
+        table.add_column(column.heading, justify="left" if left else "right", no_wrap=number > 0, overflow="fold")
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        last_of_setting = bool(row.measure) and after is not None and after.setting != row.setting
+        table.add_row(*(column.text(row) for column in columns), end_section=last_of_setting)
+    return table
+
+
+def _name(row: Row) -> str:
+    return f"{row.run} {row.setting}".strip()
+
+
+def _ranked(row: Row, value: float) -> str:
+    return cell(value) if row.seeds else "failed"
+
+
+def _steps(row: Row) -> str:
+    if not row.seeds:
+        return ""
+    return "never" if row.steps_to_twice_plateau < 0 else f"{row.steps_to_twice_plateau:,}"
