@@ -1,96 +1,83 @@
-"""The variance of the ILS family on random small problems, against ReinMax's at the same number of evaluations.
+"""The variance of the ILS family against ReinMax's, at the same number of evaluations, on `random_problems`.
 
-36 problems: K = 2, 4, 7 categories, L = 1, 2, 4 latents, four kinds of loss; 1 000 estimates of one row along the
-batch axis, the same draws for every estimator. Curvatures learn on 8 batches of the same problem first. Weights have
-the standard deviation of a layer's usual start, 1 / sqrt(fan-in). How much is won depends on the loss: the control
-variate lives on curvature of one sign (least squares, decoder), the matrix on any.
+The set was written before anything was run on it. Sets 0, 1 and 2 were run first; they showed that ILSCV with one
+coefficient for all categories (.75 in the median at 100 rows, .70 with infinitely many, at worst 5.6) does not hold
+what it promises, and it was changed. The bounds here are those asked of the family before, tested on set 3, which
+played no part. `python tests/variance_table.py --seeds "[3,4,5]"` prints the ratios.
 
-The scale of the weights and the least-squares kind were chosen after seeing ratios on other sets, so the bounds hold
-for this set and not for random problems at large. On the first set (quadratics of unit scale, tanh nets with weights of
-1.5) the medians were .68 for ILSCV and .19 / .26 for ILSNewton at base 0 / .5, outside the bounds below.
+Two limits. With few rows ILSCV knows too little to pay: at 8 rows alike it keeps nine tenths of the variance and may
+add two thousandths; from 32 on it added nothing on sets 3 to 5. Where rows differ it may add 5 per cent at 32 rows and
+.6 at 100. And no bound on the ratio holds for all problems, because ReinMax's variance can vanish by coincidence, as
+the last test shows. One problem of set 2 comes close (two categories, variance a thousandth of the squared gradient):
+base .5 has 8.5 times ReinMax's there, still less than a hundredth of the squared gradient, and base 0 has .57.
 """
 
 import functools
-import itertools
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from variance_table import MAKE, ratios
 
-from ils_lightning.estimators import ILSCV, Estimator, ILSDiagonal, ILSIsotropic, ILSNewton, ReinMax
-from ils_lightning.estimators.family import Curved
+from ils_lightning.estimators import ILSNewton, ReinMax
 
-ROWS, STEPS = 1000, 8
-KINDS = ("least squares", "quadratic", "mlp", "decoder")
-Loss = Callable[[Tensor], Tensor]
-
-
-def problem(kind: str, categories: int, latents: int) -> tuple[Tensor, Loss]:
-    """Logits of one row and a loss, from a seed made of the arguments."""
-    generator = torch.Generator().manual_seed(100 * categories + latents)
-    size = categories * latents
-
-    def randn(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    logits = randn(latents, categories)
-    if kind == "least squares":
-        y, W = randn(6), randn(size, 6)
-        return logits, lambda z: (z.flatten(-2) @ W - y).square().sum(dim=-1) / 2
-    if kind == "quadratic":
-        a, root = randn(size), randn(size, size) / size**0.5
-        return logits, lambda z: (z.flatten(-2) * (a + z.flatten(-2) @ (root + root.T) / 4)).sum(dim=-1)
-    W, b, V = randn(size, 16) / latents**0.5, randn(16), randn(16, 12) / 4
-    if kind == "mlp":
-        return logits, lambda z: torch.tanh(z.flatten(-2) @ W + b) @ V[:, 0]
-    target = torch.arange(12, dtype=torch.float64).remainder(2)
-
-    def decoder(z: Tensor) -> Tensor:
-        pixels = torch.relu(z.flatten(-2) @ W + b) @ V
-        return (torch.nn.functional.softplus(pixels) - target * pixels).sum(dim=-1)
-
-    return logits, decoder
-
-
-def estimates(estimator: Estimator, logits: Tensor, f: Loss, seed: int) -> Tensor:
-    torch.manual_seed(seed)
-    leaf = logits.expand(ROWS, -1, -1).clone().requires_grad_()
-    estimator(leaf, f).sum().backward()
-    assert leaf.grad is not None
-    return leaf.grad
-
-
-def variance(estimator: Estimator, logits: Tensor, f: Loss) -> Tensor:
-    for seed in range(STEPS * isinstance(estimator, Curved)):
-        estimates(estimator, logits, f, seed)
-    return estimates(estimator, logits, f, STEPS).var(dim=0).sum()
+SET = 3
 
 
 @functools.cache
-def ratios(make: Callable[[], Estimator]) -> Tensor:
-    """Variance relative to ReinMax's, one for each problem."""
-    problems = [problem(*arguments) for arguments in itertools.product(KINDS, (2, 4, 7), (1, 2, 4))]
-    return torch.stack([variance(make(), *p) / variance(ReinMax(), *p) for p in problems])
+def alike(name: str) -> Tensor:
+    return ratios(MAKE[name], SET, count=12)
 
 
-def newton_without_base() -> Estimator:
-    return ILSNewton(base=0.0)
+@functools.cache
+def differing(name: str) -> Tensor:
+    return ratios(MAKE[name], SET, alike=False, count=24)
 
 
 def test_control_variate_never_adds_variance():
-    ratio = ratios(ILSCV)
-    assert ratio.median() <= 0.7
-    assert ratio.max() <= 1.0 + 4 / ROWS  # the coefficient itself is estimated, from the other rows
+    ratio = alike("ILSCV")
+    assert ratio.median() <= 0.4
+    assert ratio.max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("make", "most"), [(newton_without_base, 0.15), (ILSNewton, 0.25), (ILSDiagonal, 0.3), (ILSIsotropic, 0.4)]
+    ("name", "most"),
+    [
+        ("ILSNewton(base=0)", 0.15),
+        ("ILSNewton", 0.25),
+        pytest.param("ILSDiagonal", 0.3, marks=pytest.mark.slow),
+        pytest.param("ILSIsotropic", 0.4, marks=pytest.mark.slow),
+    ],
 )
-def test_learnt_curvature_removes_most_of_the_variance(make, most):
-    assert ratios(make).median() <= most
+def test_learnt_curvature_removes_most_of_the_variance(name, most):
+    assert alike(name).median() <= most
 
 
-def test_more_of_the_curvature_leaves_less_variance():
-    medians = [ratios(make).median() for make in (ILSNewton, ILSDiagonal, ILSIsotropic, ILSCV)]
-    assert medians == sorted(medians)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("ILSCV", 0.85), ("ILSNewton(base=0)", 0.25), ("ILSNewton", 0.35), ("ILSDiagonal", 0.4), ("ILSIsotropic", 0.45)],
+)
+def test_less_is_won_where_rows_differ(name, most):
+    assert alike(name).median() < differing(name).median() <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "most", "worst"), [(8, 1.0, 1.05), (32, 0.6, 1.01), (256, 0.2, 0.9)])
+def test_control_variate_wins_more_with_more_rows(rows, most, worst):
+    ratio = ratios(MAKE["ILSCV"], SET, rows=rows, count=max(24, 4000 // rows))
+    assert ratio.median() <= most
+    assert ratio.max() <= worst
+
+
+def test_no_bound_holds_where_the_noise_of_reinmax_vanishes():
+    pi = torch.tensor([0.8, 0.2], dtype=torch.float64).expand(2, 1, 2)
+    z = torch.eye(2, dtype=torch.float64).unsqueeze(1)
+    slope = torch.tensor([1.0, 0.25], dtype=torch.float64).reshape(2, 1, 1)  # p_2 G_1 = p_1 G_2, G = g_1 - g_2
+    g = slope * torch.tensor([1.0, 0.0], dtype=torch.float64)
+    reinmax = ReinMax().pullback(pi.log(), pi, z, g)
+    torch.testing.assert_close(reinmax[0], reinmax[1])
+    H = torch.diag(torch.tensor([0.75, 0.0], dtype=torch.float64)).unsqueeze(0)  # f's own curvature, G_1 - G_2
+    at = {s: ILSNewton().step(pi, z, g, H, s) for s in (0.0, 0.5)}
+    torch.testing.assert_close(at[0.0], reinmax)
+    assert (at[0.5][0] - at[0.5][1]).abs().max() > 0.01
