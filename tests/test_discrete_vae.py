@@ -193,7 +193,9 @@ def test_learnt_prior_learns_at_its_own_rate(tmp_path):
 def test_decoder_starts_from_the_mean_image_once(tmp_path):
     data = Digits(batch_size=50)
     model = DiscreteVAE(ReinMax(), bias_from_data=True)
-    trainer = Trainer(fast_dev_run=1, accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer = Trainer(
+        fast_dev_run=1, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
+    )
     trainer.fit(model, datamodule=data)
     trained = model.decoder.layers[-1].bias.detach().clone()
     torch.testing.assert_close(

@@ -13,6 +13,9 @@ from torch import Tensor
 class Stopwatch(Callback):
     """Notes steps and seconds after every training batch; validation does not count, nor does what comes after a fit.
 
+    On a CPU these are seconds of the process's own work, which do not depend on what else the machine does; on an
+    accelerator they are seconds of the clock.
+
     A resumed fit goes on from the time of its checkpoint.
 
     Args:
@@ -24,25 +27,27 @@ class Stopwatch(Callback):
         self._steps, self._seconds = [0], [0.0]
         self._began = self._paused = 0.0
         self._total: float = 1
+        self._clock = time.perf_counter
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts, or goes on."""
-        self._began = time.perf_counter() - self._seconds[-1]
+        self._clock = time.process_time if pl_module.device.type == "cpu" else time.perf_counter
+        self._began = self._clock() - self._seconds[-1]
         self._total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Notes a point."""
         self._steps.append(trainer.global_step)
-        self._seconds.append(time.perf_counter() - self._began)
+        self._seconds.append(self._clock() - self._began)
         self.finish(min(trainer.global_step / self._total, 1))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops."""
-        self._paused = time.perf_counter()
+        self._paused = self._clock()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes on."""
-        self._began += time.perf_counter() - self._paused
+        self._began += self._clock() - self._paused
 
     def finish(self, share: float = 1) -> None:
         """Reports that `share` of the fit is done."""
