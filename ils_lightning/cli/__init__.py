@@ -107,14 +107,9 @@ def _run_own(verb: str, *words: str) -> None:
 
     from ils_lightning.cli.messages import OneLine
 
+    options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": OneLine}
     try:
-        auto_cli(
-            command,
-            args=_repeatable(words, command),
-            as_positional=True,
-            prog=f"{PROGRAM} {verb}",
-            parser_class=OneLine,
-        )
+        auto_cli(command, args=_repeatable(words, command), **options)
     except ValueError as error:
         if not is_for_users(error):
             raise

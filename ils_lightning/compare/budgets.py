@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from ils_lightning import plots
@@ -31,6 +32,7 @@ def budgets(curves: list[Curve]) -> Figure:
             axes.set_xlabel(label)
             if label != _AXES[0][0]:
                 axes.set_xscale("log")
+                axes.xaxis.set_minor_formatter(NullFormatter())
         _scale(line[0], mine)
         line[0].set_ylabel(f"{setting}\n{mine[0].tracked.label}".strip())
     legend_below(figure, list(look))

@@ -124,6 +124,7 @@ def _quiet() -> Iterator[None]:
                 "does not have many workers",
                 "number of training batches",
                 "Checkpoint directory",
+                "Total length of `list`",  # data without validation images
             ):
                 warnings.filterwarnings("ignore", message=f".*{message}.*")
             yield

@@ -1,0 +1,261 @@
+"""compare with a test set: ranking by a measure, named settings, failures, parts, several processes."""
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from ils_lightning.cli import _repeatable
+from ils_lightning.compare import compare, screen, table
+from ils_lightning.compare.job import make
+from ils_lightning.compare.pool import Pool, attempt
+from ils_lightning.compare.spec import find, read
+
+ESTIMATOR = "model.init_args.estimator"
+SHORT = {
+    "trainer.max_epochs": 2,
+    "trainer.limit_train_batches": 2,
+    "model.init_args.draws": 2,
+    "model.init_args.importance_samples": 2,
+}
+CONTENT = {
+    "title": "small",
+    "base": "vae_digits",
+    "layout": "budgets",
+    "measure": "test/loss",
+    "change": SHORT,
+    "settings": {
+        "levels": [
+            {"name": "L2K3", "change": {"model.init_args.latents": 2, "model.init_args.categories": 3}},
+            {"name": "L3K2", "change": {"model.init_args.latents": 3, "model.init_args.categories": 2}},
+        ]
+    },
+    "seeds": [0, 1],
+    "runs": [
+        {
+            "name": "ReinMax",
+            "change": {ESTIMATOR: {"class_path": "ReinMax"}},
+            "by_setting": {"L3K2": {f"{ESTIMATOR}.init_args.temperature": 1.3}},
+        },
+        {"name": "four", "change": {ESTIMATOR: {"class_path": "LeaveOneOut"}}, "only": ["L2K3"], "reference": True},
+        {"name": "binary", "change": {ESTIMATOR: {"class_path": "DisArm"}}},
+    ],
+}
+
+
+def write(folder, change):
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**CONTENT, **change}))
+    return str(path)
+
+
+def lines(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def untimed(path):
+    return [{name: value for name, value in line.items() if "second" not in name} for line in lines(path)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("measured")
+    return compare(write(place, {}), place / "out", workers=1)
+
+
+def test_the_table_ranks_by_the_measure_on_the_test_set(folder):
+    raw, rows = lines(folder / "results.csv"), lines(folder / "table.csv")
+    assert [(row["run"], row["setting"]) for row in rows[-2:]] == sorted(
+        [("ReinMax", "L3K2"), ("binary", "L3K2")],
+        key=lambda name: next(float(row["measured"]) for row in rows if (row["run"], row["setting"]) == name),
+    )
+    mine = [float(line["test/loss"]) for line in raw if (line["run"], line["setting"]) == ("ReinMax", "L2K3")]
+    row = next(row for row in rows if (row["run"], row["setting"]) == ("ReinMax", "L2K3"))
+    assert float(row["measured"]) == pytest.approx(sum(mine) / 2, rel=1e-6)
+    assert all(float(line["test/iwae"]) <= float(line["test/loss"]) + 1e-3 for line in raw if line["test/iwae"])
+    assert (folder / "ranking.svg").stat().st_size > 5000
+    assert (folder / "figure.png").stat().st_size > 5000
+
+
+def test_evaluations_are_those_of_all_rows_of_all_steps(folder):
+    raw = lines(folder / "results.csv")
+    assert {line["optimizer_steps"] for line in raw if not line["failed"]} == {"4"}
+    evaluations = {(line["run"], line["setting"]): line["evaluations"] for line in raw}
+    assert evaluations["ReinMax", "L2K3"] == "400.0"  # 4 steps of 100 rows
+    assert evaluations["four", "L2K3"] == "1600.0"
+
+
+def test_differences_are_paired_by_seed(folder):
+    raw = {(line["run"], line["setting"], line["seed"]): line for line in lines(folder / "results.csv")}
+    apart = [
+        float(raw["ReinMax", "L2K3", seed]["test/loss"]) - float(raw["four", "L2K3", seed]["test/loss"])
+        for seed in "01"
+    ]
+    row = next(row for row in lines(folder / "table.csv") if (row["run"], row["setting"]) == ("ReinMax", "L2K3"))
+    assert (row["reference"], row["pairs"]) == ("four", "2")
+    assert float(row["difference"]) == pytest.approx(sum(apart) / 2, abs=1e-5)
+    assert float(row["difference_error"]) == pytest.approx(abs(apart[0] - apart[1]) / 2, abs=1e-5)
+
+
+def test_an_estimator_that_does_not_apply_is_a_line_of_the_table(folder):
+    row = next(row for row in lines(folder / "table.csv") if (row["run"], row["setting"]) == ("binary", "L2K3"))
+    assert row["measured"] == "nan"
+    assert row["failed"].startswith("DisArm is defined for 2 categories only; given 3")
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_number_of_workers(folder, tmp_path):
+    parallel = compare(write(tmp_path, {}), tmp_path / "out", workers=2)
+    for name in ("results.csv", "table.csv"):
+        assert untimed(parallel / name) == untimed(folder / name)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_printed_table_fits(folder, width):
+    comparison = read(write(folder, {}))
+    rows = [table.Row(run.name + " with a name", "L2K3", "loss", "test/loss", 2, 1) for run in comparison.runs]
+    for number, row in enumerate(rows):
+        row.measured, row.standard_error, row.difference, row.evaluations, row.seconds = 20.123, 0.1, number, 1e6, 9.5
+        row.at_equal_evaluations, row.at_equal_seconds, row.plateau, row.tuned = 21.0, 21.0, 21.0, "lr=0.001"
+    console = Console(width=width, record=True, force_terminal=False, file=io.StringIO())
+    screen.show(rows, console)
+    text = console.export_text().splitlines()
+    assert max(map(len, text)) <= width
+    assert any("ReinMax with a name L2K3" in line and "20.123" in line for line in text)
+    assert any("f evaluations" in line for line in text) == (width == 120)
+
+
+def test_the_setting_s_own_values_win_over_the_run_s_and_overrides_over_all(tmp_path):
+    comparison = read(write(tmp_path, {}))
+    run = comparison.runs[0]
+    temperature = ("model", "init_args", "estimator")
+    assert "init_args" not in dig(comparison.configuration(run, 0, "L2K3"), *temperature)
+    assert dig(comparison.configuration(run, 0, "L3K2"), *temperature)["init_args"] == {"temperature": 1.3}
+    part = comparison.select(overrides={f"{ESTIMATOR}.init_args.temperature": 9})
+    assert dig(part.configuration(run, 0, "L3K2"), *temperature)["init_args"] == {"temperature": 9}
+
+
+def dig(config, *keys):
+    for key in keys:
+        config = config[key]
+    return config
+
+
+def test_a_part_is_the_same_as_in_the_whole(tmp_path):
+    whole = read(write(tmp_path, {"paired": False}))
+    part = whole.select(runs=["four"], seeds=[1])
+    assert [run.name for run in part.runs] == ["four"]
+    assert part.configuration(part.runs[0], 1, "L2K3") == whole.configuration(whole.runs[1], 1, "L2K3")
+    assert [list(run.parts()) for run in whole.select(settings=["L3K2"]).runs] == [["L3K2"], ["L3K2"]]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"runs": ["Reinmax"]}, "no run 'Reinmax', did you mean 'ReinMax'"),
+        ({"seeds": [7]}, "no reporting seed 7; it has 0, 1"),
+        ({"settings": ["L9"]}, "no setting trained by itself 'L9'"),
+        ({"runs": ["four"], "settings": ["L3K2"]}, "none of the runs"),
+    ],
+)
+def test_unknown_parts_are_named(tmp_path, chosen, message):
+    with pytest.raises(ValueError, match=message):
+        read(write(tmp_path, {})).select(**chosen)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"levels": [1.0]}}, "need the option"),
+        ({"settings": {"levels": [{"name": "a"}, 1.0], "option": "b"}}, "names with changes"),
+        ({"settings": {"levels": [{"name": "a"}, {"name": "a"}]}}, "different names"),
+        ({"settings": {"levels": [{"name": "L2K4"}]}}, "no setting 'L3K2' that .* there are L2K4"),
+        (
+            {"settings": {"levels": [1.0], "option": "temperature"}, "runs": CONTENT["runs"][2:]},
+            "its settings share one",
+        ),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        read(write(tmp_path, change))
+
+
+def test_a_misspelt_class_is_met_with_the_nearest(tmp_path):
+    runs = [{"name": "wrong", "change": {ESTIMATOR: {"class_path": "ReinMx"}}}]
+    with pytest.raises(ValueError, match=r"run 'wrong L2K3': .*unknown class 'ReinMx', did you mean 'ReinMax'"):
+        compare(write(tmp_path, {"runs": runs}), tmp_path / "out", workers=1)
+
+
+def test_a_measure_that_is_not_there_is_met_with_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="no measure 'test/los', did you mean 'test/loss'"):
+        compare(write(tmp_path, {"measure": "test/los"}), tmp_path / "out", seeds=[0], runs=["four"], workers=1)
+
+
+def test_tuning_is_by_run_and_setting_and_may_hold_out_data(tmp_path):
+    tune = {"key": "model.init_args.optimizer.init_args.lr", "candidates": [1e-9, 0.01], "seeds": [9]}
+    tune |= {"measure": "val/loss", "change": {"data.init_args.validation": 500}}
+    change = {"tune": tune, "change": {**SHORT, "data.init_args.validation": 0}, "runs": CONTENT["runs"][:1]}
+    folder = compare(write(tmp_path, change), tmp_path / "out", seeds=[0], workers=1)
+    assert {row["tuned"] for row in lines(folder / "table.csv")} == {"lr=0.01"}
+    assert len(lines(folder / "tuning.csv")) == 4
+    assert "val/loss" not in lines(folder / "results.csv")[0]
+
+
+HOLDER = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_another_process_trains_is_left_to_it_until_it_dies(tmp_path):
+    comparison = read(write(tmp_path, {}))
+    job = make(comparison, comparison.runs[1], "L2K3", 0, {}, tmp_path)
+    job.folder.mkdir()
+    command = [sys.executable, "-c", HOLDER, str(job.folder / "claim")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert attempt(job, lambda share: None) is None
+        other.send_signal(signal.SIGKILL)
+    result = attempt(job, lambda share: None)
+    assert result is not None
+    assert torch.isfinite(result["values"]).all()
+
+
+def test_any_other_error_is_tried_again(tmp_path, monkeypatch):
+    comparison = read(write(tmp_path, {}))
+    job = make(comparison, comparison.runs[1], "L2K3", 0, {}, tmp_path)
+    monkeypatch.setattr("ils_lightning.modules.DiscreteVAE.curve", lambda self: 1 / 0)
+    shares = []
+    with Pool(1, shares.append) as pool:
+        ((_, result),) = pool.results([job])
+    assert result["failed"].startswith("ZeroDivisionError: division by zero")
+    assert sum(shares) == pytest.approx(1)
+    assert job.result() is None
+    monkeypatch.undo()
+    assert "failed" not in (attempt(job, shares.append) or {"failed": 1})
+
+
+def test_options_that_take_lists_may_be_repeated():
+    words = ["compare/toy1", "--seeds", "0", "--seeds=1", "--runs", "[a, b]", "--folder", "x", "--override", "a.b=c"]
+    expected = ["compare/toy1", "--seeds+=0", "--seeds+=1", "--runs=[a, b]", "--folder", "x", "--override+=a.b=c"]
+    assert _repeatable(words, compare) == expected
+
+
+@pytest.mark.parametrize("name", ["vae_digits", "vae_mnist"])
+def test_every_run_of_a_packaged_ranking_can_be_made(name):
+    comparison = read(f"compare/{name}")
+    configs = [comparison.configuration(run, 0, setting) for run in comparison.runs for setting in run.parts()]
+    assert len(configs) == len({yaml.safe_dump(config) for config in configs}) >= 18
+    assert yaml.safe_load(find(f"compare/{name}").read_text())["measure"] == "test/loss"
