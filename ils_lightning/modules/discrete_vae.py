@@ -40,7 +40,8 @@ class DiscreteVAE(VariationalAutoencoder):
         kl_warmup: optimiser steps in which the weight of the KL term rises from 0 to 1; 0 for none.
         free_bits: nats of each latent's KL, in the mean over the batch, that cost nothing to go without (Kingma et al.,
             2016, 1606.04934); 0 for none.
-        bias_from_data: start with a decoder whose bias alone describes the mean training image.
+        bias_from_data: start with a decoder whose bias alone describes the mean training image. Without it the first
+            steps push every image to one code, under any estimator, the exact gradient included.
         draws: exact draws an image for -ELBO at test.
         importance_samples: draws an image for the importance-weighted bound at test (Burda et al., 2016, 1509.00519).
         image_shape: [channels, height, width]; taken from the data unless given.
@@ -65,7 +66,7 @@ class DiscreteVAE(VariationalAutoencoder):
         prior: Prior | None = None,
         kl_warmup: int = 0,
         free_bits: float = 0.0,
-        bias_from_data: bool = False,
+        bias_from_data: bool = True,
         draws: int = 50,
         importance_samples: int = 50,
         image_shape: list[int] | None = None,

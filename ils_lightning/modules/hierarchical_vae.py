@@ -49,7 +49,8 @@ class HierarchicalVAE(VariationalAutoencoder):
         prior: of the last layer's codes; `UniformPrior()` unless given.
         kl_warmup: optimiser steps in which the weight of all terms but -log p(x | z_1) rises from 0 to 1; 0 for none.
             Until then the recorded training loss is the weighted one.
-        bias_from_data: start with a decoder whose bias alone describes the mean training image.
+        bias_from_data: start with a decoder whose bias alone describes the mean training image. Without it the first
+            steps push every image to one code, under any estimator, the exact gradient included.
         draws: exact draws an image for -ELBO at test.
         importance_samples: draws an image for the importance-weighted bound at test (Burda et al., 2016, 1509.00519).
         image_shape: [channels, height, width]; taken from the data unless given.
@@ -75,7 +76,7 @@ class HierarchicalVAE(VariationalAutoencoder):
         likelihood: Likelihood | None = None,
         prior: Prior | None = None,
         kl_warmup: int = 0,
-        bias_from_data: bool = False,
+        bias_from_data: bool = True,
         draws: int = 50,
         importance_samples: int = 50,
         image_shape: list[int] | None = None,

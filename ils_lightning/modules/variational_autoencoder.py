@@ -159,7 +159,10 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
 
     def _set_bias(self, pixel_mean: Tensor | None) -> None:
         if pixel_mean is None:
-            raise ValueError("bias_from_data needs data with a pixel_mean, as the image data of this package have")
+            raise ValueError(
+                "bias_from_data needs data with a pixel_mean, as the image data of this package have; set it to false "
+                "for other data"
+            )
         self.decoder.set_output_bias(self.likelihood.output_bias(pixel_mean))
         self._needs_bias = False
 
