@@ -16,9 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LEVEL_TAIL = 0.025
-"""Probability of each tail: intervals are of 95 per cent."""
-Z = 1.959964
+TAIL = 0.015
+"""Nominal probability of each tail: what rare draws take from it leaves intervals of 95 per cent."""
+Z = 2.170090
+"""The normal quantile that leaves `TAIL`."""
 
 
 class Interval(NamedTuple):
@@ -43,11 +44,11 @@ class Noise(NamedTuple):
 
 
 def student(freedom: int) -> float:
-    """The 97.5 per cent quantile of Student's t (Cornish and Fisher's expansion).
+    """The quantile of Student's t that leaves `TAIL` (Cornish and Fisher's expansion).
 
     Example:
         >>> round(student(10), 2), round(student(1000), 2)
-        (2.23, 1.96)
+        (2.53, 2.17)
     """
     n = freedom
     third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / (384 * n**3)
@@ -58,6 +59,15 @@ def mean_interval(values: Tensor) -> Interval:
     """The mean of independent `values` `[n]` and Student's interval."""
     mean, reach = values.mean().item(), student(len(values) - 1) * values.std().item() / len(values) ** 0.5
     return Interval(mean, mean - reach, mean + reach)
+
+
+def positive_interval(values: Tensor) -> Interval:
+    """The mean of independent positive `values` `[n]`, with Student's interval of its logarithm."""
+    mean = values.mean().item()
+    if mean <= 0:
+        return Interval(0.0, 0.0, 0.0)
+    factor = math.exp(student(len(values) - 1) * values.std().item() / len(values) ** 0.5 / mean)
+    return Interval(mean, mean / factor, mean * factor)
 
 
 def noise_of(errors: Tensor, reference: Tensor | None = None) -> Noise:
@@ -97,8 +107,8 @@ def length_interval(square: float, noise: Noise) -> Interval:
     if noise.trace <= 1e-20 * (square + 1e-300):
         return Interval(math.sqrt(square), math.sqrt(square), math.sqrt(square))
     top = math.sqrt(square) + 20 * math.sqrt(noise.trace + noise.along)
-    low = _solve(lambda b: 1 - _below(square, b, noise) >= LEVEL_TAIL, top)
-    high = _solve(lambda b: _below(square, b, noise) <= LEVEL_TAIL, top)
+    low = _solve(lambda b: 1 - _below(square, b, noise) >= TAIL, top)
+    high = _solve(lambda b: _below(square, b, noise) <= TAIL, top)
     return Interval(min(max(value, low), high), low, high)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.diagnose import replicates
-from ils_lightning.diagnose.intervals import Interval, length_interval, mean_interval, noise_of
+from ils_lightning.diagnose.intervals import Interval, length_interval, mean_interval, noise_of, positive_interval
 from ils_lightning.diagnose.replicates import Plan
 from ils_lightning.diagnose.target import Target
 from ils_lightning.estimators import Estimator, Loss
@@ -94,8 +94,8 @@ def _summary(
     within = noise_of(errors)  # the noise of the estimates alone
     bias = length_interval(error.square().sum().item(), noise).scaled(size**-0.5)
     variances = square - 2 * errors @ error + error.square().sum()
-    center = mean_interval(variances)
-    variance = Interval(*(max(0.0, x + within.trace) for x in center)).scaled(1 / size)
+    # the blocks' own mean took up tr V/J of their variance
+    variance = positive_interval(variances).scaled((1 + within.trace / max(variances.mean().item(), 1e-300)) / size)
     length = max(0.0, mean.mean(dim=0).square().sum().item() - within.trace)
     cosine = (mean.mean(dim=0) @ G).item() / max(length * size, 1e-300) ** 0.5
     value = mean_interval(loss - target.value)
@@ -132,6 +132,8 @@ def seconds_of_one(estimator: Estimator, logits: Tensor, f: Loss) -> float:
 
 
 def _now(logits: Tensor) -> float:
-    if logits.is_cuda:
-        torch.cuda.synchronize(logits.device)
+    """Seconds of the process's own work on a CPU, which do not depend on what else the machine does; else the clock."""
+    if logits.device.type == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize(logits.device)
     return time.perf_counter()

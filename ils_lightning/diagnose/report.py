@@ -1,21 +1,23 @@
 """`gradient_report`: which estimator serves a given loss, measured at given logits."""
 
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import yaml
 from rich.progress import track
 from torch import Tensor
 
-from ils_lightning.describe import create, in_words
+from ils_lightning.cli.configs import folder
+from ils_lightning.describe import create, describe, in_words
 from ils_lightning.diagnose import replicates, target
 from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
 from ils_lightning.diagnose.target import Target
-from ils_lightning.estimators import Estimator, LeaveOneOut, Loss, Vimco, table
+from ils_lightning.estimators import Estimator, Exact, LeaveOneOut, Loss, Vimco
 
 Estimators = Mapping[str, Any] | Sequence[Any]
 _NAN = float("nan")
@@ -67,6 +69,11 @@ class Row:
     draws: int = 0
     not_applicable: str = ""
     cosines: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def noise(self) -> float:
+        """Root of the relative variance: of the same unit as the bias."""
+        return self.relative_variance**0.5
 
     def error_after(self, evaluations: float, end: Literal["", "_low", "_high"] = "") -> float:
         """Relative error of the average of the estimates that so many evaluations of f buy, one at least."""
@@ -168,9 +175,11 @@ def gradient_report(
 
 
 def default_estimators() -> dict[str, Estimator]:
-    """Every public estimator whose target is d E f / d logits, at its default options."""
-    kinds = [one for one in table.classes() if one.kind not in ("wrapper", "marginal") and one is not Vimco]
-    return {one.__name__: one() for one in kinds}
+    """Every public estimator whose target is d E f / d logits, at its recommended settings."""
+    made: list[Estimator] = [Exact()]
+    for path in sorted((folder() / "estimators").glob("*.yaml")):
+        made.append(create(yaml.safe_load(path.read_text(encoding="utf-8")), Estimator))
+    return {type(one).__name__: one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
 
 
 def _named(estimators: Estimators | None) -> dict[str, Estimator]:
@@ -182,7 +191,27 @@ def _named(estimators: Estimators | None) -> dict[str, Estimator]:
     made = [create(one, Estimator) for one in estimators]
     if not made or not all(isinstance(one, Estimator) for one in made):
         raise ValueError(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
-    return {in_words(one).removesuffix("()"): one for one in made}
+    return {name_of(one): one for one in made}
+
+
+def name_of(estimator: Estimator) -> str:
+    """Writes an estimator as one would call it, with the options that are not at their defaults.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> name_of(ReinMax()), name_of(ReinMax(temperature=1.0)), name_of(ReinMax(1.3))
+        ('ReinMax', 'ReinMax', 'ReinMax(temperature=1.3)')
+    """
+    signature = inspect.signature(type(estimator))
+    args, kwargs = estimator._arguments
+    given = signature.bind(*args, **kwargs).arguments
+    changed = [f"{key}={in_words(value)}" for key, value in given.items() if _differs(value, signature, key)]
+    return f"{type(estimator).__name__}({', '.join(changed)})" if changed else type(estimator).__name__
+
+
+def _differs(value: Any, signature: inspect.Signature, name: str) -> bool:
+    plain, default = describe(value), signature.parameters[name].default
+    return default is inspect.Parameter.empty or plain != describe(default)
 
 
 def _check(draws: int, average: int, settle: int, memory: int) -> None:
