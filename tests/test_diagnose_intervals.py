@@ -84,6 +84,7 @@ def test_intervals_hold_in_95_of_100_problems():
 
 if __name__ == "__main__":
     import sys
+
     torch.set_num_threads(1)
     a, b, d = map(int, sys.argv[1:])
     c = covered(range(a, b), d).double()

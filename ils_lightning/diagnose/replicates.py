@@ -42,8 +42,6 @@ class Plan(NamedTuple):
         return self.blocks * self.width
 
 
-
-
 def learns(estimator: Estimator) -> bool:
     """Whether the estimator has state that training changes."""
     return bool(estimator.state_dict())

@@ -155,4 +155,4 @@ def _plain(value: object) -> object:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    return None if isinstance(value, float) and abs(value) in (float("inf"),) or value != value else value
+    return None if (isinstance(value, float) and abs(value) in (float("inf"),)) or value != value else value

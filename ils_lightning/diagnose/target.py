@@ -1,6 +1,6 @@
 """What estimates are held against: the gradient by enumeration, or a long run of an unbiased estimator.
 
-    E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f)(z - pi) = sum_z p(z) f(z) z - pi E f
+E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f)(z - pi) = sum_z p(z) f(z) z - pi E f
 """
 
 from typing import NamedTuple
@@ -96,7 +96,10 @@ def sampled(
     means, values, rounds = torch.zeros(()), torch.zeros(()), 0
     while True:
         with torch.no_grad():
-            found = [(e.double().mean(dim=1), loss.double().mean()) for loss, e in replicates.blocks(estimator, logits, f, plan)]
+            found = [
+                (e.double().mean(dim=1), loss.double().mean())
+                for loss, e in replicates.blocks(estimator, logits, f, plan)
+            ]
         rounds += 1
         means = means + (torch.cat([e for e, _ in found]).flatten(1) - means) / rounds
         values = values + (torch.stack([loss for _, loss in found]).mean() - values) / rounds
@@ -109,5 +112,3 @@ def sampled(
     stopped = "" if reached**0.5 <= error else f"; stopped there, {error:.1%} was asked for"
     source = f"reference: mean of {times} estimates of {name}, standard error {reached**0.5:.1%} of its length{stopped}"
     return target._replace(source=source)
-
-
