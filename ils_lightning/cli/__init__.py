@@ -1,7 +1,7 @@
 """The command line. The first word chooses; each verb is imported only when it is asked for.
 
-`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`), and so is `diagnose` with its own Trainer; the
-other verbs are functions of their own whose arguments are their options.
+`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`), and `diagnose` with its own
+Trainer; the other verbs are functions whose arguments are their options.
 """
 
 import sys

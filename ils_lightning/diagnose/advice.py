@@ -44,7 +44,7 @@ def _later(best: Row, rows: list[Row], report: GradientReport) -> str:
         leader = min(rows, key=lambda row: row.error_after(budget))
         surely = leader.relative_bias_high < best.relative_bias_low
         if leader is not best and surely:
-            return f"; where more than {_round(budget):,} evaluations are averaged, {leader.name} is better, having less bias"
+            return f"; averaging more than {_round(budget):,} evaluations, {leader.name} is better, having less bias"
     return ""
 
 

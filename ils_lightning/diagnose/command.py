@@ -61,8 +61,7 @@ class DiagnosingTrainer(Trainer):
         batch = self._prepare(model, datamodule, ckpt_path, weights_only)
         title = title or f"{type(model).__name__} on {type(datamodule).__name__}"
         folder = folder or Path("lightning_logs") / "diagnose" / "_".join(title.split()).replace("/", "-")
-        own = getattr(model, "estimator", None)
-        with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f):
+        with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f, own):
             report = gradient_report(
                 f,
                 logits,

@@ -25,9 +25,7 @@ def draw(reports: list[GradientReport]) -> Figure:
             upper.set_title(report.title, fontsize=11)
         grid[0, 0].set_ylabel("noise of one estimate: root of the relative variance")
         grid[1, 0].set_ylabel("expected cosine with the gradient")
-        figure.supxlabel(
-            "grey: the other estimators; area: evaluations of f; at the edge: nothing or beyond", fontsize=8
-        )
+        figure.supxlabel("grey: other estimators; area: evaluations of f; at an edge: nothing, or beyond", fontsize=8)
     return figure
 
 

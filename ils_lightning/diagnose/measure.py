@@ -71,7 +71,7 @@ def measure(estimator: Estimator, logits: Tensor, f: Loss, target: Target, plan:
 
 
 def _of_averages(e: Tensor, unit: Tensor) -> Tensor:
-    """Mean cosine with `unit` of averages of 1, 2, 4 ... estimates `[blocks, width, components]`: `[blocks, levels]`."""
+    """Mean cosine with `unit` of averages of 1, 2, 4 ... of estimates `[blocks, width, ...]`: `[blocks, levels]`."""
     found = [_cosine(e, unit).mean(dim=1)]
     while e.shape[1] > 1:
         e = e[:, : e.shape[1] // 2 * 2].unflatten(1, (-1, 2)).mean(dim=2)

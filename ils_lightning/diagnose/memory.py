@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of tensors made inside the block: `peak` is the most that were alive together, `total` all of them.
+    """Counts bytes of tensors made inside the block: `peak` is the most that were alive together, `total` all.
 
     Example:
         >>> with PeakMemory() as memory:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ils_lightning.estimators import Loss
-from ils_lightning.modules.base import HasProblem
+from ils_lightning.modules.base import HasProblem, Problem
 
 
 @contextmanager
-def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterator[tuple[Tensor, Loss]]:
-    """Gives logits and loss of a batch, the model being in evaluation mode inside the block.
+def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterator[Problem]:
+    """Gives logits, loss and estimator in use of a batch, the model being in evaluation mode inside the block.
 
     In evaluation mode dropout draws no noise and batch normalisation changes nothing. Modes and buffers are put back.
 
@@ -36,8 +35,8 @@ def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterato
     model.eval()
     try:
         with torch.no_grad():
-            logits, f = _cut(model, batch, rows)
-        yield logits.detach(), f
+            logits, f, estimator = _cut(model, batch, rows)
+        yield Problem(logits.detach(), f, estimator or getattr(model, "estimator", None))
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -46,21 +45,22 @@ def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterato
                 buffer.copy_(value)
 
 
-def _cut(model: HasProblem, batch: Any, rows: int | None) -> tuple[Tensor, Loss]:
+def _cut(model: HasProblem, batch: Any, rows: int | None) -> Problem:
     """The problem of the first rows: of a shorter batch where rows come from it, else with copies in the others' place.
 
     A batch axis of settings comes before that of rows, and is not cut.
     """
-    logits, f = model.problem(batch)
+    problem = Problem(*model.problem(batch))
+    logits, f, estimator = problem
     if rows is None or logits.dim() != 3 or rows >= len(logits):
-        return logits, f
+        return problem
     whole = len(logits)
     fewer = tree_map(lambda x: x[:rows] if isinstance(x, Tensor) and x.dim() and len(x) == whole else x, batch)
-    short, g = model.problem(fewer)
-    if len(short) == rows:
-        return short, g
+    short = Problem(*model.problem(fewer))
+    if len(short.logits) == rows:
+        return short
 
     def padded(z: Tensor) -> Tensor:
         return f(torch.cat([z, z[:, :1].expand(-1, whole - rows, -1, -1)], dim=1))[:, :rows]
 
-    return logits[:rows], padded
+    return Problem(logits[:rows], padded, estimator)

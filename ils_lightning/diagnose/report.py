@@ -16,6 +16,7 @@ from ils_lightning.describe import create, describe, in_words
 from ils_lightning.diagnose import replicates, target
 from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
+from ils_lightning.diagnose.replicates import learns
 from ils_lightning.diagnose.target import Target
 from ils_lightning.estimators import Estimator, Exact, LeaveOneOut, Loss, Vimco
 
@@ -149,9 +150,9 @@ def gradient_report(
         >>> target = torch.tensor([0.2, 0.5, 0.3])
         >>> def f(z):
         ...     return (z[..., 0, :] - target).square().sum(-1)
-        >>> report = gradient_report(f, torch.zeros(1, 1, 3), ["ReinMax", "StraightThrough"], draws=1000)
+        >>> report = gradient_report(f, torch.tensor([[[1.0, 0.0, -1.0]]]), ["ReinMax", "LeaveOneOut"], draws=1000)
         >>> [row.name for row in report.rows]
-        ['ReinMax', 'StraightThrough']
+        ['ReinMax', 'LeaveOneOut']
     """
     _check(draws, average, settle, memory)
     named = _named(estimators)
@@ -241,18 +242,20 @@ def _truth(
 
 
 def _check_direction(truth: Target) -> None:
-    if not torch.isfinite(truth.gradient).all() or not truth.square > 0:
+    nothing = (1e-12 * truth.value) ** 2  # what rounding leaves of a constant f
+    if not torch.isfinite(truth.gradient).all() or not truth.square > nothing:
         raise ValueError(
-            "the gradient of E f must be finite and not zero, for bias and variance are measured by its length; here it "
-            f"has length {max(0.0, truth.square) ** 0.5:.3g} ({truth.source}): f may not depend on z, or every row of "
-            "logits be saturated"
+            "the gradient of E f must be finite and not zero, for bias and variance are measured by its length; here "
+            f"it has length {max(0.0, truth.square) ** 0.5:.3g} ({truth.source}): f may not depend on z, or every row "
+            "of logits be saturated"
         )
 
 
 def _ready(estimator: Estimator, logits: Tensor) -> Estimator:
     """A copy for logits of this kind; the state of 64-bit statistics stays what it is."""
     own = deepcopy(estimator).to(logits.device)
-    own.build(*logits.shape[-2:]) if not estimator.state_dict() else None
+    if not learns(own):
+        own.build(*logits.shape[-2:])
     return own.double() if logits.dtype == torch.float64 else own
 
 

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -143,8 +143,10 @@ def to_json(report: GradientReport) -> str:
 
 def from_json(text: str) -> GradientReport:
     """Returns the report that `to_json` wrote."""
-    data = json.loads(text)
-    rows = [{name: float("nan") if value is None else value for name, value in row.items()} for row in data["rows"]]
+    data: dict[str, Any] = json.loads(text)
+    rows: list[dict[str, Any]] = [
+        {name: float("nan") if value is None else value for name, value in row.items()} for row in data["rows"]
+    ]
     for row in rows:
         row["cosines"] = {int(n): value for n, value in row["cosines"].items()}
     return GradientReport(**{**data, "rows": [Row(**row) for row in rows]})

@@ -109,6 +109,16 @@ def sampled(
         if reached**0.5 <= error or (rounds + 1) * each > evaluations:
             break
     name, times = type(estimator).__name__, f"{plan.draws * rounds:,}"
-    stopped = "" if reached**0.5 <= error else f"; stopped there, {error:.1%} was asked for"
+    stopped = "" if reached**0.5 <= error else f"; stopped there, {100 * error:g}% was asked for"
     source = f"reference: mean of {times} estimates of {name}, standard error {reached**0.5:.1%} of its length{stopped}"
     return target._replace(source=source)
+
+
+@torch.no_grad()
+def _round(estimator: Estimator, logits: Tensor, f: Loss, plan: replicates.Plan) -> tuple[Tensor, Tensor]:
+    """Block means `[blocks, components]` of one more round of estimates, and the mean loss."""
+    means, values = [], []
+    for loss, e in replicates.blocks(estimator, logits, f, plan):
+        means.append(e.mean(dim=1, dtype=torch.float64).flatten(1))
+        values.append(loss.double().flatten(1).mean(dim=1))
+    return torch.cat(means), torch.cat(values).mean()

@@ -24,11 +24,13 @@ class Tracked(NamedTuple):
 class Problem(NamedTuple):
     """What a gradient estimator is asked: `logits` `[*batch, latents, categories]` and the row-wise loss f of draws.
 
-    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters.
+    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters. `estimator` is the one
+    in use there, where it is not the model's attribute `estimator`.
     """
 
     logits: Tensor
     loss: Loss
+    estimator: Estimator | None = None
 
 
 @runtime_checkable
@@ -38,7 +40,7 @@ class HasProblem(Protocol):
     Where the model has an attribute `estimator`, that one is measured with the others.
 
     Example:
-        >>> from lightning import LightningModule
+        >>> import torch
         >>> class Router(LightningModule):
         ...     def __init__(self):
         ...         super().__init__()
