@@ -28,7 +28,7 @@ class DiagnosingTrainer(Trainer):
         estimators: list[Estimator] | None = None,
         draws: int = 10_000,
         rows: int = 16,
-        average: int = 1_000,
+        average: int = 100,
         exact: Literal["auto", "yes", "no"] = "auto",
         limit: int = 2**20,
         settle: int = 30,
