@@ -77,7 +77,9 @@ class CodePictures(LightningModule):
             The images `[rows, categories, channels, height, width]` of the latents, 8 at most, that change the image
             most, and the numbers of these latents `[rows]`.
         """
-        spread = torch.stack([self._turned(codes, latent).var(dim=0, correction=0).sum() for latent in range(self.latents)])
+        spread = torch.stack(
+            [self._turned(codes, latent).var(dim=0, correction=0).sum() for latent in range(self.latents)]
+        )
         chosen = spread.topk(min(_SHOWN, self.latents)).indices.sort().values
         return torch.stack([self._turned(codes, latent) for latent in chosen.tolist()]), chosen
 
