@@ -259,3 +259,15 @@ def test_every_run_of_a_packaged_ranking_can_be_made(name):
     configs = [comparison.configuration(run, 0, setting) for run in comparison.runs for setting in run.parts()]
     assert len(configs) == len({yaml.safe_dump(config) for config in configs}) >= 18
     assert yaml.safe_load(find(f"compare/{name}").read_text())["measure"] == "test/loss"
+
+
+def test_workers_end_with_the_comparison_that_started_them():
+    script = (
+        "import time; from ils_lightning.compare.pool import Pool, cores\n"
+        "with Pool(2, print) as pool:\n"
+        "    pool._executor.submit(cores).result(); print('ready', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.communicate(timeout=60)[0] == b""  # at the end of the file no worker holds it open
