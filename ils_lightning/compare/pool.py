@@ -6,7 +6,6 @@ claim is never stale; what another process has claimed is waited for.
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -117,18 +116,10 @@ def cores() -> int:
 
 
 def _begin(counter: Any) -> None:
-    """Prepares a worker, which ends with the process that started it, however that one ends."""
+    """Prepares a worker."""
     global _counter
     _counter = counter
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _count(share: float) -> None:
