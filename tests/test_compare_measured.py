@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from ils_lightning.cli import _repeatable
-from ils_lightning.compare import compare, screen, table
+from ils_lightning.compare import compare, screen, table, wide
 from ils_lightning.compare.job import make
 from ils_lightning.compare.pool import Pool, attempt
 from ils_lightning.compare.spec import find, read
@@ -111,6 +111,25 @@ def test_an_estimator_that_does_not_apply_is_a_line_of_the_table(folder):
 
 
 @pytest.mark.slow
+def test_ranking_has_a_row_for_each_run_and_a_column_for_each_setting():
+    def row(run, setting, measured, **more):
+        return table.Row(run, setting, measure="test/loss", seeds=2, measured=measured, **more)
+
+    rows = [
+        row("ours", "small", 19.604, difference=-0.4801, difference_error=0.0558),
+        row("theirs", "small", 20.084),
+        table.Row("binary", "small", measure="test/loss", failed="2 categories only"),
+        row("theirs", "large", 21.5),
+    ]
+    assert wide.markdown(rows).splitlines() == [
+        "| run | small | large |",
+        "|---|---|---|",
+        "| ours | **19.60** (-0.48 +- 0.056) |  |",
+        "| theirs | 20.08 | **21.50** |",
+        "| binary | failed |  |",
+    ]
+
+
 def test_results_do_not_depend_on_the_number_of_workers(folder, tmp_path):
     parallel = compare(write(tmp_path, {}), tmp_path / "out", workers=2)
     for name in ("results.csv", "table.csv"):
@@ -282,3 +301,15 @@ def test_runs_stand_below_their_setting_and_long_names_break_between_words(folde
     shown = [line.strip() for line in console.export_text().splitlines() if line.strip()]
     of_a_setting = ["ReinMax", "DecoupledStraightThrough", "GumbelSoftmax"]
     assert shown[-8:] == ["A", *of_a_setting, "B", *of_a_setting]
+
+
+def test_workers_end_with_the_comparison_that_started_them():
+    script = (
+        "import time; from ils_lightning.compare.pool import Pool, cores\n"
+        "with Pool(2, print) as pool:\n"
+        "    pool._executor.submit(cores).result(); print('ready', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.communicate(timeout=60)[0] == b""  # at the end of the file no worker holds it open
