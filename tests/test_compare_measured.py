@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -278,6 +279,28 @@ def test_every_run_of_a_packaged_ranking_can_be_made(name):
     configs = [comparison.configuration(run, 0, setting) for run in comparison.runs for setting in run.parts()]
     assert len(configs) == len({yaml.safe_dump(config) for config in configs}) >= 18
     assert yaml.safe_load(find(f"compare/{name}").read_text())["measure"] == "test/loss"
+
+
+def test_a_missing_file_is_told_before_anything_is_trained_and_not_kept(tmp_path):
+    data = {"class_path": "ImageFiles", "init_args": {"path": str(tmp_path / "mine.npy")}}
+    change = {"change": {**SHORT, "data": data}, "runs": CONTENT["runs"][:1], "seeds": [0]}
+    file = write(tmp_path, change)
+    with pytest.raises(ValueError, match=r"path must be a folder of images or a \.npy or \.npz file"):
+        compare(file, tmp_path / "out", workers=1)
+    images = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0)).mul(255).to(torch.uint8)
+    np.save(tmp_path / "mine.npy", images.numpy())
+    rows = lines(compare(file, tmp_path / "out", workers=1) / "table.csv")
+    assert [row["failed"] for row in rows] == ["", ""]
+
+
+def test_runs_stand_below_their_setting_and_long_names_break_between_words(folder):
+    console = Console(width=80, record=True, file=io.StringIO())
+    long = "DecoupledStraightThroughGumbelSoftmax"
+    rows = [table.Row(run, setting, measure="test/loss", seeds=1) for setting in "AB" for run in ("ReinMax", long)]
+    screen.show(rows, console)
+    shown = [line.strip() for line in console.export_text().splitlines() if line.strip()]
+    of_a_setting = ["ReinMax", "DecoupledStraightThrough", "GumbelSoftmax"]
+    assert shown[-8:] == ["A", *of_a_setting, "B", *of_a_setting]
 
 
 def test_workers_end_with_the_comparison_that_started_them():

@@ -103,3 +103,9 @@ def test_unfit_arrays_are_named(tmp_path, arrays, message):
 def test_bad_options_are_named(tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         ImageFiles(**{"path": str(tmp_path)} | options).setup("fit")
+
+
+def test_images_of_more_than_eight_bits_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"must have 8 bits a channel; deep\.png has mode I"):
+        _ = ImageFiles(str(tmp_path)).splits

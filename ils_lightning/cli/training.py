@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.callbacks import (
+    EvaluationReport,
     Figures,
     FiniteGuard,
     FitReport,
@@ -47,7 +48,8 @@ class CommandLine(LightningCLI):
         words = configs.with_paths(args)
         path = checkpoints.path_among(words)
         saved = checkpoints.configuration(path) if path else {}
-        beneath = configs.default_for(words) | saved
+        own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
+        beneath = configs.default_for(words) | saved | own_table
         self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
@@ -77,10 +79,10 @@ class CommandLine(LightningCLI):
     def after_fit(self) -> None:
         """Tests the model as training left it, where that is part of its result."""
         if self.model.test_after_fit and not self.trainer.interrupted:
-            self.trainer.test(self.model, datamodule=self.datamodule)
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _defaults(self, chosen: Any) -> list[Callback]:
-        default: list[Callback] = [RankSeed()]
+        default: list[Callback] = [RankSeed(), EvaluationReport()]
         if chosen.enable_progress_bar in (None, True):
             default.append(StepProgress())
         if self.config["subcommand"] == "predict":

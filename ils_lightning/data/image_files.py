@@ -113,6 +113,8 @@ class ImageFiles(ImageBatches):
     def _pixels(self, path: Path) -> Tensor:
         """Reads one image: uint8 `[channels, height, width]`."""
         with Image.open(path) as file:
+            if file.mode[0] in "IF":  # converting would cut off everything above 255
+                raise ValueError(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {file.mode}")
             image = file.convert(_MODES[self.color])
         if self.size is not None:
             height, width = self.size

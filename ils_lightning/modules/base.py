@@ -100,6 +100,10 @@ class DiscreteModule(LightningModule):
         """Values whose distribution is worth following, by TensorBoard tag."""
         return {}
 
+    def in_words(self, name: str, value: float) -> tuple[str, str]:
+        """Returns how to print a measured quantity: what it is, and its value with the unit."""
+        return name, f"{value:.4g}"
+
     def summary(self) -> dict[str, str]:
         """What to print at the end of a run: quantity and value."""
         return {}

@@ -94,7 +94,13 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         """Checks that data and model have the same rows, and that the estimator is defined for them."""
         del stage
         self.estimator.check(self._latent_logits())
-        p = getattr(getattr(self.trainer, "datamodule", None), "p", None)
+        data = getattr(self.trainer, "datamodule", None)
+        p = getattr(data, "p", None)
+        if data is not None and p is None:
+            raise ValueError(
+                "CategoricalFit needs data with true distributions, such as --data SingleDraws; "
+                f"given {type(data).__name__}"
+            )
         if p is not None and p.shape != self.logits.shape:
             raise ValueError(
                 "model and data must have the same [settings,] trials and categories; "
