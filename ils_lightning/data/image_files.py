@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ils_lightning.data.batches import generator
@@ -115,7 +115,7 @@ class ImageFiles(ImageBatches):
         with Image.open(path) as file:
             if file.mode[0] in "IF":  # converting would cut off everything above 255
                 raise ValueError(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {file.mode}")
-            image = file.convert(_MODES[self.color])
+            image = ImageOps.exif_transpose(file).convert(_MODES[self.color])  # as a camera was held
         if self.size is not None:
             height, width = self.size
             image = image.resize((width, height))
