@@ -27,7 +27,7 @@ def ours() -> dict[str, Draw]:
 def pass_through(draw: Draw, logits: Tensor, g: Tensor) -> Work:
     """Returns a call that draws and takes `g` back to the logits."""
 
-    def call() -> tuple[Tensor, ...]:
+    def call() -> object:
         z = draw(logits)
         return torch.autograd.grad(z, logits, g), z  # the draw is held to the end, as a model holds it
 
