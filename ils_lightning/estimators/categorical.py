@@ -11,9 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 _FEW = 16  # below this many categories torch's CPU softmax takes 17 ns a number along the last axis, 2 along the first
+_TINY = 512  # fewer numbers than this are not worth a change of layout
 _NARROW = 64  # below this many a one-hot vector is copied from a table
 _MANY = 256  # from here on a draw looks at sums of blocks first
 _BELOW_ONE = 1 - 2**-52  # u times a total times this is below the total, however it is rounded
+
+
+def readable(x: Tensor) -> bool:
+    """Whether Python may look at values of `x` and branch: on a CPU, and outside of compiled code."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -29,7 +35,7 @@ def log_softmax(logits: Tensor) -> Tensor:
 def _along_categories(function: Callable[..., Tensor], logits: Tensor) -> Tensor:
     """Applies a function of torch along the last axis, on a CPU by way of the layout in which it is fast."""
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    if logits.shape[-1] >= _FEW or logits.device.type != "cpu" or torch.compiler.is_compiling():
+    if logits.shape[-1] >= _FEW or not readable(logits) or logits.numel() < _TINY:
         return function(logits, dim=-1)
     return function(logits.movedim(-1, 0).contiguous(), dim=0).movedim(0, -1).contiguous()
 
@@ -37,7 +43,7 @@ def _along_categories(function: Callable[..., Tensor], logits: Tensor) -> Tensor
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
     """One-hot vectors `[..., categories]` of `index` `[...]`, with the size, dtype and device of `like`."""
     categories = like.shape[-1]
-    if categories < _NARROW:
+    if categories < _NARROW and index.numel() * categories >= _TINY:
         vertices = torch.eye(categories, dtype=like.dtype, device=like.device)
         return vertices.index_select(0, index.flatten()).reshape(*index.shape, categories)
     zeros = torch.zeros(*index.shape, categories, dtype=like.dtype, device=like.device)
@@ -156,9 +162,6 @@ def jacobian(q: Tensor, v: Tensor) -> Tensor:
     return weighted.addcmul_(q, weighted.sum(dim=-1, keepdim=True), value=-1)
 
 
-def readable(x: Tensor) -> bool:
-    """Whether Python may look at values of `x` and branch: on a CPU, and outside of compiled code."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def enumerate_states(latents: int, categories: int, like: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
         loss, estimate = self.estimator.estimate(self._latent_logits().detach(), self.loss.at(x))
-        return loss, estimate.sum(dim=-2)
+        return loss, estimate.squeeze(-2) if self.loss.latents == 1 else estimate.sum(dim=-2)
 
     def track(self, logits: Tensor) -> Tensor:
         """Returns KL(true || learnt) / categories `[points, *rows]` of snapshots `[points, *rows, categories]`."""

@@ -53,7 +53,6 @@ class ChunkedSteps(LightningModule):
         for step, entry in enumerate(self._within_max_steps(x), start=self.global_step):
             if step % every == 0:
                 snapshots.append((step, self.logits.detach().clone()))
-            optimizer.zero_grad()
             losses.append(self._gradient_step(entry))
             optimizer.step()
             if scheduler is not None:
@@ -69,6 +68,7 @@ class ChunkedSteps(LightningModule):
     def _gradient_step(self, x: Tensor) -> Tensor:
         """Fills gradients for one step; with nothing but the logits to train, the estimate is their gradient."""
         if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
+            self.zero_grad()
             loss = self.step_loss(x)
             self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
             return loss.detach()
