@@ -18,6 +18,10 @@ from ils_lightning.plots import save
 
 PARTS = {
     "samplers": "draw and backward from logits, time and memory against peers",
+    "interface": "estimator(logits, f) beside the bare sampler, in a VAE",
+    "growth": "cost against categories, batch, samples and trials",
+    "steps": "an optimiser step of the smallest model, through the Trainer",
+    "epoch": "an epoch of a VAE, through the Trainer and by hand",
 }
 
 
@@ -62,7 +66,7 @@ def bench(
 def _measured(part: str, repeats: int, device: torch.device) -> list[Section]:
     """Runs one part, under a bar that names what was measured last."""
     run: Callable[..., list[Section]] = import_module(f"ils_lightning.bench.{part}").run
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, console=Console()) as bar:
         task = bar.add_task(part, total=None)
         return run(repeats, device, lambda done: bar.update(task, description=f"{part}: {done}"))
 

@@ -40,7 +40,9 @@ def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
         "trials": "microseconds of one step of the categorical toy, 5 categories",
     }
     return [
-        Section(f"growth, {name}", title, [row for row in rows if row["grows"] == name], ("method", "size", "microseconds"))
+        Section(
+            f"growth, {name}", title, [row for row in rows if row["grows"] == name], ("method", "size", "microseconds")
+        )
         for name, title in titles.items()
     ]
 

@@ -20,8 +20,8 @@ SIZES = ((256, 8), (8192, 8), (4096, 32), (1024, 256), (256, 4096), (64, 32_000)
 def ours() -> dict[str, Draw]:
     """Returns this package's samplers, by name."""
     estimators = (ILS(), ReinMax(), StraightThrough(), ILSCV(), StraightThroughGumbelSoftmax())
-    names = {StraightThroughGumbelSoftmax: "STGumbelSoftmax"}
-    return {names.get(type(one), type(one).__name__): one.sample for one in estimators}
+    names = [type(one).__name__.replace("StraightThroughG", "STG") for one in estimators]
+    return {name: one.sample for name, one in zip(names, estimators, strict=True)}
 
 
 def pass_through(draw: Draw, logits: Tensor, g: Tensor) -> Work:

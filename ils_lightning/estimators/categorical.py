@@ -162,8 +162,6 @@ def jacobian(q: Tensor, v: Tensor) -> Tensor:
     return weighted.addcmul_(q, weighted.sum(dim=-1, keepdim=True), value=-1)
 
 
-
-
 def enumerate_states(latents: int, categories: int, like: Tensor) -> Tensor:
     """All one-hot configurations `[categories ** latents, latents, categories]`, the last latent varying fastest."""
     grid = torch.cartesian_prod(*[torch.arange(categories, device=like.device)] * latents)

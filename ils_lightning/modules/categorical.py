@@ -106,8 +106,10 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         self._p = batch.p
         if self.automatic_optimization:
             loss = self.step_loss(batch.x[0])
-            self.record_now()
-            self._log_training(loss.detach(), batch.p)
+            if self.is_due(self.record_every):
+                self.record_now()
+            if self.is_due():
+                self._log_training(loss.detach(), batch.p)
             return loss.sum()
         loss = self.chunk_of_steps(batch.x)
         self._log_training(loss, batch.p)

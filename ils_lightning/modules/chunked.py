@@ -27,7 +27,10 @@ class ChunkedSteps(LightningModule):
     _curve: list[tuple[Tensor, Tensor]]
 
     def prepare_chunks(self, chunk: int, record_every: int) -> None:
-        """Sets the optimiser steps of one training step, and those between recorded points (0: one point a chunk)."""
+        """Sets the optimiser steps of one training step, and those between recorded points.
+
+        With 0 there is one point a chunk, or a log where a chunk is one step.
+        """
         self.chunk, self.record_every = chunk, record_every
         self.automatic_optimization = chunk == 1
         self._curve = []
@@ -81,6 +84,11 @@ class ChunkedSteps(LightningModule):
         for count in (progress.total, progress.current):
             count.ready += steps
             count.completed += steps
+
+    def is_due(self, every: int = 0) -> bool:
+        """Whether the present step is one of those to log: every so many, the Trainer's number unless given."""
+        trainer: Any = self.trainer
+        return self.global_step % (every or trainer.log_every_n_steps) == 0
 
     def record_now(self) -> None:
         """Records a point of the curve."""
