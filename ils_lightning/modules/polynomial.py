@@ -145,9 +145,11 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
     def training_step(self, batch: Tensor) -> Tensor | None:
         """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
         if self.automatic_optimization:
-            self.record_now()
+            if self.is_due(self.record_every):
+                self.record_now()
             loss = self.step_loss(batch[0])
-            self._log_training(loss.detach())
+            if self.is_due():
+                self._log_training(loss.detach())
             return loss
         self._log_training(self.chunk_of_steps(batch))
         return None
