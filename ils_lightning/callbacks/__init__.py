@@ -2,6 +2,7 @@
 
 from ils_lightning.callbacks.figures import Figures
 from ils_lightning.callbacks.finite_guard import FiniteGuard
+from ils_lightning.callbacks.gradient_probe import GradientProbe
 from ils_lightning.callbacks.hyperparameters import Hyperparameters
 from ils_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ils_lightning.callbacks.option_schedule import OptionSchedule
@@ -19,6 +20,7 @@ __all__ = [
     "Figures",
     "FiniteGuard",
     "FitReport",
+    "GradientProbe",
     "HalfLife",
     "Hyperparameters",
     "LastCheckpoint",

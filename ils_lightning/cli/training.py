@@ -96,12 +96,17 @@ class CommandLine(LightningCLI):
 
 def run(words: list[str]) -> None:
     """Runs the Trainer's verb `words[0]`; mistakes in what was typed end in one line and exit status 2."""
+    run_command_line(CommandLine, DiscreteModule, DiscreteData, words)
+
+
+def run_command_line(kind: type[CommandLine], model: type, data: type, words: list[str], **options: Any) -> None:
+    """Makes a command line of this kind, for models and data of these types, and so runs the verb `words[0]`."""
     with warnings.catch_warnings():
         _silence()
         try:
-            CommandLine(
-                DiscreteModule,
-                DiscreteData,
+            kind(
+                model,
+                data,
                 SaveConfiguration,
                 save_config_kwargs={"overwrite": True},
                 seed_everything_default=0,
@@ -111,6 +116,7 @@ def run(words: list[str]) -> None:
                 subclass_mode_data=True,
                 args=words,
                 auto_configure_optimizers=False,
+                **options,
             )
         except ModuleNotFoundError as error:
             named = [word for word in words if error.name and error.name in word]

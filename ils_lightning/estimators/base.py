@@ -61,6 +61,7 @@ class Estimator(Described, nn.Module):
         needs_gradient: f must be differentiable in z.
         hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
+        pooled_by_state: it does so through learnt state alone: in evaluation mode rows are independent.
         binary: defined for two categories only.
         kind: "pathwise", "score function", "finite difference", "exact" or "wrapper".
         cost: `evaluations` as a formula for readers: S is `samples`, K categories, L latents; options by their name.
@@ -76,6 +77,7 @@ class Estimator(Described, nn.Module):
     source: ClassVar[str] = ""
     hard: bool = True
     pooled: bool = False
+    pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
     validate: bool | None = None

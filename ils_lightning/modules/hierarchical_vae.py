@@ -162,11 +162,12 @@ class HierarchicalVAE(VariationalAutoencoder):
     def problem(self, batch: Images) -> Problem:
         """What the last layer's estimator is asked, given one draw of the layers below."""
         encoders: Any = self.upper_encoders
+        estimators: Any = self.upper_estimators
         logits, z = self.encoder(batch.x), torch.zeros(0)
         for encoder in encoders:
             z = draw(softmax(logits.detach()))
             logits = encoder(z)
-        return Problem(logits, self.explained(self.layers - 2, z))
+        return Problem(logits, self.explained(self.layers - 2, z), estimators[-1])
 
     def evaluate(self, x: Tensor, draws: int) -> Evaluation:
         layers: Any = zip(self.upper_encoders, self.upper_decoders, strict=True)
