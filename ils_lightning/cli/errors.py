@@ -1,5 +1,6 @@
 """One line for a mistyped word: what is wrong, what is allowed, what was probably meant."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Iterable
@@ -8,12 +9,25 @@ from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = "python -m ils_lightning"
+_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def fail(message: str) -> NoReturn:
     """Prints `message` as one line on the standard error and exits with status 2."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     raise SystemExit(2)
+
+
+def of_the_disk(error: OSError) -> str:
+    """Says in one line what could not be read or written.
+
+    Raises:
+        OSError: the error given, when it is not one that a disk or its permissions cause.
+    """
+    if error.errno not in _DISK:
+        raise error
+    name = f" {error.filename}" if error.filename else ""
+    return f"cannot read or write{name}: {error.strerror}. What was saved before stays"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from ils_lightning.callbacks import RankSeed
+from ils_lightning.callbacks import LastCheckpoint, RankSeed
+from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.data import DiscreteData, TrueDistribution
@@ -59,7 +59,8 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     model, data = make(job.config)
     trainer = _trainer(job, watch)
     last = job.folder / "last.ckpt"
-    trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+    with _interruptible():
+        trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
     steps, values = model.curve()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if is_overridden("test_step", model, LightningModule) and is_overridden(
@@ -85,8 +86,8 @@ def _trainer(job: Job, watch: Stopwatch) -> Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     options = {**job.config["trainer"], **quiet, "enable_checkpointing": False}
     trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
-    checkpoint = ModelCheckpoint(job.folder, filename="last", enable_version_counter=False)
-    trainer.callbacks.extend([RankSeed(), watch, checkpoint])
+    use_complete_checkpoints(trainer)
+    trainer.callbacks.extend([RankSeed(), watch, LastCheckpoint(job.folder)])
     return trainer
 
 
@@ -98,6 +99,15 @@ def _evaluations(model: DiscreteModule, data: DiscreteData) -> float:
     except NotImplementedError:
         return float("nan")
     return float(model.estimator.evaluations(*logits.shape[-2:]) * logits.shape[:-2].numel())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ends the comparison where Lightning, interrupted, would end the process with a status."""
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -104,10 +104,12 @@ class ChunkedSteps(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Saves the curve, so that a resumed run continues it."""
+        super().on_save_checkpoint(checkpoint)
         steps, values = self.curve()
         checkpoint["curve"] = {"steps": steps, "values": values}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the curve."""
+        super().on_load_checkpoint(checkpoint)
         if "curve" in checkpoint and len(checkpoint["curve"]["steps"]):
             self._curve = [(checkpoint["curve"]["steps"], checkpoint["curve"]["values"])]
