@@ -11,7 +11,15 @@ from importlib.util import find_spec
 from typing import get_type_hints
 
 from ils_lightning import __version__
-from ils_lightning.cli.errors import PROGRAM, did_you_mean, fail, is_for_users, of_the_disk
+from ils_lightning.cli.errors import (
+    PROGRAM,
+    did_you_mean,
+    fail,
+    is_for_users,
+    is_of_the_disk,
+    of_the_disk,
+    quiet_threads,
+)
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
@@ -35,7 +43,8 @@ def main(args: list[str] | None = None) -> None:
     is interrupted.
     """
     try:
-        _run(sys.argv[1:] if args is None else list(args))
+        with quiet_threads():
+            _run(sys.argv[1:] if args is None else list(args))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         raise SystemExit(130) from None
@@ -119,6 +128,8 @@ def _run_own(verb: str, *words: str) -> None:
     try:
         auto_cli(command, args=_repeatable(words, command), **options)
     except OSError as error:
+        if not is_of_the_disk(error):
+            raise
         fail(f"{verb}: {of_the_disk(error)}")
     except ValueError as error:
         if not is_for_users(error):

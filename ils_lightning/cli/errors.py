@@ -2,8 +2,10 @@
 
 import errno
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -18,16 +20,31 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def of_the_disk(error: OSError) -> str:
-    """Says in one line what could not be read or written.
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether a full or failing disk, a limit or missing permissions caused the error."""
+    return isinstance(error, OSError) and error.errno in _DISK
 
-    Raises:
-        OSError: the error given, when it is not one that a disk or its permissions cause.
-    """
-    if error.errno not in _DISK:
-        raise error
+
+def of_the_disk(error: OSError) -> str:
+    """Says in one line what could not be read or written."""
     name = f" {error.filename}" if error.filename else ""
     return f"cannot read or write{name}: {error.strerror}. What was saved before stays"
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Leaves unreported what a thread meets on the disk: loggers raise it again where their next entry is written."""
+    report = threading.excepthook
+
+    def report_others(found: threading.ExceptHookArgs) -> None:
+        if not (found.exc_value and is_of_the_disk(found.exc_value)):
+            report(found)
+
+    threading.excepthook = report_others
+    try:
+        yield
+    finally:
+        threading.excepthook = report
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ from ils_lightning.callbacks import (
 )
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
-from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, of_the_disk
+from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, is_of_the_disk, of_the_disk
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain
 from ils_lightning.data.base import DiscreteData
@@ -119,6 +119,8 @@ def run(words: list[str]) -> None:
                 raise
             fail(f"{named[0]!r} names a module that is not installed: {error.name!r}")
         except OSError as error:
+            if not is_of_the_disk(error):
+                raise
             fail(of_the_disk(error))
         except (ValueError, MisconfigurationException) as error:
             if not is_for_users(error):

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed
 from ils_lightning.checkpoint_io import use_complete_checkpoints
+from ils_lightning.cli.errors import is_of_the_disk
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.data import DiscreteData, TrueDistribution
@@ -26,7 +27,8 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     """Trains and tests a job on one thread and keeps its result; returns it.
 
     A refusal (ValueError: the estimator is not defined for the problem) is a result as well, with the message under
-    "failed". Any other error is returned likewise, but not kept: the next start tries again.
+    "failed". Any other error is returned likewise, but not kept: the next start tries again. One of the disk is raised:
+    no other job could keep its result either.
 
     Args:
         job: what to train.
@@ -40,6 +42,8 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     except ValueError as error:
         result = {"failed": " ".join(str(error).split()).removeprefix(f"{DiscreteModule.__name__}: ")}
     except Exception as error:
+        if is_of_the_disk(error):
+            raise
         (job.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())} (error.txt in {job.folder.name})"}
     finally:
