@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli.errors import is_of_the_disk
 from ils_lightning.compare.job import Job
+from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.data import DiscreteData, TrueDistribution
 from ils_lightning.describe import create
@@ -61,12 +62,13 @@ def make(config: dict) -> tuple[DiscreteModule, DiscreteData]:
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     model, data = make(job.config)
-    trainer = _trainer(job, watch)
+    logged = LastMetrics()
+    trainer = _trainer(job, [RankSeed(), watch, logged, LastCheckpoint(job.folder)])
     last = job.folder / "last.ckpt"
     with _interruptible():
         trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
     steps, values = model.curve()
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = logged.values
     if is_overridden("test_step", model, LightningModule) and is_overridden(
         "test_dataloader", data, LightningDataModule
     ):
@@ -86,12 +88,12 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     }
 
 
-def _trainer(job: Job, watch: Stopwatch) -> Trainer:
+def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     options = {**job.config["trainer"], **quiet, "enable_checkpointing": False}
     trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
     use_complete_checkpoints(trainer)
-    trainer.callbacks.extend([RankSeed(), watch, LastCheckpoint(job.folder)])
+    trainer.callbacks.extend(callbacks)
     return trainer
 
 
