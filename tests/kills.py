@@ -1,4 +1,4 @@
-"""Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20`.
+"""Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, or `compare`.
 
 Processes are forked from this one, in which everything is imported already, and get SIGKILL.
 """
@@ -102,7 +102,11 @@ def grid(workers: int, folder: Path, moments: list[float]) -> dict[str, Any]:
         killed_after(moment, ["compare", "grid.yaml", "--folder=out", f"--workers={workers}"], folder)
         for path in [*folder.rglob("*.ckpt"), *folder.rglob("*.pt")]:
             torch.load(path, weights_only=True)
-    kept = {str(path.parent.name): torch.load(path, weights_only=True) for path in folder.rglob("last.ckpt")}
+    kept = {
+        f"{path.parent.name} {path.name}": torch.load(path, weights_only=True)
+        for name in ("last.ckpt", "result.pt")
+        for path in folder.rglob(name)
+    }
     tables = {name: _untimed(folder / "out" / name) for name in ("table.csv", "results.csv")}
     return {"figure": (folder / "out/figure.svg").read_text(), **tables, **kept}
 
@@ -114,7 +118,7 @@ def _untimed(path: Path) -> list[dict[str, str]]:
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
     """Names what differs, bit for bit, of two checkpoints or results; clocks and folders apart."""
-    if any(word in path for word in ("/callbacks", "/times", "/configuration")):
+    if any(word in path for word in ("/callbacks", "/times", "/seconds", "/configuration")):
         return []
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted({*one, *other}, key=str)
@@ -137,7 +141,7 @@ def trial(job: Job, folder: Path, whole: Any, seconds: float, chance: random.Ran
 
 def jobs(count: int) -> list[tuple[str, Job, int]]:
     """Name, job and number of trials: `count` of fits, and as many of comparisons."""
-    names = ["discrete VAE, ILSNewton", "categorical fit, Rebar", "categorical fit, Reinforce, accumulated gradients"]
+    names = ["fit: VAE, ILSNewton", "fit: toy, Rebar", "fit: toy, moving average, accumulated gradients"]
     fits = [(name, partial(fit, words)) for name, words in zip(names, FITS, strict=True)]
     grids = [(f"compare with {workers} worker(s)", partial(grid, workers)) for workers in (1, 1, 1, 2)]
     return [
@@ -147,10 +151,10 @@ def jobs(count: int) -> list[tuple[str, Job, int]]:
     ]
 
 
-def main_program(count: int) -> None:
-    """Prints how many of the trials ended as the uninterrupted job did."""
+def show(count: int, kind: str) -> None:
+    """Prints how many of the trials of jobs whose name holds `kind` ended as the uninterrupted job did."""
     chance = random.Random(0)
-    for name, job, mine in jobs(count):
+    for name, job, mine in [one for one in jobs(count) if kind in one[0]]:
         began = time.monotonic()
         whole = job(Path(mkdtemp()), [])
         seconds = time.monotonic() - began
@@ -161,4 +165,4 @@ def main_program(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main_program(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    show(int(sys.argv[1]), *sys.argv[2:3] or [""])

@@ -133,11 +133,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         self.log_dict(values, batch_size=1)
         self.log("kl", values["train/kl"], prog_bar=True, logger=False, batch_size=1)
 
-    def on_train_end(self) -> None:
-        """Records the last point of the curve, also of a run that was over when it was resumed."""
-        p = getattr(getattr(self.trainer, "datamodule", None), "p", None)
-        if self._p is None and p is not None:
-            self._p = p.to(self.device)
+    def on_train_epoch_end(self) -> None:
+        """Records the last point of the curve, where there was data."""
         if self._p is not None:
             self.record_now()
 
