@@ -24,7 +24,7 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, dirpath: Path | None = None) -> None:
         super().__init__(dirpath, filename="last", enable_version_counter=False)
         self._interruption = Interruption()
-        self._step = 0
+        self._step, self._epoch_ends = 0, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to listen for signals."""
@@ -48,10 +48,34 @@ class LastCheckpoint(ModelCheckpoint):
         if fitting and self._interruption.on_any_rank(trainer):
             self._end(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the state in which training ends."""
+        if _is_over(trainer):
+            self._epoch_ends = True
+            self._save(trainer)
+            self._epoch_ends = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Counts the epoch that is ending, so that a run may go on with the next, or as unfinished if it is cut short.
+
+        Lightning, resumed at the end of an epoch with `max_steps` set, counts that epoch twice and trains one less.
+        """
+        if not self._epoch_ends:
+            return
+        loop = checkpoint["loops"]["fit_loop"]
+        batches = loop["epoch_loop.batch_progress"]
+        for epoch in loop["epoch_progress"].values():
+            if batches["is_last_batch"]:
+                epoch["completed"] = epoch["processed"]
+            else:
+                epoch["processed"] = epoch["completed"]
+        if batches["is_last_batch"]:
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the state in which training ended."""
+        """Leaves the signals to others."""
         self._interruption.ignore()
-        self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leaves the signals to others."""
@@ -66,3 +90,10 @@ class LastCheckpoint(ModelCheckpoint):
         path = self.format_checkpoint_name({})
         trainer.save_checkpoint(path, weights_only=self.save_weights_only)
         return path
+
+
+def _is_over(trainer: Trainer) -> bool:
+    """Whether training ends with the epoch that is ending."""
+    last_step = 0 <= trainer.max_steps <= trainer.global_step
+    last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+    return trainer.should_stop or last_step or last_epoch
