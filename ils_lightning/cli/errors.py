@@ -1,19 +1,50 @@
 """One line for a mistyped word: what is wrong, what is allowed, what was probably meant."""
 
+import errno
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = "python -m ils_lightning"
+_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def fail(message: str) -> NoReturn:
     """Prints `message` as one line on the standard error and exits with status 2."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     raise SystemExit(2)
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether a full or failing disk, a limit or missing permissions caused the error."""
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
+def of_the_disk(error: OSError) -> str:
+    """Says in one line what could not be read or written."""
+    name = f" {error.filename}" if error.filename else ""
+    return f"cannot read or write{name}: {error.strerror}. What was saved before stays"
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Leaves unreported what a thread meets on the disk: loggers raise it again where their next entry is written."""
+    report = threading.excepthook
+
+    def report_others(found: threading.ExceptHookArgs) -> None:
+        if not (found.exc_value and is_of_the_disk(found.exc_value)):
+            report(found)
+
+    threading.excepthook = report_others
+    try:
+        yield
+    finally:
+        threading.excepthook = report
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

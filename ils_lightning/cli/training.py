@@ -23,8 +23,9 @@ from ils_lightning.callbacks import (
     SavePredictions,
     StepProgress,
 )
+from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
-from ils_lightning.cli.errors import PROGRAM, fail, is_for_users
+from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, is_of_the_disk, of_the_disk
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain
 from ils_lightning.data.base import DiscreteData
@@ -74,7 +75,9 @@ class CommandLine(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        use_complete_checkpoints(trainer)
+        return trainer
 
     def after_fit(self) -> None:
         """Tests the model as training left it, where that is part of its result."""
@@ -123,6 +126,10 @@ def run_command_line(kind: type[CommandLine], model: type, data: type, words: li
             if not named:
                 raise
             fail(f"{named[0]!r} names a module that is not installed: {error.name!r}")
+        except OSError as error:
+            if not is_of_the_disk(error):
+                raise
+            fail(of_the_disk(error))
         except (ValueError, MisconfigurationException) as error:
             if not is_for_users(error):
                 raise

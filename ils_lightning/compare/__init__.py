@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ils_lightning import plots
+from ils_lightning import atomic, plots
 from ils_lightning.compare import figure, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import curves
 from ils_lightning.compare.files import overrides
@@ -68,6 +68,5 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
 
 
 def _put(target: Path, text: str) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+    with atomic.replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")

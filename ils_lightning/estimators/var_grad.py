@@ -53,6 +53,6 @@ class VarGrad(Several):
             centred = minus_log_weight - minus_log_weight.mean(dim=0)
             half_variance = centred.square().sum(dim=0) / (2 * (self.samples - 1))
             (estimate,) = torch.autograd.grad(half_variance.sum(), theta)
-        if self.training:
+        if self.training and loss.numel():
             self.log_variance = half_variance.detach().mean()
         return loss.mean(dim=0), estimate.to(logits.dtype)

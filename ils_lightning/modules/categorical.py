@@ -141,7 +141,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         self.log_dict(values, batch_size=1)
         self.log("kl", values["train/kl"], prog_bar=True, logger=False, batch_size=1)
 
-    def on_train_end(self) -> None:
+    def on_train_epoch_end(self) -> None:
         """Records the last point of the curve, where there was data."""
         if self._p is not None:
             self.record_now()
