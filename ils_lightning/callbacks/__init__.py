@@ -9,12 +9,13 @@ from ils_lightning.callbacks.option_schedule import OptionSchedule
 from ils_lightning.callbacks.predictions import SavePredictions
 from ils_lightning.callbacks.progress import StepProgress
 from ils_lightning.callbacks.rank_seed import RankSeed
-from ils_lightning.callbacks.report import FitReport
+from ils_lightning.callbacks.report import EvaluationReport, FitReport
 from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
 
 __all__ = [
     "Constant",
     "Cosine",
+    "EvaluationReport",
     "Exponential",
     "Figures",
     "FiniteGuard",

@@ -11,7 +11,15 @@ from importlib.util import find_spec
 from typing import get_type_hints
 
 from ils_lightning import __version__
-from ils_lightning.cli.errors import PROGRAM, did_you_mean, fail, is_for_users
+from ils_lightning.cli.errors import (
+    PROGRAM,
+    did_you_mean,
+    fail,
+    is_for_users,
+    is_of_the_disk,
+    of_the_disk,
+    quiet_threads,
+)
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
@@ -31,9 +39,18 @@ OWN_VERBS: Mapping[str, tuple[str, str]] = {
 def main(args: list[str] | None = None) -> None:
     """Runs the verb that `args` (the process's own arguments unless given) start with.
 
-    Exits with status 2 and one line on the standard error where the words typed are at fault.
+    Exits with status 2 and one line on the standard error where the words typed are at fault, with status 130 when it
+    is interrupted.
     """
-    words = sys.argv[1:] if args is None else list(args)
+    try:
+        with quiet_threads():
+            _run(sys.argv[1:] if args is None else list(args))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
     elif words[0] == "--version":
@@ -115,6 +132,10 @@ def _run_own(verb: str, *words: str) -> None:
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": OneLine}
     try:
         auto_cli(command, args=_repeatable(words, command), **options)
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        fail(f"{verb}: {of_the_disk(error)}")
     except ValueError as error:
         if not is_for_users(error):
             raise

@@ -1,5 +1,6 @@
 """The base of the LightningModules: an injected estimator, optimisers from the configuration, plain hparams."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lightning import LightningModule
@@ -9,9 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ils_lightning import __version__
 from ils_lightning.describe import create, describe
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
+
+VERSION = "ils_lightning_version"
+"""Where a checkpoint keeps the version of the package that wrote it."""
 
 
 class Tracked(NamedTuple):
@@ -88,6 +93,7 @@ class DiscreteModule(LightningModule):
     ) -> None:
         super().__init__()
         self.estimator: Estimator = create(estimator, Estimator)
+        self._written_by = "of unknown version"
         self._optimizer = create(optimizer, OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
 
@@ -113,6 +119,29 @@ class DiscreteModule(LightningModule):
         """What the optimiser trains: parameters, or groups of them with options of their own."""
         return self.parameters()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the version of this package."""
+        checkpoint[VERSION] = __version__
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes which version wrote the checkpoint."""
+        self._written_by = checkpoint.get(VERSION, "of unknown version")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads weights and state.
+
+        Raises:
+            ValueError: when they are not those of this model; it names what is missing and which version wrote them.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            _, *wrong = (line.strip() for line in str(error).splitlines())
+            raise ValueError(
+                f"the weights, written by ils_lightning {self._written_by}, are not those of this "
+                f"{type(self).__name__} of ils_lightning {__version__}: {' '.join(wrong)}"
+            ) from None
+
     def problem(self, batch: Any) -> Problem:
         """Returns the logits of a batch and the loss of draws (see `HasProblem`)."""
         del batch
@@ -129,6 +158,10 @@ class DiscreteModule(LightningModule):
     def histograms(self) -> dict[str, Tensor]:
         """Values whose distribution is worth following, by TensorBoard tag."""
         return {}
+
+    def in_words(self, name: str, value: float) -> tuple[str, str]:
+        """Returns how to print a measured quantity: what it is, and its value with the unit."""
+        return name, f"{value:.4g}"
 
     def summary(self) -> dict[str, str]:
         """What to print at the end of a run: quantity and value."""
