@@ -10,6 +10,7 @@
 ('ReinMax', True)
 """
 
-from ils_lightning.diagnose.report import GradientReport, Row, gradient_report
+from ils_lightning.diagnose.report import gradient_report
+from ils_lightning.diagnose.rows import GradientReport, Row
 
 __all__ = ["GradientReport", "Row", "gradient_report"]

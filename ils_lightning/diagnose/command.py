@@ -11,9 +11,11 @@ from rich.console import Console
 from ils_lightning import plots
 from ils_lightning.diagnose import figure, tables
 from ils_lightning.diagnose.advice import advice
+from ils_lightning.diagnose.named import default_estimators, name_of
 from ils_lightning.diagnose.page import page
 from ils_lightning.diagnose.problems import problem_of
-from ils_lightning.diagnose.report import GradientReport, default_estimators, gradient_report, name_of
+from ils_lightning.diagnose.report import gradient_report
+from ils_lightning.diagnose.rows import GradientReport
 from ils_lightning.estimators import Estimator
 
 

@@ -6,7 +6,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ils_lightning import plots
 from ils_lightning.diagnose.advice import choices
-from ils_lightning.diagnose.report import GradientReport, Row
+from ils_lightning.diagnose.rows import GradientReport, Row
 
 _CURVES = 7
 _GREY = "#aaaaaa"
