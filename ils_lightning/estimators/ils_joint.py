@@ -1,22 +1,22 @@
 """ILS with the joint curvature of all latents, and the row's own logits as a guess of its gradient (this project).
 
-    estimate_l = M_s (g_l - H_ll z_l - u_l - a_l) + J_pi a_l + 1/2 J_pi diag H_ll,   d = z - pi
-    u_l = kappa_l sum_{m != l} H_lm d_m,   a_l = nu_l theta_l
-    T = moving sum of (g - H z - a)_l d_m^T, l != m, over rows, steps and ranks;   H_lm = sym of T_lm A_m^-1
-    kappa, nu = moving regressions, per latent, of J_pi (g - H z) on J_pi sum_m H_lm d_m and on J_pi theta
+    e = M_s (g - H z) + 1/2 J_pi diag H, as `ILSNewton`;   d = z - pi
+    u_l = sum_{m != l} H_lm d_m;   H_lm = sym of T_lm A_m^-1, T = moving sum of the rest of g_l times d_m
+    estimate = e - kappa M_s u - nu (M_s theta - J_pi theta)
+    kappa, nu = moving regressions, per latent, of e on M_s u and on M_s theta - J_pi theta
 
-H_ll and A_m, the regularised moving sum of J_pi, are those of `ILSNewton`. Given z_l, u_l has mean zero; and M_s a_l
-has mean J_pi a_l. So u and a take away noise, that of the other latents' draws and that of the base, and leave the
-expectation alone, whatever H_lm, kappa and nu are: pooling them over unlike rows costs no bias. Why the logits: in a
-variational autoencoder with a uniform prior, the best posterior has logits -E[f | z_l] up to a constant, so that nu
-comes near -1 as training goes on; elsewhere the regression decides.
+A_m, the regularised moving sum of J_pi, is that of `ILSNewton`. Both control variates have mean zero given the row:
+E[u_l | z_l] = 0, and E M_s theta = J_pi theta. So they take away noise, that of the other latents' draws and that of a
+base above 0, and leave the expectation alone, whatever H_lm, kappa and nu are: pooling them over unlike rows costs no
+bias. Why the logits: in a variational autoencoder with a uniform prior the best posterior has logits -E[f | z_l] up to
+a constant, so that nu comes near -1 as training goes on; elsewhere the regression decides.
 """
 
 import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, per_row
-from ils_lightning.estimators.family import J, delta, full_precision, product, rows
+from ils_lightning.estimators.family import J, M_s, delta, full_precision, product, rows
 from ils_lightning.estimators.ils_newton import ILSNewton, centred
 
 
@@ -63,26 +63,33 @@ class ILSJoint(ILSNewton):
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         with torch.no_grad(), full_precision(pi):
             self.prepare(pi)
-            H = self.curvature().to(pi.dtype)
-            u = ((z - pi).flatten(-2) @ self.joint_curvature().to(pi.dtype)).view_as(pi)
+            H, d, s = self.curvature().to(pi.dtype), z - pi, per_row(self.base, pi)
+            u = (d.flatten(-2) @ self.joint_curvature().to(pi.dtype)).view_as(pi)
             theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
             theta = torch.where(pi > 0, delta(theta, pi), 0)
+            noise = torch.stack([M_s(pi, d, u, s), M_s(pi, d, theta, s) - J(pi, theta)])
             covariance, square = self.fit
-            kappa, nu = torch.where(square > 0, covariance / square.clamp(min=1e-300), 0).to(pi.dtype)
-            a = nu * theta
-            estimate = self.step(pi, z, g - kappa * u - a, H, per_row(self.base, pi)) + J(pi, a)
+            weight = torch.where(square > 0, covariance / square.clamp(min=1e-300), 0).to(pi.dtype)
+            kappa, nu = weight
+            estimate = self.step(pi, z, g, H, s) - kappa * noise[0] - nu * noise[1]
             if self.training:
-                g = torch.where(pi > 0, g, 0)
-                known = [rows(x) for x in (pi, z, g - kappa * u - a)]
-                self.update(*self.observe(*known), *self.relate(pi, z, g - product(H, z), u, theta, a))
+                rest = torch.where(pi > 0, g, 0) - kappa * u - nu * theta
+                S_and_P = self.observe(rows(pi), rows(z), rows(rest))
+                T = self.between(centred(rest + kappa * u - product(H, z), pi), d)
+                self.update(*S_and_P, T, moments(estimate, noise, weight))
         return estimate
 
-    def relate(self, pi: Tensor, z: Tensor, rest: Tensor, u: Tensor, theta: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over rows of the products between latents, and of what u and theta explain of g - H z."""
-        latents, categories = pi.shape[-2:]
-        left, d = rows(centred(rest - a, pi)).flatten(1), rows(z - pi).flatten(1)
-        T = (left.mT @ d).view(latents, categories, latents, categories)
-        T.diagonal(dim1=0, dim2=2).zero_()
-        target, regressors = rows(J(pi, rest)), torch.stack([rows(J(pi, u)), rows(J(pi, theta))])
-        moments = torch.stack([target * regressors, regressors.square()]).sum(dim=-1, keepdim=True).sum(dim=2)
-        return T.view(latents * categories, -1), moments
+    def between(self, rest: Tensor, d: Tensor) -> Tensor:
+        """Sums over rows the products of g's rest in one latent with d in another."""
+        T = rows(rest).flatten(1).mT @ rows(d).flatten(1)
+        blocks = T.view(*rest.shape[-2:], *rest.shape[-2:])
+        blocks.diagonal(dim1=0, dim2=2).zero_()
+        return T
+
+
+def moments(estimate: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
+    """Sums over rows and categories behind the regressions on `noise` [2, *batch, latents, categories]."""
+    regressors = torch.stack([rows(x) for x in noise])
+    targets = rows(estimate) + weight.unsqueeze(1) * regressors  # the estimate without this control variate
+    targets = targets - targets.mean(dim=1, keepdim=True)  # what all rows share is no noise, and E noise = 0
+    return torch.stack([targets * regressors, regressors.square()]).sum(dim=(2, 4)).unsqueeze(-1)
