@@ -18,6 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 from torch.nn import functional
 
+from ils_lightning import atomic
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLE: Any = {
     "axes.spines.top": False,
@@ -44,10 +46,8 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     written = []
     for suffix in (".png", ".svg"):
         target = stem.with_suffix(suffix)
-        partial = target.with_name(f".{target.name}.partial")
-        with style():
+        with style(), atomic.replacing(target) as partial:
             figure.savefig(partial, format=suffix[1:], dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
-        partial.replace(target)
         written.append(target)
     return written
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ils_lightning import plots
+from ils_lightning import atomic, plots
 from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.cli.types import class_at
 from ils_lightning.modules.code_prior import CodePrior
@@ -69,14 +69,16 @@ def _write_picture(drawn: Tensor, path: Path) -> Path:
     grid = torch.ones(rows * columns, *drawn.shape[1:])
     grid[: len(drawn)] = drawn
     path.parent.mkdir(parents=True, exist_ok=True)
-    plots.image_grid(grid.unflatten(0, (rows, columns))).savefig(path, dpi=150)
+    with atomic.replacing(path) as partial:
+        plots.image_grid(grid.unflatten(0, (rows, columns))).savefig(partial, format="png", dpi=150)
     return path
 
 
 def _write_images(drawn: Tensor, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pt":
-        torch.save(drawn, path)
+        atomic.save(drawn, path)
     else:
-        np.save(path, drawn.numpy())
+        with atomic.replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, drawn.numpy())
     return path

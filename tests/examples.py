@@ -76,6 +76,7 @@ LAWS = {
     "errors": "9. bad input gives a ValueError that names the rule",
     "modes": "10. inference_mode, state_dict, deepcopy, autocast, extreme and masked logits",
     "masked": "10. masked categories are never drawn; f does not see them",
+    "edges": "10. finite for any logits up to 1e4, masks, numbers of rows, latents and categories, and dtypes",
     "cli": "11. trains two steps through the command line",
 }
 

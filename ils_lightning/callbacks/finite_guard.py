@@ -44,7 +44,7 @@ class FiniteGuard(Callback):
             return
         gradients = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
         norm = torch.nn.utils.get_total_norm(gradients.values())
-        if torch.isfinite(loss + norm):  # one wait for the device
+        if not _on_any_rank(trainer, not torch.isfinite(loss + norm)):  # one wait for the device
             return
         if self.action == "stop":
             wrong = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
@@ -60,6 +60,11 @@ class FiniteGuard(Callback):
         wrong = [name for name, value in pl_module.named_parameters() if not torch.isfinite(value).all()]
         if wrong:
             raise ValueError(_message(trainer, pl_module, "parameters are not finite", wrong))
+
+
+def _on_any_rank(trainer: Trainer, broken: bool) -> bool:
+    """Whether any rank saw it: gradients are averaged, losses are not, and all ranks must leave out the same steps."""
+    return broken if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(broken, all=False)
 
 
 def _message(trainer: Trainer, module: LightningModule, what: str, names: list[str]) -> str:

@@ -1,15 +1,99 @@
 """The checkpoint to resume from."""
 
+from pathlib import Path
+from typing import Any
+
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+
+from ils_lightning.callbacks.interruption import Interruption
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps last.ckpt: after every validation, and when training ends, validated or not."""
+    """Keeps last.ckpt: after every validation, when training ends, validated or not, and when it is interrupted.
 
-    def __init__(self) -> None:
-        super().__init__(filename="last", enable_version_counter=False)
+    Ctrl-C, or the signal TERM, lets all ranks finish the optimiser step (or the validation) they are in; then the state
+    is saved and the run ends.
+
+    Args:
+        dirpath: folder; that of the run's logs unless given.
+    """
+
+    def __init__(self, dirpath: Path | None = None) -> None:
+        super().__init__(dirpath, filename="last", enable_version_counter=False)
+        self._interruption = Interruption()
+        self._step, self._epoch_ends = 0, False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to listen for signals."""
+        super().on_train_start(trainer, pl_module)
+        self._interruption.listen()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Notes the step, to tell a batch that ends one from a batch whose gradient is still added to others'."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        """Saves and ends the run if that was asked."""
+        super().on_train_batch_end(trainer, *arguments)
+        if trainer.global_step > self._step and self._interruption.on_any_rank(trainer):
+            self._end(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves, and ends the run if that was asked."""
+        super().on_validation_end(trainer, pl_module)
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and self._interruption.on_any_rank(trainer):
+            self._end(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the state in which training ends."""
+        if _is_over(trainer):
+            self._epoch_ends = True
+            self._save(trainer)
+            self._epoch_ends = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Counts the epoch that is ending, so that a run may go on with the next, or as unfinished if it is cut short.
+
+        Lightning, resumed at the end of an epoch with `max_steps` set, counts that epoch twice and trains one less.
+        """
+        if not self._epoch_ends:
+            return
+        loop = checkpoint["loops"]["fit_loop"]
+        batches = loop["epoch_loop.batch_progress"]
+        for epoch in loop["epoch_progress"].values():
+            if batches["is_last_batch"]:
+                epoch["completed"] = epoch["processed"]
+            else:
+                epoch["processed"] = epoch["completed"]
+        if batches["is_last_batch"]:
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the state in which training ended."""
-        trainer.save_checkpoint(self.format_checkpoint_name({}), weights_only=self.save_weights_only)
+        """Leaves the signals to others."""
+        self._interruption.ignore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the signals to others."""
+        self._interruption.ignore()
+
+    def _end(self, trainer: Trainer) -> None:
+        path = self._save(trainer)
+        rank_zero_info(f"stopped after optimiser step {trainer.global_step}; go on with --ckpt_path {path}")
+        raise KeyboardInterrupt
+
+    def _save(self, trainer: Trainer) -> str:
+        path = self.format_checkpoint_name({})
+        trainer.save_checkpoint(path, weights_only=self.save_weights_only)
+        return path
+
+
+def _is_over(trainer: Trainer) -> bool:
+    """Whether training ends with the epoch that is ending."""
+    last_step = 0 <= trainer.max_steps <= trainer.global_step
+    last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+    return trainer.should_stop or last_step or last_epoch

@@ -8,6 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
+from ils_lightning import atomic
+
 
 class SavePredictions(Callback):
     """Saves what predict_step returned, one entry a batch, as predictions.pt beside the logs, and says where."""
@@ -28,9 +30,7 @@ class SavePredictions(Callback):
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         name = "predictions.pt" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.pt"
-        partial = folder / f".{name}.partial"
-        torch.save(self._batches, partial)
-        partial.replace(folder / name)
+        atomic.save(self._batches, folder / name)
         Console().print(f"{len(self._batches)} batches of predictions are in {folder / name}", soft_wrap=True)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 _KEY = "random_states"
 
@@ -40,6 +42,11 @@ class RankSeed(Callback):
         """Keeps the state of this rank until training starts; another number of ranks starts new streams."""
         states = checkpoint.get(_KEY, [])
         self._resumed = states[trainer.global_rank] if len(states) == trainer.world_size else None
+        if self._resumed is None and trainer.state.fn == TrainerFn.FITTING:
+            rank_zero_info(
+                f"note: the checkpoint holds random streams of {len(states)} ranks, this run has {trainer.world_size}: "
+                "it starts new ones, and will differ from the run without interruption"
+            )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Continues the saved stream before the first step of a resumed run."""

@@ -1,7 +1,7 @@
 """The command line. The first word chooses; each verb is imported only when it is asked for.
 
-`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`); the other verbs are functions of their own
-whose arguments are their options.
+`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`), and `diagnose` with its own
+Trainer; the other verbs are functions whose arguments are their options.
 """
 
 import sys
@@ -11,17 +11,25 @@ from importlib.util import find_spec
 from typing import get_type_hints
 
 from ils_lightning import __version__
-from ils_lightning.cli.errors import PROGRAM, did_you_mean, fail, is_for_users
+from ils_lightning.cli.errors import (
+    PROGRAM,
+    did_you_mean,
+    fail,
+    is_for_users,
+    is_of_the_disk,
+    of_the_disk,
+    quiet_threads,
+)
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
     "validate": "evaluate a checkpoint on the validation data",
     "test": "evaluate a checkpoint on the test data",
     "predict": "run a checkpoint on the prediction data",
+    "diagnose": "measure which estimator serves a model's loss best",
 }
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
-    "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:diagnose"),
     "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators", "ils_lightning.estimators.table:show"),
@@ -31,13 +39,27 @@ OWN_VERBS: Mapping[str, tuple[str, str]] = {
 def main(args: list[str] | None = None) -> None:
     """Runs the verb that `args` (the process's own arguments unless given) start with.
 
-    Exits with status 2 and one line on the standard error where the words typed are at fault.
+    Exits with status 2 and one line on the standard error where the words typed are at fault, with status 130 when it
+    is interrupted.
     """
-    words = sys.argv[1:] if args is None else list(args)
+    try:
+        with quiet_threads():
+            _run(sys.argv[1:] if args is None else list(args))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
     elif words[0] == "--version":
         print(f"ils_lightning {__version__}")
+    elif words[0] == "diagnose":
+        from ils_lightning.cli.diagnosing import run
+        from ils_lightning.diagnose.command import DiagnosingTrainer
+
+        run([words[0], *_repeatable(words[1:], DiagnosingTrainer.diagnose)])
     elif words[0] in TRAINER_VERBS:
         from ils_lightning.cli.training import run
 
@@ -110,6 +132,10 @@ def _run_own(verb: str, *words: str) -> None:
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": OneLine}
     try:
         auto_cli(command, args=_repeatable(words, command), **options)
+    except OSError as error:
+        if not is_of_the_disk(error):
+            raise
+        fail(f"{verb}: {of_the_disk(error)}")
     except ValueError as error:
         if not is_for_users(error):
             raise

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from ils_lightning import __version__
 from ils_lightning.cli.configs import option_values
 from ils_lightning.cli.errors import did_you_mean, fail
+from ils_lightning.modules.base import VERSION
 
 KEY = "configuration"
 """Where a checkpoint keeps the configuration of its run, as plain data."""
@@ -27,7 +29,7 @@ def path_among(words: list[str]) -> str | None:
     """
     given = next((value for _, value in option_values(words, "--ckpt_path") if value != "null"), None)
     if given is None:
-        if words[0] == "fit" or _only_informs(words):
+        if words[0] in ("fit", "diagnose") or _only_informs(words):
             return None
         fail(f"{words[0]} needs trained weights: give --ckpt_path FILE{_newest()}")
     if given in ("last", "best"):
@@ -49,12 +51,19 @@ def configuration(path: str) -> dict[str, Any]:
         fail(f"--ckpt_path: {path!r} is no checkpoint that can be loaded safely (weights and plain data): {reason}")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         fail(f"--ckpt_path: {path!r} is not a checkpoint of a LightningModule: it has no state_dict")
+    _note_version(checkpoint.get(VERSION))
     if KEY in checkpoint:
         return checkpoint[KEY]
     settings = dict(checkpoint.get("hyper_parameters", {}))
     settings.pop("_instantiator", None)
     name = settings.pop("_class_path", None)
     return {"model": {"class_path": name, "init_args": settings}} if name else {}
+
+
+def _note_version(written_by: str | None) -> None:
+    """Says so where another minor version wrote the checkpoint."""
+    if written_by is not None and written_by.split(".")[:2] != __version__.split(".")[:2]:
+        sys.stderr.write(f"note: ils_lightning {written_by} wrote the checkpoint; this is {__version__}\n")
 
 
 def report_differences(verb: str, chosen: dict[str, Any], saved: dict[str, Any]) -> None:

@@ -1,19 +1,50 @@
 """One line for a mistyped word: what is wrong, what is allowed, what was probably meant."""
 
+import errno
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = "python -m ils_lightning"
+_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def fail(message: str) -> NoReturn:
     """Prints `message` as one line on the standard error and exits with status 2."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     raise SystemExit(2)
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether a full or failing disk, a limit or missing permissions caused the error."""
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
+def of_the_disk(error: OSError) -> str:
+    """Says in one line what could not be read or written."""
+    name = f" {error.filename}" if error.filename else ""
+    return f"cannot read or write{name}: {error.strerror}. What was saved before stays"
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Leaves unreported what a thread meets on the disk: loggers raise it again where their next entry is written."""
+    report = threading.excepthook
+
+    def report_others(found: threading.ExceptHookArgs) -> None:
+        if not (found.exc_value and is_of_the_disk(found.exc_value)):
+            report(found)
+
+    threading.excepthook = report_others
+    try:
+        yield
+    finally:
+        threading.excepthook = report
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -28,6 +59,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     lower = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), lower, n=1, cutoff=0.55)
     return f", did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def listed(names: Iterable[str], word: str = "", most: int = 12) -> str:
+    """Returns the names in a row; of many only those most like `word`, and how many others there are.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["aa", "ab", "zz"], "a", most=2)
+        ('a, b, c', 'aa, ab and 1 more')
+    """
+    known = list(names)
+    if len(known) <= most:
+        return ", ".join(known)
+    near = get_close_matches(word.lower(), lower := {name.lower(): name for name in known}, n=most, cutoff=0.0)
+    return f"{', '.join(sorted(lower[name] for name in near))} and {len(known) - len(near)} more"
 
 
 def is_for_users(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ils_lightning import atomic
 from ils_lightning.compare.spec import Comparison, Run
 
 _FORMAT = 2  # of result.pt: results in another form are trained anew
@@ -45,9 +46,7 @@ class Job:
 
     def keep(self, result: dict[str, Any]) -> None:
         """Puts a result in place, complete or not at all."""
-        partial = self.folder / "result.partial"
-        torch.save(result, partial)
-        partial.replace(self.folder / "result.pt")
+        atomic.save(result, self.folder / "result.pt")
 
 
 def make(comparison: Comparison, run: Run, setting: str, seed: int, change: dict[str, Any], folder: Path) -> Job:

@@ -6,10 +6,14 @@ claim is never stale; what another process has claimed is waited for.
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
 from typing import Any, Self
 
 import torch
@@ -64,9 +68,13 @@ class Pool:
             self._executor = ProcessPoolExecutor(self.workers, spawn, _begin, (self._shares,))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._executor is None:
+            return
+        if kind is not None:
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # which lets it save the step it is in
+        self._executor.shutdown(cancel_futures=True)
 
     def results(self, jobs: list[Job]) -> Iterator[tuple[int, Result]]:
         """Yields position and result of every job, as they are finished.
@@ -90,7 +98,8 @@ class Pool:
         if self._executor is None:
             yield from ((position, attempt(job, self.advance)) for position, job in jobs)
             return
-        futures = {self._executor.submit(_work, job): position for position, job in jobs}
+        with _ignoring_interrupts():  # workers are started here, and inherit it
+            futures = {self._executor.submit(_work, job): position for position, job in jobs}
         try:
             while futures:
                 done, _ = wait(futures, timeout=_PAUSE, return_when=FIRST_COMPLETED)
@@ -110,6 +119,19 @@ class Pool:
         self.advance(share)
 
 
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """Leaves Ctrl-C to this process, which ends its workers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 def cores() -> int:
     """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -120,6 +142,15 @@ def _begin(counter: Any) -> None:
     global _counter
     _counter = counter
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when the comparison is killed, which cannot tell it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _count(share: float) -> None:
@@ -129,5 +160,8 @@ def _count(share: float) -> None:
 
 def _work(job: Job) -> Result | None:
     """Returns None while another process trains the job, else what cannot be read from its folder."""
-    result = attempt(job, _count)
+    try:
+        result = attempt(job, _count)
+    except KeyboardInterrupt:
+        os._exit(1)  # the next job in the queue would be begun otherwise
     return None if result is None else {"failed": result.get("failed", "")}

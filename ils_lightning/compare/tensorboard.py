@@ -15,8 +15,7 @@ def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Compar
     lines = {(row.run, row.setting): row for row in rows}
     for curve in [curve for curve in curves if curve.finished]:
         line, target = lines[curve.run, curve.setting], folder / curve.label.replace(" ", "_").replace("/", "_")
-        for old in target.glob("events.out.*"):
-            old.unlink()
+        former = list(target.glob("events.out.*"))
         hparams = {"run": curve.run, "setting": curve.setting, **curve.outcomes[0].change}
         hparams |= {key: str(value) for key, value in runs[curve.run].change.items()}
         results = {"plateau": line.plateau, "minimum": line.minimum}
@@ -25,3 +24,5 @@ def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Compar
             writer.add_hparams(hparams, results, run_name=".")
             for point in range(0, len(curve.steps), max(len(curve.steps) // 500, 1)):
                 writer.add_scalar(curve.tracked.name, curve.mean[point], int(curve.steps[point]))
+        for old in former:
+            old.unlink(missing_ok=True)

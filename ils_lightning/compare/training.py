@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from ils_lightning.callbacks import RankSeed
+from ils_lightning.callbacks import LastCheckpoint, RankSeed
+from ils_lightning.checkpoint_io import use_complete_checkpoints
+from ils_lightning.cli.errors import is_of_the_disk
 from ils_lightning.compare.job import Job
+from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.data import DiscreteData, TrueDistribution
 from ils_lightning.describe import create
@@ -26,7 +28,8 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     """Trains and tests a job on one thread and keeps its result; returns it.
 
     A refusal (ValueError: the estimator is not defined for the problem) is a result as well, with the message under
-    "failed". Any other error is returned likewise, but not kept: the next start tries again.
+    "failed". Any other error is returned likewise, but not kept: the next start tries again. One of the disk is raised:
+    no other job could keep its result either.
 
     Args:
         job: what to train.
@@ -40,6 +43,8 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     except ValueError as error:
         result = {"failed": " ".join(str(error).split()).removeprefix(f"{DiscreteModule.__name__}: ")}
     except Exception as error:
+        if is_of_the_disk(error):
+            raise
         (job.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())} (error.txt in {job.folder.name})"}
     finally:
@@ -57,11 +62,13 @@ def make(config: dict) -> tuple[DiscreteModule, DiscreteData]:
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     model, data = make(job.config)
-    trainer = _trainer(job, watch)
+    logged = LastMetrics()
+    trainer = _trainer(job, [RankSeed(), watch, logged, LastCheckpoint(job.folder)])
     last = job.folder / "last.ckpt"
-    trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+    with _interruptible():
+        trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
     steps, values = model.curve()
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = logged.values
     if is_overridden("test_step", model, LightningModule) and is_overridden(
         "test_dataloader", data, LightningDataModule
     ):
@@ -81,12 +88,12 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     }
 
 
-def _trainer(job: Job, watch: Stopwatch) -> Trainer:
+def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     options = {**job.config["trainer"], **quiet, "enable_checkpointing": False}
     trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
-    checkpoint = ModelCheckpoint(job.folder, filename="last", enable_version_counter=False)
-    trainer.callbacks.extend([RankSeed(), watch, checkpoint])
+    use_complete_checkpoints(trainer)
+    trainer.callbacks.extend(callbacks)
     return trainer
 
 
@@ -98,6 +105,15 @@ def _evaluations(model: DiscreteModule, data: DiscreteData) -> float:
     except NotImplementedError:
         return float("nan")
     return float(model.estimator.evaluations(*logits.shape[-2:]) * logits.shape[:-2].numel())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ends the comparison where Lightning, interrupted, would end the process with a status."""
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -39,14 +39,14 @@ class DiscreteData(LightningDataModule):
 
 
 class _Stream(IterableDataset):
-    """Batches from the optimiser step at which the run stands."""
+    """Batches from the optimiser step at which the run stands; each of them is a batch where gradients are added up."""
 
     def __init__(self, data: DiscreteData) -> None:
         self.data = data
 
     def __iter__(self) -> Iterator[Any]:
         trainer = self.data.trainer
-        step = trainer.global_step if trainer is not None else 0
+        step = trainer.global_step * trainer.accumulate_grad_batches if trainer is not None else 0
         steps = getattr(trainer.lightning_module, "chunk", 1) if trainer is not None else 1
         while True:
             yield self.data.batch(step, steps)

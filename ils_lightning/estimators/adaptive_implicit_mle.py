@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Pullback
 from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
-from ils_lightning.estimators.distributed import mean_over_ranks, sum_over_ranks
+from ils_lightning.estimators.distributed import mean_over_rows, sum_over_ranks
 
 DECAY = 0.9
 
@@ -60,7 +60,7 @@ class AdaptiveImplicitMLE(Pullback):
         up = one_hot((perturbed + step * g).argmax(dim=-1), z)
         down = one_hot((perturbed - step * g).argmax(dim=-1), z)
         if self.training:
-            self._adapt((up != down).sum(dim=-1).to(pi.dtype).mean())
+            self._adapt((up != down).sum(dim=-1))
         return (up - down) * torch.where(step > 0, 0.5 / step, 0)
 
     def diagnostics(self) -> dict[str, Tensor]:
@@ -76,5 +76,9 @@ class AdaptiveImplicitMLE(Pullback):
         return torch.where(norm > 0, self.beta.to(theta.dtype) * size / norm, 0)
 
     def _adapt(self, moved: Tensor) -> None:
-        self.moved = DECAY * self.moved + (1 - DECAY) * mean_over_ranks(moved).to(self.moved.dtype)
-        self.beta = (self.beta + self.rate * torch.sign(self.target - self.moved)).clamp(min=0)
+        mean = mean_over_rows(moved).to(self.moved.dtype)
+        any_rows = ~torch.isnan(mean)
+        new = DECAY * self.moved + (1 - DECAY) * mean
+        self.moved = torch.where(any_rows, new, self.moved)
+        step = self.rate * torch.sign(self.target - self.moved)
+        self.beta = (self.beta + torch.where(any_rows, step, 0)).clamp(min=0)

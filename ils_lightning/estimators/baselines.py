@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators.categorical import softmax
-from ils_lightning.estimators.distributed import mean_over_ranks
+from ils_lightning.estimators.distributed import mean_over_rows
 from ils_lightning.estimators.perceptron import Perceptron
 
 
@@ -54,7 +54,7 @@ class MovingAverage(Baseline):
         return average.to(logits.dtype)
 
     def update(self, loss: Tensor) -> None:
-        mean = mean_over_ranks(loss.detach().double().mean())
+        mean = mean_over_rows(loss.detach())
         mean, weight = torch.where(torch.isfinite(mean), mean, 0), torch.isfinite(mean).double()
         keep = 1 - (1 - self.decay) * weight
         self.average.mul_(keep).add_((1 - self.decay) * mean)

@@ -90,4 +90,4 @@ def to_leaves(levels: list[Tensor], weights: list[Tensor], like: Tensor) -> Tens
 
 def _open_uniform(like: Tensor) -> Tensor:
     """Uniforms that are neither 0 nor 1, nor is 1 less them: a category of probability zero is never reached."""
-    return torch.rand_like(like).clamp(min=torch.finfo(like.dtype).eps / 2)
+    return torch.rand(like.shape, dtype=like.dtype, device=like.device).clamp(min=torch.finfo(like.dtype).eps / 2)

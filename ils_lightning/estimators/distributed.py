@@ -1,5 +1,6 @@
 """Sums over ranks, for estimators whose state pools over rows; the identity in a single process."""
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -13,8 +14,8 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """Averages `value` over all ranks."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    return sum_over_ranks(value) / dist.get_world_size()
+def mean_over_rows(value: Tensor) -> Tensor:
+    """Mean of all entries of `value` on all ranks, which may hold unlike numbers of them; NaN where there are none."""
+    count = torch.full((), value.numel(), dtype=torch.float64, device=value.device)
+    total, count = sum_over_ranks(torch.stack([value.double().sum(), count]))
+    return total / count

@@ -1,6 +1,7 @@
 """The base of the LightningModules: an injected estimator, optimisers from the configuration, plain hparams."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -9,9 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ils_lightning import __version__
 from ils_lightning.describe import create, describe
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
+
+VERSION = "ils_lightning_version"
+"""Where a checkpoint keeps the version of the package that wrote it."""
 
 
 class Tracked(NamedTuple):
@@ -24,11 +29,44 @@ class Tracked(NamedTuple):
 class Problem(NamedTuple):
     """What a gradient estimator is asked: `logits` `[*batch, latents, categories]` and the row-wise loss f of draws.
 
-    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters.
+    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters. `estimator` is the one
+    in use there, where it is not the model's attribute `estimator`.
     """
 
     logits: Tensor
     loss: Loss
+    estimator: Estimator | None = None
+
+
+@runtime_checkable
+class HasProblem(Protocol):
+    """What `diagnose` and `GradientProbe` ask of a model: any LightningModule with this method will do.
+
+    Where the model has an attribute `estimator`, that one is measured with the others.
+
+    Example:
+        >>> import torch
+        >>> class Router(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.router, self.experts = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+        ...
+        ...     def problem(self, batch):
+        ...         x, y = batch
+        ...         answers = self.experts(x)  # [batch, categories]
+        ...         return Problem(
+        ...             self.router(x).unsqueeze(-2), lambda z: ((z[..., 0, :] * answers).sum(-1) - y).square()
+        ...         )
+        >>> isinstance(Router(), HasProblem)
+        True
+    """
+
+    def problem(self, batch: Any) -> Problem:
+        """Returns the logits of a batch and the loss of draws, as the estimator sees them in training.
+
+        The loss must answer the same for the same draws: whatever noise it has of its own is drawn here, once.
+        """
+        ...
 
 
 class DiscreteModule(LightningModule):
@@ -56,6 +94,7 @@ class DiscreteModule(LightningModule):
     ) -> None:
         super().__init__()
         self.estimator: Estimator = create(estimator, Estimator)
+        self._written_by = "of unknown version"
         self._optimizer = create(optimizer, OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
 
@@ -81,11 +120,31 @@ class DiscreteModule(LightningModule):
         """What the optimiser trains: parameters, or groups of them with options of their own."""
         return self.parameters()
 
-    def problem(self, batch: Any) -> Problem:
-        """Returns the logits of a batch and the loss of draws that the estimator sees in training.
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the version of this package."""
+        checkpoint[VERSION] = __version__
 
-        The loss must answer the same for the same draws: whatever noise it has of its own is drawn here, once.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes which version wrote the checkpoint."""
+        self._written_by = checkpoint.get(VERSION, "of unknown version")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads weights and state.
+
+        Raises:
+            ValueError: when they are not those of this model; it names what is missing and which version wrote them.
         """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            _, *wrong = (line.strip() for line in str(error).splitlines())
+            raise ValueError(
+                f"the weights, written by ils_lightning {self._written_by}, are not those of this "
+                f"{type(self).__name__} of ils_lightning {__version__}: {' '.join(wrong)}"
+            ) from None
+
+    def problem(self, batch: Any) -> Problem:
+        """Returns the logits of a batch and the loss of draws (see `HasProblem`)."""
         del batch
         raise NotImplementedError(f"{type(self).__name__} must define problem(batch) to be diagnosed")
 
@@ -100,6 +159,10 @@ class DiscreteModule(LightningModule):
     def histograms(self) -> dict[str, Tensor]:
         """Values whose distribution is worth following, by TensorBoard tag."""
         return {}
+
+    def in_words(self, name: str, value: float) -> tuple[str, str]:
+        """Returns how to print a measured quantity: what it is, and its value with the unit."""
+        return name, f"{value:.4g}"
 
     def summary(self) -> dict[str, str]:
         """What to print at the end of a run: quantity and value."""

@@ -27,7 +27,10 @@ class ChunkedSteps(LightningModule):
     _curve: list[tuple[Tensor, Tensor]]
 
     def prepare_chunks(self, chunk: int, record_every: int) -> None:
-        """Sets the optimiser steps of one training step, and those between recorded points (0: one point a chunk)."""
+        """Sets the optimiser steps of one training step, and those between recorded points.
+
+        With 0 there is one point a chunk, or a log where a chunk is one step.
+        """
         self.chunk, self.record_every = chunk, record_every
         self.automatic_optimization = chunk == 1
         self._curve = []
@@ -51,9 +54,8 @@ class ChunkedSteps(LightningModule):
         snapshots, losses = [], []
         every = self.record_every or self.chunk
         for step, entry in enumerate(self._within_max_steps(x), start=self.global_step):
-            if step % every == 0:
+            if step % every == 0 and not self._has(step):
                 snapshots.append((step, self.logits.detach().clone()))
-            optimizer.zero_grad()
             losses.append(self._gradient_step(entry))
             optimizer.step()
             if scheduler is not None:
@@ -69,6 +71,7 @@ class ChunkedSteps(LightningModule):
     def _gradient_step(self, x: Tensor) -> Tensor:
         """Fills gradients for one step; with nothing but the logits to train, the estimate is their gradient."""
         if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
+            self.zero_grad()
             loss = self.step_loss(x)
             self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
             return loss.detach()
@@ -82,17 +85,26 @@ class ChunkedSteps(LightningModule):
             count.ready += steps
             count.completed += steps
 
+    def is_due(self, every: int = 0) -> bool:
+        """Whether the present step is one of those to log: every so many, the Trainer's number unless given."""
+        trainer: Any = self.trainer
+        return self.global_step % (every or trainer.log_every_n_steps) == 0
+
     def record_now(self) -> None:
-        """Records a point of the curve."""
-        self._record([(self.global_step, self.logits.detach().clone())])
+        """Records a point of the curve, once a step."""
+        if not self._has(self.global_step):
+            self._record([(self.global_step, self.logits.detach().clone())])
+
+    def _has(self, step: int) -> bool:
+        return len(self._curve) > 0 and int(self._curve[-1][0][-1]) == step
 
     def _record(self, snapshots: list[tuple[int, Tensor]]) -> None:
         if snapshots:
             steps, logits = zip(*snapshots, strict=True)
             self._curve.append((torch.tensor(steps), self.track(torch.stack(logits)).cpu()))
 
-    def on_train_end(self) -> None:
-        """Records the last point of the curve."""
+    def on_train_epoch_end(self) -> None:
+        """Records the last point of the curve: now, so that the checkpoint written when training ends has it."""
         self.record_now()
 
     def curve(self) -> tuple[Tensor, Tensor]:
@@ -104,10 +116,12 @@ class ChunkedSteps(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Saves the curve, so that a resumed run continues it."""
+        super().on_save_checkpoint(checkpoint)
         steps, values = self.curve()
         checkpoint["curve"] = {"steps": steps, "values": values}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the curve."""
+        super().on_load_checkpoint(checkpoint)
         if "curve" in checkpoint and len(checkpoint["curve"]["steps"]):
             self._curve = [(checkpoint["curve"]["steps"], checkpoint["curve"]["values"])]

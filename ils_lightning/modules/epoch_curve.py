@@ -43,12 +43,14 @@ class EpochCurve(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Saves the curve, so that a resumed run continues it."""
+        super().on_save_checkpoint(checkpoint)
         steps, values = self._curve
         sums = [float(value) for value in self._sums]
         checkpoint["curve"] = {"steps": steps, "values": values, "sums": sums, "rows": self._rows}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the curve."""
+        super().on_load_checkpoint(checkpoint)
         if "curve" in checkpoint:
             curve = checkpoint["curve"]
             self._curve = curve["steps"], curve["values"]

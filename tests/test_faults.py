@@ -1,0 +1,143 @@
+"""Disks that are full or read-only, and checkpoints of other versions: one clear line, and nothing saved is lost."""
+
+import multiprocessing
+import os
+import random
+import resource
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from kills import FITS, fit, grid, trial
+from lightning import Trainer
+
+from ils_lightning import __version__, atomic
+from ils_lightning.checkpoint_io import CompleteCheckpoints, use_complete_checkpoints
+from ils_lightning.cli import main
+from ils_lightning.modules.base import VERSION
+
+QUICK = ["fit", "--trainer.max_steps=20", "--model.chunk=5", "--trainer.val_check_interval=1"]
+QUICK += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def checkpoint(folder: Path) -> Path:
+    main(QUICK)
+    return folder / "checkpoints/last.ckpt"
+
+
+def rewritten(path: Path, **change: object) -> Path:
+    """A copy of a checkpoint with some entries changed."""
+    other = path.with_name("other.ckpt")
+    torch.save(torch.load(path, weights_only=True) | change, other)
+    return other
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def limited(words: list[str], size: int, output: Path) -> None:
+    """Runs a command that may write no file above `size` bytes."""
+    sys.stderr = output.open("w")
+    os.dup2(sys.stderr.fileno(), 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    main(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "lost"),
+    [
+        ([*QUICK, "--trainer.max_steps=40", "--ckpt_path=checkpoints/last.ckpt"], ".ckpt"),
+        ([*QUICK, "--trainer.logger=true", "--trainer.enable_checkpointing=false", "--trainer.max_steps=1000"], ""),
+    ],
+    ids=["checkpoint", "log"],
+)
+def test_a_full_disk_is_one_line_and_the_old_file_stays(checkpoint: Path, words: list[str], lost: str) -> None:
+    before = checkpoint.read_bytes()
+    process = multiprocessing.get_context("fork").Process(target=limited, args=(words, 3000, Path("output.txt")))
+    process.start()
+    process.join()
+    assert process.exitcode == 2
+    lines = [line for line in Path("output.txt").read_text().splitlines() if line.startswith(("error", "Traceback"))]
+    assert len(lines) == 1
+    assert f"{lost}: File too large. What was saved before stays" in lines[0]
+    assert checkpoint.read_bytes() == before
+    assert list(checkpoint.parent.glob("*partial*")) == []
+
+
+def test_a_log_folder_that_cannot_be_written_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert "cannot read or write" in refusal(capsys, *QUICK, "--trainer.default_root_dir=file/logs")
+    assert "cannot read or write" in refusal(capsys, "compare", "compare/toy1_paired", "--folder=file/out")
+
+
+def test_what_fails_halfway_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+
+    def write_half() -> None:
+        with atomic.replacing(target) as incomplete:
+            incomplete.write_text("ne")
+            raise RuntimeError("half")
+
+    with pytest.raises(RuntimeError, match="half"):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert target.read_text() == "old"
+
+
+def test_a_strategy_with_its_own_way_of_writing_keeps_it() -> None:
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    own = type("Own", (CompleteCheckpoints,), {})()
+    trainer.strategy.checkpoint_io = own
+    use_complete_checkpoints(trainer)
+    assert trainer.strategy.checkpoint_io is own
+
+
+def test_a_checkpoint_of_another_minor_version_is_noted_and_loads(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert torch.load(checkpoint, weights_only=True)[VERSION] == __version__
+    old = rewritten(checkpoint, **{VERSION: "0.0.9"})
+    capsys.readouterr()
+    main(["test", f"--ckpt_path={old}", "--trainer.logger=false"])
+    assert f"note: ils_lightning 0.0.9 wrote the checkpoint; this is {__version__}" in capsys.readouterr().err
+
+
+def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"]
+    old = rewritten(checkpoint, state_dict={"weights": weights["logits"]}, **{VERSION: "0.0.9"})
+    line = refusal(capsys, "test", f"--ckpt_path={old}", "--trainer.logger=false")
+    assert (
+        f"written by ils_lightning 0.0.9, are not those of this CategoricalFit of ils_lightning {__version__}" in line
+    )
+    assert 'Missing key(s) in state_dict: "logits"' in line
+    assert 'Unexpected key(s) in state_dict: "weights"' in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "job", [partial(fit, FITS[0]), partial(fit, FITS[2]), partial(grid, 1)], ids=["VAE", "toy", "grid"]
+)
+def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(job: partial, tmp_path: Path) -> None:
+    """`python tests/kills.py 20` does the same twenty times over."""
+    folders = [tmp_path / "whole", tmp_path / "killed"]
+    for one in folders:
+        one.mkdir()
+    whole = job(folders[0], [])
+    assert trial(job, folders[1], whole, 4.0, random.Random(1)) == []

@@ -1,0 +1,86 @@
+"""Ctrl-C and TERM: the step at hand is finished and saved; resumed, the run is the uninterrupted one, bit for bit."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kills import differences
+from lightning import Callback, Trainer
+
+from ils_lightning.callbacks.interruption import Interruption
+from ils_lightning.cli import main
+
+WORDS = ["fit", "--model.estimator=GumbelSoftmax", "--data=SingleDraws", "--model.loss=RBFEnergy", "--model.chunk=1"]
+WORDS += ["--trainer.max_steps=12", "--trainer.val_check_interval=9", "--trainer.accumulate_grad_batches=3"]
+WORDS += ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+
+
+class Press(Callback):
+    """Sends this process a signal before a training batch, or at the start of the first validation."""
+
+    def __init__(self, number: int, batch: int) -> None:
+        self.number, self.batch = number, batch
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.batch:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if self.batch < 0 and not trainer.sanity_checking:
+            os.kill(os.getpid(), self.number)
+
+
+def press(number: int, batch: int) -> list[str]:
+    init = f'{{"number": {int(number)}, "batch": {batch}}}'
+    return ["--trainer.callbacks+=test_interruption.Press", f"--trainer.callbacks.init_args={init}"]
+
+
+def last(folder: str) -> dict[str, Any]:
+    return torch.load(Path(folder, "checkpoints/last.ckpt"), weights_only=True)
+
+
+@pytest.fixture
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize(
+    ("number", "batch", "steps"),
+    [(signal.SIGINT, 6, 3), (signal.SIGTERM, 7, 3), (signal.SIGINT, 17, 6), (signal.SIGINT, -1, 3)],
+    ids=["first batch of a step", "TERM within a step", "last batch of a step", "validation"],
+)
+def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, steps: int) -> None:
+    main([*WORDS, "--trainer.default_root_dir=whole"])
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        main([*WORDS, "--trainer.default_root_dir=part", *press(number, batch)])
+    assert stop.value.code == 1
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert last("part")["global_step"] == steps
+    main(
+        [
+            *WORDS,
+            "--trainer.default_root_dir=rest",
+            "--ckpt_path=part/checkpoints/last.ckpt",
+            "--trainer.callbacks=null",
+        ]
+    )
+    for part in ("state_dict", "optimizer_states", "random_states", "curve"):
+        assert differences(last("rest")[part], last("whole")[part]) == []
+
+
+def test_the_second_ctrl_c_ends_at_once() -> None:
+    interruption = Interruption()
+    interruption.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        interruption.ignore()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
