@@ -23,8 +23,8 @@ from ils_lightning.callbacks.rank_seed import random_state, restore
 from ils_lightning.describe import create
 from ils_lightning.diagnose import replicates
 from ils_lightning.diagnose.inputs import Facts, check
+from ils_lightning.diagnose.named import name_of
 from ils_lightning.diagnose.problems import problem_of
-from ils_lightning.diagnose.report import name_of
 from ils_lightning.diagnose.target import enumerated, sampled
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 from ils_lightning.metrics import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise

@@ -1,6 +1,6 @@
 """One sentence of advice with its reason, from the rows of a report."""
 
-from ils_lightning.diagnose.report import GradientReport, Row
+from ils_lightning.diagnose.rows import GradientReport, Row
 
 _FAR = 1e6
 

@@ -11,9 +11,11 @@ from rich.console import Console
 from ils_lightning import plots
 from ils_lightning.diagnose import figure, tables
 from ils_lightning.diagnose.advice import advice
+from ils_lightning.diagnose.named import default_estimators, name_of
 from ils_lightning.diagnose.page import page
 from ils_lightning.diagnose.problems import problem_of
-from ils_lightning.diagnose.report import GradientReport, default_estimators, gradient_report, name_of
+from ils_lightning.diagnose.report import gradient_report
+from ils_lightning.diagnose.rows import GradientReport
 from ils_lightning.estimators import Estimator
 
 
@@ -28,7 +30,7 @@ class DiagnosingTrainer(Trainer):
         estimators: list[Estimator] | None = None,
         draws: int = 10_000,
         rows: int = 16,
-        average: int = 1_000,
+        average: int = 100,
         exact: Literal["auto", "yes", "no"] = "auto",
         limit: int = 2**20,
         settle: int = 30,

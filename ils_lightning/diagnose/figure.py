@@ -2,11 +2,11 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ils_lightning import plots
 from ils_lightning.diagnose.advice import choices
-from ils_lightning.diagnose.report import GradientReport, Row
+from ils_lightning.diagnose.rows import GradientReport, Row
 
 _CURVES = 7
 _GREY = "#aaaaaa"
@@ -59,8 +59,9 @@ def _plane(axes: Axes, report: GradientReport) -> None:
     axes.set(xscale="log", yscale="log", xlabel="relative bias, with its 95 % interval")
     axes.set_xlim(left / 1.3, None)
     axes.set_ylim(bottom / 1.5, None)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plots.plain_log_ticks(axes.yaxis)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _curves(axes: Axes, report: GradientReport) -> None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ils_lightning import plots
 from ils_lightning.diagnose.advice import advice
-from ils_lightning.diagnose.report import GradientReport, Row
+from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.diagnose.tables import COLUMNS, notes
 
 _STYLE = """

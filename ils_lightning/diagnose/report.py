@@ -1,107 +1,21 @@
 """`gradient_report`: which estimator serves a given loss, measured at given logits."""
 
-import inspect
-from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import yaml
 from rich.progress import track
 from torch import Tensor
 
-from ils_lightning.cli.configs import folder
-from ils_lightning.describe import create, describe, in_words
+from ils_lightning.describe import in_words
 from ils_lightning.diagnose import replicates, target
 from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
+from ils_lightning.diagnose.named import Estimators, by_name
 from ils_lightning.diagnose.replicates import learns
+from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.diagnose.target import Target
-from ils_lightning.estimators import Estimator, Exact, LeaveOneOut, Loss, Vimco
-
-Estimators = Mapping[str, Any] | Sequence[Any]
-_NAN = float("nan")
-
-
-@dataclass
-class Row:
-    """One estimator. Bias and variance are relative to the gradient; `_low` and `_high` end 95 per cent intervals.
-
-    Attributes:
-        name: of the estimator, with the options that were given.
-        relative_bias: |E e - G| / |G|.
-        relative_variance: E |e - E e|^2 / |G|^2.
-        cosine: of E e with G.
-        cosine_of_one: expected cosine of one estimate with G; `cosines` has that of the average of n.
-        snr: |E e| / sqrt(E |e - E e|^2).
-        value_bias: expected loss it returns, less E f; mean over rows.
-        evaluations: of f for one estimate of a row.
-        seconds: of one estimate of the batch.
-        bytes: at the peak of one estimate of the batch, beside model and data.
-        variance_times_cost: relative variance times evaluations.
-        error: |average - G| / |G|, root mean square, of the estimates that `average` evaluations of f buy.
-        draws: estimates measured.
-        not_applicable: why nothing was measured; empty where something was.
-    """
-
-    name: str
-    relative_bias: float = _NAN
-    relative_bias_low: float = _NAN
-    relative_bias_high: float = _NAN
-    relative_variance: float = _NAN
-    relative_variance_low: float = _NAN
-    relative_variance_high: float = _NAN
-    cosine: float = _NAN
-    cosine_of_one: float = _NAN
-    cosine_of_one_low: float = _NAN
-    cosine_of_one_high: float = _NAN
-    snr: float = _NAN
-    value_bias: float = _NAN
-    value_bias_low: float = _NAN
-    value_bias_high: float = _NAN
-    evaluations: int = 0
-    seconds: float = _NAN
-    bytes: int = 0
-    variance_times_cost: float = _NAN
-    error: float = _NAN
-    error_low: float = _NAN
-    error_high: float = _NAN
-    draws: int = 0
-    not_applicable: str = ""
-    cosines: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def noise(self) -> float:
-        """Root of the relative variance: of the same unit as the bias."""
-        return self.relative_variance**0.5
-
-    def error_after(self, evaluations: float, end: Literal["", "_low", "_high"] = "") -> float:
-        """Relative error of the average of the estimates that so many evaluations of f buy, one at least."""
-        estimates = max(1.0, evaluations / self.evaluations)
-        bias, variance = getattr(self, f"relative_bias{end}"), getattr(self, f"relative_variance{end}")
-        return (bias**2 + variance / estimates) ** 0.5
-
-
-@dataclass
-class GradientReport:
-    """Rows, best first and those that do not apply last, and what they were measured on."""
-
-    rows: list[Row]
-    title: str
-    truth: str
-    latents: int
-    categories: int
-    batch: int
-    loss: float
-    draws: int
-    average: int
-    seed: int
-
-    @property
-    def applicable(self) -> list[Row]:
-        """The rows that were measured."""
-        return [row for row in self.rows if not row.not_applicable]
+from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 
 
 def gradient_report(
@@ -151,11 +65,11 @@ def gradient_report(
         >>> def f(z):
         ...     return (z[..., 0, :] - target).square().sum(-1)
         >>> report = gradient_report(f, torch.tensor([[[1.0, 0.0, -1.0]]]), ["ReinMax", "LeaveOneOut"], draws=1000)
-        >>> [row.name for row in report.rows]
-        ['ReinMax', 'LeaveOneOut']
+        >>> [row.name for row in report.rows if row.relative_bias_low == 0]
+        ['LeaveOneOut', 'ReinMax']
     """
     _check(draws, average, settle, memory)
-    named = _named(estimators)
+    named = by_name(estimators)
     devices = [logits.device] if logits.is_cuda else []
     with torch.random.fork_rng(devices), torch.inference_mode(False):
         torch.manual_seed(seed)
@@ -173,46 +87,6 @@ def gradient_report(
     return GradientReport(
         rows, title, truth.source, facts.latents, facts.categories, facts.rows, truth.value, draws, average, seed
     )
-
-
-def default_estimators() -> dict[str, Estimator]:
-    """Every public estimator whose target is d E f / d logits, at its recommended settings."""
-    made: list[Estimator] = [Exact()]
-    for path in sorted((folder() / "estimators").glob("*.yaml")):
-        made.append(create(yaml.safe_load(path.read_text(encoding="utf-8")), Estimator))
-    return {type(one).__name__: one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
-
-
-def _named(estimators: Estimators | None) -> dict[str, Estimator]:
-    """Objects by name: those of a list by how one would write them."""
-    if estimators is None:
-        return default_estimators()
-    if isinstance(estimators, Mapping):
-        return {name: create(one, Estimator) for name, one in estimators.items()}
-    made = [create(one, Estimator) for one in estimators]
-    if not made or not all(isinstance(one, Estimator) for one in made):
-        raise ValueError(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
-    return {name_of(one): one for one in made}
-
-
-def name_of(estimator: Estimator) -> str:
-    """Writes an estimator as one would call it, with the options that are not at their defaults.
-
-    Example:
-        >>> from ils_lightning.estimators import ReinMax
-        >>> name_of(ReinMax()), name_of(ReinMax(temperature=1.0)), name_of(ReinMax(1.3))
-        ('ReinMax', 'ReinMax', 'ReinMax(temperature=1.3)')
-    """
-    signature = inspect.signature(type(estimator))
-    args, kwargs = estimator._arguments
-    given = signature.bind(*args, **kwargs).arguments
-    changed = [f"{key}={in_words(value)}" for key, value in given.items() if _differs(value, signature, key)]
-    return f"{type(estimator).__name__}({', '.join(changed)})" if changed else type(estimator).__name__
-
-
-def _differs(value: Any, signature: inspect.Signature, name: str) -> bool:
-    plain, default = describe(value), signature.parameters[name].default
-    return default is inspect.Parameter.empty or plain != describe(default)
 
 
 def _check(draws: int, average: int, settle: int, memory: int) -> None:

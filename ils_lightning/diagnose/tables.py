@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ils_lightning.diagnose.report import GradientReport, Row
+from ils_lightning.diagnose.rows import GradientReport, Row
 
 
 class Column(NamedTuple):

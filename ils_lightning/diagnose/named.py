@@ -1,0 +1,53 @@
+"""The estimators of a report and their names."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ils_lightning.cli.configs import folder
+from ils_lightning.describe import create, describe, in_words
+from ils_lightning.estimators import Estimator, Exact, Vimco
+
+Estimators = Mapping[str, Any] | Sequence[Any]
+
+
+def default_estimators() -> dict[str, Estimator]:
+    """Every public estimator whose target is d E f / d logits, at its recommended settings."""
+    made: list[Estimator] = [Exact()]
+    for path in sorted((folder() / "estimators").glob("*.yaml")):
+        made.append(create(yaml.safe_load(path.read_text(encoding="utf-8")), Estimator))
+    return {type(one).__name__: one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
+
+
+def by_name(estimators: Estimators | None) -> dict[str, Estimator]:
+    """Objects by name: those of a list by how one would write them."""
+    if estimators is None:
+        return default_estimators()
+    if isinstance(estimators, Mapping):
+        return {name: create(one, Estimator) for name, one in estimators.items()}
+    made = [create(one, Estimator) for one in estimators]
+    if not made or not all(isinstance(one, Estimator) for one in made):
+        raise ValueError(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
+    return {name_of(one): one for one in made}
+
+
+def name_of(estimator: Estimator) -> str:
+    """Writes an estimator as one would call it, with the options that are not at their defaults.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> name_of(ReinMax()), name_of(ReinMax(temperature=1.0)), name_of(ReinMax(1.3))
+        ('ReinMax', 'ReinMax', 'ReinMax(temperature=1.3)')
+    """
+    signature = inspect.signature(type(estimator))
+    args, kwargs = estimator._arguments
+    given = signature.bind(*args, **kwargs).arguments
+    changed = [f"{key}={in_words(value)}" for key, value in given.items() if _differs(value, signature, key)]
+    return f"{type(estimator).__name__}({', '.join(changed)})" if changed else type(estimator).__name__
+
+
+def _differs(value: Any, signature: inspect.Signature, name: str) -> bool:
+    plain, default = describe(value), signature.parameters[name].default
+    return default is inspect.Parameter.empty or plain != describe(default)

@@ -1,0 +1,86 @@
+"""A report as data: a row for each estimator, and what they were measured on."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+_NAN = float("nan")
+
+
+@dataclass
+class Row:
+    """One estimator. Bias and variance are relative to the gradient; `_low` and `_high` end 95 per cent intervals.
+
+    Attributes:
+        name: of the estimator, with the options that were given.
+        relative_bias: |E e - G| / |G|.
+        relative_variance: E |e - E e|^2 / |G|^2.
+        cosine: of E e with G.
+        cosine_of_one: expected cosine of one estimate with G; `cosines` has that of the average of n.
+        snr: |E e| / sqrt(E |e - E e|^2).
+        value_bias: expected loss it returns, less E f; mean over rows.
+        evaluations: of f for one estimate of a row.
+        seconds: of one estimate of the batch.
+        bytes: at the peak of one estimate of the batch, beside model and data.
+        variance_times_cost: relative variance times evaluations.
+        error: |average - G| / |G|, root mean square, of the estimates that `average` evaluations of f buy.
+        draws: estimates measured.
+        not_applicable: why nothing was measured; empty where something was.
+    """
+
+    name: str
+    relative_bias: float = _NAN
+    relative_bias_low: float = _NAN
+    relative_bias_high: float = _NAN
+    relative_variance: float = _NAN
+    relative_variance_low: float = _NAN
+    relative_variance_high: float = _NAN
+    cosine: float = _NAN
+    cosine_of_one: float = _NAN
+    cosine_of_one_low: float = _NAN
+    cosine_of_one_high: float = _NAN
+    snr: float = _NAN
+    value_bias: float = _NAN
+    value_bias_low: float = _NAN
+    value_bias_high: float = _NAN
+    evaluations: int = 0
+    seconds: float = _NAN
+    bytes: int = 0
+    variance_times_cost: float = _NAN
+    error: float = _NAN
+    error_low: float = _NAN
+    error_high: float = _NAN
+    draws: int = 0
+    not_applicable: str = ""
+    cosines: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def noise(self) -> float:
+        """Root of the relative variance: of the same unit as the bias."""
+        return self.relative_variance**0.5
+
+    def error_after(self, evaluations: float, end: Literal["", "_low", "_high"] = "") -> float:
+        """Relative error of the average of the estimates that so many evaluations of f buy, one at least."""
+        estimates = max(1.0, evaluations / self.evaluations)
+        bias, variance = getattr(self, f"relative_bias{end}"), getattr(self, f"relative_variance{end}")
+        return (bias**2 + variance / estimates) ** 0.5
+
+
+@dataclass
+class GradientReport:
+    """Rows, best first and those that do not apply last, and what they were measured on."""
+
+    rows: list[Row]
+    title: str
+    truth: str
+    latents: int
+    categories: int
+    batch: int
+    loss: float
+    draws: int
+    average: int
+    seed: int
+
+    @property
+    def applicable(self) -> list[Row]:
+        """The rows that were measured."""
+        return [row for row in self.rows if not row.not_applicable]

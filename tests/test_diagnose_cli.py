@@ -1,0 +1,117 @@
+"""The verb `diagnose`: any LightningModule with a problem, with or without a checkpoint; table, files, advice."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader, TensorDataset
+
+from ils_lightning.cli import main
+from ils_lightning.diagnose import tables
+from ils_lightning.modules.base import Problem
+
+LR = "--model.optimizer.lr=0.01"
+CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "diagnose").glob("*.yaml"))
+
+
+class OwnRouter(LightningModule):
+    """A plain LightningModule."""
+
+    def __init__(self, slope: bool = True) -> None:
+        super().__init__()
+        self.router, self.slope = torch.nn.Linear(4, 3), slope
+
+    def problem(self, batch):
+        (x,) = batch
+        values = x[:, :3] if self.slope else x[:, :3].round()
+        return Problem(
+            self.router(x).unsqueeze(-2),
+            lambda z: ((z if self.slope else z.detach())[..., 0, :] * values).sum(-1).square(),
+        )
+
+
+class Nothing(LightningModule):
+    """A LightningModule without a problem."""
+
+
+class OwnRows(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(8, 4)), batch_size=8)
+
+
+def diagnose(folder: Path, *words: str) -> dict:
+    main(["diagnose", *words, "--draws=32", "--settle=2", f"--folder={folder}"])
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_it_writes_table_figure_and_page_and_ends_with_advice(tmp_path, capsys):
+    words = ["--config=vae_digits", "--model.latents=2", "--rows=4"]
+    report = diagnose(tmp_path, *words, "--estimators=ReinMax", "--estimators", "DisArm")
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1].startswith("Use ")
+    assert "not applicable: DisArm: defined for 2 categories only" in shown
+    assert [row["name"] for row in report["rows"]][-1] == "DisArm"
+    assert {row["name"] for row in report["rows"]} == {"ILSNewton (the model's)", "ReinMax", "DisArm"}
+    with (tmp_path / "report.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert float(lines[0]["relative_bias"]) == report["rows"][0]["relative_bias"]
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "<svg" in page
+    assert "Use " in page
+    for outside in ("<script", "<link", "src=", "@import", "url(http"):
+        assert outside not in page
+
+
+def test_a_report_reads_back(tmp_path):
+    diagnose(tmp_path, "--config=diagnose/bilinear", "--estimators=[ReinMax,LeaveOneOut]")
+    text = (tmp_path / "report.json").read_text()
+    report = tables.from_json(text)
+    assert tables.to_json(report) == text
+    assert all(math.isfinite(row.relative_bias) for row in report.applicable)
+
+
+def test_it_measures_at_the_parameters_of_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["fit", "--config=vae_digits", "--model.latents=2", "--trainer.max_epochs=3", LR])
+    path = next(tmp_path.rglob("last.ckpt"))
+    before = diagnose(tmp_path / "a", "--config=vae_digits", "--model.latents=2", "--estimators=[ReinMax]")
+    after = diagnose(tmp_path / "b", f"--ckpt_path={path}", "--estimators=[ReinMax]")
+    assert after["latents"] == 2
+    assert after["loss"] < before["loss"] - 1
+
+
+def test_a_plain_lightning_module_will_do(tmp_path):
+    words = [f"--model={__name__}.OwnRouter", f"--data={__name__}.OwnRows"]
+    report = diagnose(tmp_path, *words, "--estimators=[ReinMax,Exact]")
+    assert report["rows"][0]["name"] == "Exact"
+    assert report["rows"][0]["relative_bias"] == 0
+    flat = diagnose(tmp_path, *words, "--model.slope=false", "--estimators=[ReinMax,LeaveOneOut]")
+    assert "no gradient in z" in flat["rows"][1]["not_applicable"]
+
+
+def test_mistakes_end_in_one_line(tmp_path, capsys):
+    for words, message in (
+        ([f"--model={__name__}.Nothing", f"--data={__name__}.OwnRows"], "must have a method problem(batch)"),
+        (["--config=diagnose/bilinear", "--estimators=[RienMax]"], "RienMax"),
+        (["--config=diagnose/bilinear", "--draws=3"], "draws must be at least 32"),
+        (["--ckpt_path=nowhere.ckpt"], "there is no file 'nowhere.ckpt'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["diagnose", *words, f"--folder={tmp_path}"])
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_packaged_reports_run(path, tmp_path):
+    asked = yaml.safe_load(path.read_text())
+    report = diagnose(tmp_path, f"--config=diagnose/{path.stem}", "--rows=2", "--limit=65536")
+    assert report["title"] == asked["title"]
+    assert len(report["rows"]) == len(asked["estimators"])
+    assert not any(row["not_applicable"] for row in report["rows"])
