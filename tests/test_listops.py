@@ -222,7 +222,7 @@ def test_every_kind_of_estimator_learns_to_answer(estimator, tmp_path):
 def test_problem_is_what_the_estimator_is_asked_and_rows_do_not_mix():
     model = LatentTree(Exact(), size=[12, 3])
     batch = next(iter(ListOps(**SMALL).train_dataloader()))
-    logits, f = model.problem(batch)
+    logits, f, _ = model.problem(batch)
     assert logits.shape == (100, 12, 3)
     z = torch.eye(3)[torch.randint(3, (2, 100, 12))]
     torch.testing.assert_close(f(z)[1], f(z[1:])[0])

@@ -134,7 +134,7 @@ class LatentTree(EpochCurve, DiscreteModule):
 
     def training_step(self, batch: Expressions) -> Tensor:
         """Returns the loss; logs only when the Trainer does."""
-        logits, f = self.problem(batch)
+        logits, f, _ = self.problem(batch)
         loss = self.estimator(logits, f)
         self.count(loss)
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
