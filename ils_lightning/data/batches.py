@@ -58,7 +58,7 @@ class Batches:
         self.images, self.seed, self.shuffle, self.draw = images, seed, shuffle, draw
         self.rank, self.ranks = rank, ranks
         self.share = len(images) // ranks
-        self.batch_size = min(batch_size, self.share)
+        self.wanted_size, self.batch_size = batch_size, min(batch_size, self.share)
         self._wanted = wanted
         self._next = (epoch, 0)
         self._position = self._next
@@ -97,8 +97,21 @@ class Batches:
         index = order[start:] if is_rest else order[start : start + self.batch_size]
         if not self.draw:
             return self.images.grey(index)
-        noise = generator(self.seed, epoch if self.shuffle else 0, self.rank, number)
+        if not self.shuffle:
+            return self._drawn_alike(index)
+        noise = generator(self.seed, epoch, self.rank, number)
         return self.images.at(index).drawn(noise).grey(slice(None))
+
+    def _drawn_alike(self, index: Tensor) -> Images:
+        """Images at ascending `index`, each with the pixels that a single process draws for it."""
+        size = min(self.wanted_size, len(self.images))
+        number = index // size
+        parts = []
+        for block in number.unique().tolist():
+            rows = torch.arange(block * size, min((block + 1) * size, len(self.images)))
+            drawn = self.images.at(rows).drawn(generator(self.seed, 0, 0, block))
+            parts.append(drawn.grey(index[number == block] - block * size))
+        return Images(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def generator(*numbers: int) -> Generator:
