@@ -65,7 +65,7 @@ class ExpectedKL(ToyLoss):
 
     def gradient(self, z: Tensor, x: Tensor) -> Tensor:
         """Returns df/dz."""
-        return -x.unsqueeze(-2) / ((z + self.epsilon) * x.shape[-1])
+        return x.unsqueeze(-2) / ((z + self.epsilon) * -x.shape[-1])
 
 
 class LogLoss(ToyLoss):
@@ -85,7 +85,7 @@ class LogLoss(ToyLoss):
 
     def gradient(self, z: Tensor, x: Tensor) -> Tensor:
         """Returns df/dz."""
-        return -x.unsqueeze(-2) / ((z + self.epsilon) * x.shape[-1])
+        return x.unsqueeze(-2) / ((z + self.epsilon) * -x.shape[-1])
 
 
 class BilinearEnergy(ToyLoss):

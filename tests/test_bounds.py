@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchmetrics import Metric
 
-from ils_lightning.metrics import CodeUsage, ImportanceWeightedBound, NegativeELBO, Perplexity
+from ils_lightning.metrics import ActiveLatents, CodeUsage, ImportanceWeightedBound, NegativeELBO, Perplexity
 
 
 def uniform(*shape: int) -> torch.Tensor:
@@ -133,3 +133,26 @@ def test_terms_of_the_elbo_must_match(shapes):
 def test_log_weights_must_have_samples_first(shape):
     with pytest.raises(ValueError, match=r"log_weights \[samples, batch\]"):
         ImportanceWeightedBound().update(torch.zeros(shape))
+
+
+def posteriors(batch: int) -> torch.Tensor:
+    """Three latents: one that tells rows apart, one drawn alike for all rows, one in between."""
+    row = torch.arange(batch) % 2
+    sure = torch.stack([row, 1 - row], dim=-1).double()
+    return torch.stack([sure, torch.full_like(sure, 0.5), 0.5 + 0.1 * (sure - 0.5)], dim=1)
+
+
+def test_active_latents_are_those_with_mutual_information_over_batches_and_merged_instances():
+    pi = posteriors(6)
+    mean = pi.mean(dim=0)
+    information = (pi * (pi / mean).log()).nan_to_num().sum(dim=-1).mean(dim=0)  # the mean of KL(q(z | x) || q(z))
+    one, other = ActiveLatents(3, 2), ActiveLatents(3, 2)
+    one.update(pi[:2])
+    other.update(pi[2:])
+    one.merge_state(other)
+    torch.testing.assert_close(one.mutual_information(), information)
+    assert information[0] > 0.01 > information[2] > information[1]
+    assert one.compute() == 1
+    lower = ActiveLatents(3, 2, threshold=float(information[2]) / 2)
+    lower.update(pi)
+    assert lower.compute() == 2

@@ -50,6 +50,12 @@ def trained(*words: str) -> Path:
         (["compare"], "required: file"),
         (["compare", "nothing"], "no configuration file 'nothing'"),
         (["compare", "compare/toy1", "--foldr", "x"], "did you mean --folder"),
+        (["fit", "--data", "Digits"], "CategoricalFit needs data with true distributions, such as --data SingleDraws"),
+        (
+            ["fit", "--config", "polynomial", "--data", "Digits"],
+            "PolynomialProgramming sees no data: give --data NoData",
+        ),
+        (["fit", "--config", "estimators/x"], "--model.estimator: there is no file 'estimators/x'"),
         (["fit", "--model.estimator", "ISL"], "--model.estimator: unknown class 'ISL', did you mean 'ILS'"),
         (["fit", "--model.estimator", "ISL", "--model.estimator.step_size", "1"], "did you mean 'ILS'"),
         (["fit", "--model.estimater", "ILS"], "CategoricalFit has no option 'estimater', did you mean 'estimator'"),
@@ -193,7 +199,7 @@ def test_evaluation_needs_the_checkpoint_alone(capsys: pytest.CaptureFixture[str
     kl = float(torch.load(run / "checkpoints/last.ckpt")["curve"]["values"][-1].mean())
     capsys.readouterr()
     main(["test", "--ckpt_path", str(run / "checkpoints/last.ckpt"), "--trainer.enable_progress_bar", "false"])
-    printed = re.search(r"test/kl\s+\S\s+([\d.e-]+)", capsys.readouterr().out)
+    printed = re.search(r"│ kl +│ ([\d.e-]+)", capsys.readouterr().out)
     assert printed is not None
     assert float(printed[1]) == pytest.approx(kl, rel=0.2)
     main(["predict", "--ckpt_path", str(run / "checkpoints/best.ckpt")])

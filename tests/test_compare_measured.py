@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from rich.console import Console
 
 from ils_lightning.cli import _repeatable
-from ils_lightning.compare import compare, screen, table
+from ils_lightning.compare import compare, screen, table, wide
 from ils_lightning.compare.job import make
 from ils_lightning.compare.pool import Pool, attempt
 from ils_lightning.compare.spec import find, read
@@ -110,6 +111,25 @@ def test_an_estimator_that_does_not_apply_is_a_line_of_the_table(folder):
 
 
 @pytest.mark.slow
+def test_ranking_has_a_row_for_each_run_and_a_column_for_each_setting():
+    def row(run, setting, measured, **more):
+        return table.Row(run, setting, measure="test/loss", seeds=2, measured=measured, **more)
+
+    rows = [
+        row("ours", "small", 19.604, difference=-0.4801, difference_error=0.0558),
+        row("theirs", "small", 20.084),
+        table.Row("binary", "small", measure="test/loss", failed="2 categories only"),
+        row("theirs", "large", 21.5),
+    ]
+    assert wide.markdown(rows).splitlines() == [
+        "| run | small | large |",
+        "|---|---|---|",
+        "| ours | **19.60** (-0.48 +- 0.056) |  |",
+        "| theirs | 20.08 | **21.50** |",
+        "| binary | failed |  |",
+    ]
+
+
 def test_results_do_not_depend_on_the_number_of_workers(folder, tmp_path):
     parallel = compare(write(tmp_path, {}), tmp_path / "out", workers=2)
     for name in ("results.csv", "table.csv"):
@@ -259,3 +279,37 @@ def test_every_run_of_a_packaged_ranking_can_be_made(name):
     configs = [comparison.configuration(run, 0, setting) for run in comparison.runs for setting in run.parts()]
     assert len(configs) == len({yaml.safe_dump(config) for config in configs}) >= 18
     assert yaml.safe_load(find(f"compare/{name}").read_text())["measure"] == "test/loss"
+
+
+def test_a_missing_file_is_told_before_anything_is_trained_and_not_kept(tmp_path):
+    data = {"class_path": "ImageFiles", "init_args": {"path": str(tmp_path / "mine.npy")}}
+    change = {"change": {**SHORT, "data": data}, "runs": CONTENT["runs"][:1], "seeds": [0]}
+    file = write(tmp_path, change)
+    with pytest.raises(ValueError, match=r"path must be a folder of images or a \.npy or \.npz file"):
+        compare(file, tmp_path / "out", workers=1)
+    images = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0)).mul(255).to(torch.uint8)
+    np.save(tmp_path / "mine.npy", images.numpy())
+    rows = lines(compare(file, tmp_path / "out", workers=1) / "table.csv")
+    assert [row["failed"] for row in rows] == ["", ""]
+
+
+def test_runs_stand_below_their_setting_and_long_names_break_between_words(folder):
+    console = Console(width=80, record=True, file=io.StringIO())
+    long = "DecoupledStraightThroughGumbelSoftmax"
+    rows = [table.Row(run, setting, measure="test/loss", seeds=1) for setting in "AB" for run in ("ReinMax", long)]
+    screen.show(rows, console)
+    shown = [line.strip() for line in console.export_text().splitlines() if line.strip()]
+    of_a_setting = ["ReinMax", "DecoupledStraightThrough", "GumbelSoftmax"]
+    assert shown[-8:] == ["A", *of_a_setting, "B", *of_a_setting]
+
+
+def test_workers_end_with_the_comparison_that_started_them():
+    script = (
+        "import time; from ils_lightning.compare.pool import Pool, cores\n"
+        "with Pool(2, print) as pool:\n"
+        "    pool._executor.submit(cores).result(); print('ready', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.communicate(timeout=60)[0] == b""  # at the end of the file no worker holds it open

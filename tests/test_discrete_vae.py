@@ -40,7 +40,7 @@ def enumerated(model, x):
 
 def fit(folder, epochs, estimator=ReinMax, resume=None, data=None, **options):
     seed_everything(3, verbose=False)
-    model = DiscreteVAE(estimator(), latents=4, categories=3, **options)
+    model = DiscreteVAE(estimator(), **{"latents": 4, "categories": 3, **options})
     trainer = Trainer(
         default_root_dir=folder,
         accelerator="cpu",
@@ -135,6 +135,12 @@ def test_free_bits_are_not_paid_for():
     torch.testing.assert_close(loss.detach(), negative_elbo.mean())
 
 
+def without_codes(data):
+    """-ELBO of validation images when each is described by the mean training image."""
+    images = torch.cat([batch.x for batch in data.val_dataloader()])
+    return binary_cross_entropy(data.pixel_mean.expand_as(images), images, reduction="sum") / len(images)
+
+
 @pytest.mark.parametrize("estimator", [ReinMax, GumbelSoftmax, LeaveOneOut, ILSNewton, Rebar, Exact])
 def test_every_kind_of_estimator_learns_codes_that_tell_images_apart(estimator, tmp_path):
     data = Digits(batch_size=50)
@@ -142,10 +148,8 @@ def test_every_kind_of_estimator_learns_codes_that_tell_images_apart(estimator, 
     steps, values = model.curve()
     assert steps.tolist() == list(range(4, 161, 4))
     assert values.shape == (40, 1)
-    images = torch.cat([batch.x for batch in data.val_dataloader()])
-    without_codes = binary_cross_entropy(data.pixel_mean.expand_as(images), images, reduction="sum") / len(images)
-    assert values[0] > without_codes - 0.5
-    assert trainer.callback_metrics["val/loss"] < without_codes - 1
+    assert values[0] > without_codes(data) - 0.5
+    assert trainer.callback_metrics["val/loss"] < without_codes(data) - 1
 
 
 def test_two_runs_of_a_seed_are_identical(tmp_path):
@@ -234,11 +238,22 @@ def test_pictures_leave_the_random_stream_alone(tmp_path):
 def test_a_traversal_changes_one_latent_at_a_time():
     model = tiny(ReinMax(), latents=2, categories=3)
     codes = torch.tensor([2, 0])
-    grid = model.traversal(codes)
+    grid, latents = model.traversal(codes)
     assert grid.shape == (2, 3, *SHAPE)
+    assert latents.tolist() == [0, 1]
     original = model.decode(torch.eye(3, dtype=torch.float64)[codes])
     torch.testing.assert_close(grid[0, 2], original)
     torch.testing.assert_close(grid[1, 0], original)
+
+
+def test_a_traversal_shows_the_latents_that_change_the_image_most():
+    model = tiny(ReinMax(), latents=20, categories=18, decoder=MLP([]))
+    matter = [3, 4, 7, 8, 11, 12, 18, 19]
+    weights = model.decoder.layers[-1].weight.data.unflatten(1, (20, 18))
+    weights[:, [latent for latent in range(20) if latent not in matter]] = 0
+    grid, latents = model.traversal(torch.zeros(20, dtype=torch.long))
+    assert latents.tolist() == matter
+    assert grid.shape == (8, 16, *SHAPE)
 
 
 def test_prediction_is_the_code_and_its_image():
@@ -264,7 +279,8 @@ def test_problem_is_what_the_estimator_is_asked():
     torch.testing.assert_close(loss, enumerated(model, x))
 
 
-def test_convolutional_networks_train(tmp_path):
-    networks = {"encoder": ConvEncoder(channels=4), "decoder": ConvDecoder(channels=4)}
-    model, _ = fit(tmp_path, 2, **networks)
-    assert model.curve()[1][-1] < 64 * math.log(2)
+def test_convolutional_networks_learn_codes_that_tell_images_apart(tmp_path):
+    data, options = Digits(batch_size=50), {"optimizer": partial(torch.optim.Adam, lr=0.01), "kl_warmup": 200}
+    networks = {"encoder": ConvEncoder(8, residual_blocks=0), "decoder": ConvDecoder(8, residual_blocks=0)}
+    _, trainer = fit(tmp_path, 60, data=data, latents=16, categories=4, **networks, **options)
+    assert trainer.callback_metrics["val/loss"] < without_codes(data) - 1

@@ -155,6 +155,22 @@ def test_resumed_fit_sees_what_an_uninterrupted_one_would(tmp_path, interrupted,
     assert all(map(torch.equal, first.seen + second.seen, whole.seen))
 
 
+def test_without_validation_images_a_fit_warns_of_nothing_and_validate_is_refused(tmp_path):
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    watcher = Watcher()
+    trainer.fit(watcher, datamodule=Digits(batch_size=500, validation=0))  # warnings are errors here
+    assert (len(watcher.seen), watcher.validated) == (6, 0)
+    with pytest.raises(ValueError, match="Digits holds out no images for validation"):
+        trainer.validate(watcher, datamodule=Digits(validation=0))
+
+
 def test_dynamic_pixels_are_on_as_often_as_their_grey_level_says():
     grey = torch.arange(17, dtype=torch.uint8).reshape(1, 1, 1, 17).expand(20_000, 1, 1, 17)
     images = ImageSet(grey, torch.zeros(20_000, dtype=torch.long), maximum=16)

@@ -36,6 +36,14 @@ def test_folder_without_classes(tmp_path, color, channels):
     assert next(iter(data.train_dataloader())).x.shape == (16, channels, 5, 4)
 
 
+def test_images_stand_as_the_camera_was_held(tmp_path):
+    turned = Image.Exif()
+    turned[274] = 6  # orientation: a quarter turn
+    for number in range(20):
+        Image.fromarray(np.zeros((4, 6), dtype=np.uint8)).save(tmp_path / f"{number}.jpg", exif=turned)
+    assert ImageFiles(str(tmp_path)).image_shape == (1, 6, 4)
+
+
 def test_folders_below_are_classes(tmp_path):
     folder(tmp_path / "b", 6)
     folder(tmp_path / "a", 4)
@@ -103,3 +111,9 @@ def test_unfit_arrays_are_named(tmp_path, arrays, message):
 def test_bad_options_are_named(tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         ImageFiles(**{"path": str(tmp_path)} | options).setup("fit")
+
+
+def test_images_of_more_than_eight_bits_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"must have 8 bits a channel; deep\.png has mode I"):
+        _ = ImageFiles(str(tmp_path)).splits

@@ -1,5 +1,6 @@
 """From `fit` to test, pictures, predictions and samples, by the command line."""
 
+import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -32,7 +33,11 @@ def checkpoint(run):
 
 def test_fit_prints_the_test_result_after_its_report(run):
     printed = (run.parents[1] / "printed.txt").read_text()
-    assert printed.index("ILSNewton") < printed.index("test/loss")
+    assert printed.index("ILSNewton") < printed.index("-log p(x), 3-sample bound")
+    (loss,) = re.findall(r"│ -ELBO +│ (\d\d\.\d\d) nats", printed)
+    events = EventAccumulator(str(run)).Reload()
+    assert float(loss) == pytest.approx(events.Scalars("test/loss")[-1].value, abs=0.0051)
+    assert "DataLoader" not in printed
 
 
 def test_fit_leaves_pictures_and_the_test_result(run):

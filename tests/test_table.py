@@ -13,7 +13,8 @@ CLASSES = [c for c in table.classes() if c.kind != "wrapper"]
 
 def subclasses(parent):
     for child in parent.__subclasses__():
-        yield child
+        if "_abstract" not in vars(child):
+            yield child
         yield from subclasses(child)
 
 

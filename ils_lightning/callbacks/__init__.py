@@ -2,22 +2,25 @@
 
 from ils_lightning.callbacks.figures import Figures
 from ils_lightning.callbacks.finite_guard import FiniteGuard
+from ils_lightning.callbacks.gradient_probe import GradientProbe
 from ils_lightning.callbacks.hyperparameters import Hyperparameters
 from ils_lightning.callbacks.last_checkpoint import LastCheckpoint
 from ils_lightning.callbacks.option_schedule import OptionSchedule
 from ils_lightning.callbacks.predictions import SavePredictions
 from ils_lightning.callbacks.progress import StepProgress
 from ils_lightning.callbacks.rank_seed import RankSeed
-from ils_lightning.callbacks.report import FitReport
+from ils_lightning.callbacks.report import EvaluationReport, FitReport
 from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
 
 __all__ = [
     "Constant",
     "Cosine",
+    "EvaluationReport",
     "Exponential",
     "Figures",
     "FiniteGuard",
     "FitReport",
+    "GradientProbe",
     "HalfLife",
     "Hyperparameters",
     "LastCheckpoint",

@@ -9,6 +9,8 @@ from ils_lightning.modules.base import DiscreteModule
 class Figures(Callback):
     """Writes the module's figures and histograms to TensorBoard at validation; silent under other loggers.
 
+    Without validation, the end of an epoch takes its place.
+
     Args:
         every: validations between two sets of pictures.
     """
@@ -18,21 +20,32 @@ class Figures(Callback):
             raise ValueError(f"Figures: every must be at least 1; given {every}")
         self.every = every
         self._seen = 0
+        self._written = -1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes pictures, except while the Trainer checks that validation works."""
-        if trainer.sanity_checking or not isinstance(pl_module, DiscreteModule):
-            return
-        if self._seen % self.every == 0:
-            self._write(trainer, pl_module)
-        self._seen += 1
+        if not trainer.sanity_checking:
+            self._write_some(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes pictures where there is no validation."""
+        if not trainer.enable_validation:
+            self._write_some(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the pictures of the trained model."""
-        if isinstance(pl_module, DiscreteModule):
-            self._write(trainer, pl_module)
+        self._write(trainer, pl_module)
 
-    def _write(self, trainer: Trainer, module: DiscreteModule) -> None:
+    def _write_some(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._seen % self.every == 0:
+            self._write(trainer, module)
+        self._seen += 1
+
+    def _write(self, trainer: Trainer, module: LightningModule) -> None:
+        """Writes pictures, once a step."""
+        if not isinstance(module, DiscreteModule) or trainer.global_step == self._written:
+            return
+        self._written = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 for tag, figure in module.figures().items():

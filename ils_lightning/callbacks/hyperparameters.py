@@ -9,13 +9,18 @@ from ils_lightning.modules.base import DiscreteModule
 
 
 class Hyperparameters(Callback):
-    """Logs the module's options with the last value of its monitored quantity, so that runs can be compared."""
+    """Logs the module's options with the last value of its monitored quantity, so that runs can be compared.
+
+    Without validation it is the training loss.
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the table's row for this run, where the quantity was measured."""
-        if not isinstance(pl_module, DiscreteModule) or pl_module.monitor not in trainer.callback_metrics:
+        measured = trainer.callback_metrics
+        names = [name for name in (getattr(pl_module, "monitor", None), "train/loss") if name in measured]
+        if not isinstance(pl_module, DiscreteModule) or not names:
             return
-        result = {pl_module.monitor: float(trainer.callback_metrics[pl_module.monitor])}
+        result = {names[0]: float(measured[names[0]])}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(_flat(pl_module.hparams), result, step=trainer.global_step)

@@ -9,6 +9,29 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
+class _Bar(Tqdm):
+    """A bar of validate, test or predict: redrawn when `interval` has passed or all is done, and then taken away.
+
+    Its name leaves out which of the loaders it is, for there is one.
+    """
+
+    def __init__(self, desc: str, interval: float, disable: bool, bar_format: str) -> None:
+        self._interval, self._drawn = interval, float("-inf")
+        super().__init__(
+            desc=desc, disable=disable, leave=False, dynamic_ncols=True, file=sys.stdout, bar_format=bar_format
+        )
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        super().set_description((desc or "").removesuffix(" DataLoader 0"), refresh=False)
+
+    def refresh(self, *args: Any, **kwargs: Any) -> bool | None:
+        now = time.monotonic()
+        if self.total is None or (now - self._drawn < self._interval and self.n != self.total):
+            return False
+        self._drawn = now
+        return super().refresh(*args, **kwargs)
+
+
 class StepProgress(TQDMProgressBar):
     """Shows one bar for the whole fit, in optimiser steps, with the quantities the module logs for it.
 
@@ -38,7 +61,16 @@ class StepProgress(TQDMProgressBar):
 
     def init_validation_tqdm(self) -> Tqdm:
         """A bar of its own for `validate`; inside a fit the one bar is enough."""
-        return Tqdm(disable=True) if self.trainer.state.fn == "fit" else super().init_validation_tqdm()
+        return Tqdm(disable=True) if self.trainer.state.fn == "fit" else self._bar(self.validation_description)
+
+    def init_test_tqdm(self) -> Tqdm:
+        return self._bar(self.test_description)
+
+    def init_predict_tqdm(self) -> Tqdm:
+        return self._bar(self.predict_description)
+
+    def _bar(self, name: str) -> Tqdm:
+        return _Bar(name, self.interval, self.is_disabled, self.BAR_FORMAT)
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Names the epoch where a fit has a known number of several."""
@@ -65,7 +97,7 @@ class StepProgress(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return metrics
+        return {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in metrics.items()}
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         bar = self.train_progress_bar

@@ -1,5 +1,6 @@
 """What a run says when it ends: a short table, and the module's figures as PNG and SVG."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -20,15 +21,49 @@ class FitReport(Callback):
             return
         rows = {**pl_module.summary(), "optimiser steps": f"{trainer.global_step:,}"}
         if folder is not None:
-            rows |= {"logs": folder, "pictures": ", ".join(self._pictures(pl_module, Path(folder)))}
+            pictures = self._pictures(pl_module, Path(folder))
+            rows |= {"logs": _nearby(folder)} | ({"pictures there": ", ".join(pictures)} if pictures else {})
         checkpoint = trainer.checkpoint_callback
-        if checkpoint is not None and getattr(checkpoint, "best_model_path", ""):
-            rows["best checkpoint"] = str(checkpoint.best_model_path)  # type: ignore[attr-defined]
-        table = Table(show_header=False, title="result", title_justify="left")
-        for name, value in rows.items():
-            table.add_row(name, value)
-        Console().print(table)
+        if checkpoint is not None and (best := getattr(checkpoint, "best_model_path", "")):
+            rows["best checkpoint"] = _nearby(best)
+        show("result", rows)
 
     def _pictures(self, module: DiscreteModule, folder: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
-        return [str(plots.save(figure, folder / name)[0]) for name, figure in module.figures().items()]
+        return [plots.save(figure, folder / name)[0].name for name, figure in module.figures().items()]
+
+
+class EvaluationReport(Callback):
+    """Prints what `test` and `validate` measured, rounded and with units, in place of Lightning's own table."""
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the table."""
+        self._show(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the table, except inside a fit."""
+        if trainer.state.fn == "validate":
+            self._show(trainer, pl_module, "val")
+
+    def _show(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if not trainer.is_global_zero or not isinstance(module, DiscreteModule):
+            return
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
+        rows = [module.in_words(name.removeprefix(f"{stage}/"), value) for name, value in found.items()]
+        show({"test": "test", "val": "validation"}[stage], dict(rows))
+
+
+def show(title: str, rows: Mapping[str, str]) -> None:
+    """Prints a table of quantities and values; what is too long is continued on the next line."""
+    table = Table(show_header=False, title=title, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _nearby(path: str) -> str:
+    """The path from the working directory, where it is below that."""
+    whole = Path(path).absolute()
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path)

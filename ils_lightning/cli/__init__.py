@@ -1,7 +1,7 @@
 """The command line. The first word chooses; each verb is imported only when it is asked for.
 
-`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`); the other verbs are functions of their own
-whose arguments are their options.
+`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`), and `diagnose` with its own
+Trainer; the other verbs are functions whose arguments are their options.
 """
 
 import sys
@@ -26,10 +26,10 @@ TRAINER_VERBS: Mapping[str, str] = {
     "validate": "evaluate a checkpoint on the validation data",
     "test": "evaluate a checkpoint on the test data",
     "predict": "run a checkpoint on the prediction data",
+    "diagnose": "measure which estimator serves a model's loss best",
 }
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
-    "diagnose": ("measure an estimator's bias and variance on a checkpoint's loss", "ils_lightning.diagnose:diagnose"),
     "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators", "ils_lightning.estimators.table:show"),
@@ -55,6 +55,11 @@ def _run(words: list[str]) -> None:
         print(usage())
     elif words[0] == "--version":
         print(f"ils_lightning {__version__}")
+    elif words[0] == "diagnose":
+        from ils_lightning.cli.diagnosing import run
+        from ils_lightning.diagnose.command import DiagnosingTrainer
+
+        run([words[0], *_repeatable(words[1:], DiagnosingTrainer.diagnose)])
     elif words[0] in TRAINER_VERBS:
         from ils_lightning.cli.training import run
 

@@ -29,7 +29,7 @@ def path_among(words: list[str]) -> str | None:
     """
     given = next((value for _, value in option_values(words, "--ckpt_path") if value != "null"), None)
     if given is None:
-        if words[0] == "fit" or _only_informs(words):
+        if words[0] in ("fit", "diagnose") or _only_informs(words):
             return None
         fail(f"{words[0]} needs trained weights: give --ckpt_path FILE{_newest()}")
     if given in ("last", "best"):

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 import ils_lightning
-from ils_lightning.cli.errors import did_you_mean, fail
+from ils_lightning.cli.errors import did_you_mean, fail, listed
 
 DEFAULT = "toy1"
 _OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
@@ -35,13 +35,15 @@ def find(name: str) -> str:
     if Path(name).is_file():
         return _readable(name)
     bare = name.removesuffix(".yaml").removeprefix("configs/")
+    if bare.startswith("estimators/"):
+        find_part(bare)
     if bare.startswith(_OTHERS):
         fail(f"--config: {name!r} is {_use(bare)}")
     if bare in names():
         return str(folder() / f"{bare}.yaml")
     return fail(
         f"--config: there is no file {name!r} and no packaged configuration of that name{did_you_mean(bare, names())}; "
-        f"packaged: {', '.join(names())}"
+        f"packaged: {listed(names(), bare)}"
     )
 
 
@@ -110,7 +112,7 @@ def find_part(name: str) -> str:
     known = sorted(path.stem for path in (folder() / "estimators").glob("*.yaml"))
     return fail(
         f"--model.estimator: there is no file {name!r}{did_you_mean(bare, known)}; packaged settings, by the name "
-        f"estimators/NAME: {', '.join(known)}"
+        f"estimators/NAME: {listed(known, bare)}"
     )
 
 

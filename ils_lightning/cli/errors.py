@@ -61,6 +61,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {lower[near[0]]!r}?" if near else ""
 
 
+def listed(names: Iterable[str], word: str = "", most: int = 12) -> str:
+    """Returns the names in a row; of many only those most like `word`, and how many others there are.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["aa", "ab", "zz"], "a", most=2)
+        ('a, b, c', 'aa, ab and 1 more')
+    """
+    known = list(names)
+    if len(known) <= most:
+        return ", ".join(known)
+    near = get_close_matches(word.lower(), lower := {name.lower(): name for name in known}, n=most, cutoff=0.0)
+    return f"{', '.join(sorted(lower[name] for name in near))} and {len(known) - len(near)} more"
+
+
 def is_for_users(error: BaseException) -> bool:
     """Whether the error was raised on purpose by this package, the parser or Lightning, rather than by a defect."""
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from ils_lightning.cli.errors import did_you_mean, fail
+from ils_lightning.cli.errors import did_you_mean, fail, listed
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
 
 _NOISE = re.compile(
@@ -97,7 +97,7 @@ def _wrong_value(given: str, kind: Any) -> str:
     if values := choices(kind):
         return f"must be one of {', '.join(values)}{did_you_mean(given, values)}; given {given!r}"
     if names := class_names(kind):
-        return f"unknown class {given!r}{did_you_mean(given, names)}; known: {', '.join(names)}"
+        return f"unknown class {given!r}{did_you_mean(given, names)}; known: {listed(names, given)}"
     return f"must be {readable(kind) or 'of another type'}; given {given!r}"
 
 

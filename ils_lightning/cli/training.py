@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.callbacks import (
+    EvaluationReport,
     Figures,
     FiniteGuard,
     FitReport,
@@ -48,7 +49,8 @@ class CommandLine(LightningCLI):
         words = configs.with_paths(args)
         path = checkpoints.path_among(words)
         saved = checkpoints.configuration(path) if path else {}
-        beneath = configs.default_for(words) | saved
+        own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
+        beneath = configs.default_for(words) | saved | own_table
         self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
@@ -80,10 +82,10 @@ class CommandLine(LightningCLI):
     def after_fit(self) -> None:
         """Tests the model as training left it, where that is part of its result."""
         if self.model.test_after_fit and not self.trainer.interrupted:
-            self.trainer.test(self.model, datamodule=self.datamodule)
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _defaults(self, chosen: Any) -> list[Callback]:
-        default: list[Callback] = [RankSeed()]
+        default: list[Callback] = [RankSeed(), EvaluationReport()]
         if chosen.enable_progress_bar in (None, True):
             default.append(StepProgress())
         if self.config["subcommand"] == "predict":
@@ -97,12 +99,17 @@ class CommandLine(LightningCLI):
 
 def run(words: list[str]) -> None:
     """Runs the Trainer's verb `words[0]`; mistakes in what was typed end in one line and exit status 2."""
+    run_command_line(CommandLine, DiscreteModule, DiscreteData, words)
+
+
+def run_command_line(kind: type[CommandLine], model: type, data: type, words: list[str], **options: Any) -> None:
+    """Makes a command line of this kind, for models and data of these types, and so runs the verb `words[0]`."""
     with warnings.catch_warnings():
         _silence()
         try:
-            CommandLine(
-                DiscreteModule,
-                DiscreteData,
+            kind(
+                model,
+                data,
                 SaveConfiguration,
                 save_config_kwargs={"overwrite": True},
                 seed_everything_default=0,
@@ -112,6 +119,7 @@ def run(words: list[str]) -> None:
                 subclass_mode_data=True,
                 args=words,
                 auto_configure_optimizers=False,
+                **options,
             )
         except ModuleNotFoundError as error:
             named = [word for word in words if error.name and error.name in word]

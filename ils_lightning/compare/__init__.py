@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ils_lightning import atomic, plots
-from ils_lightning.compare import figure, ranking, screen, table, tensorboard
+from ils_lightning.compare import figure, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import curves
 from ils_lightning.compare.files import overrides
 from ils_lightning.compare.outcome import Outcome
@@ -54,6 +54,7 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
     _put(folder / "results.csv", table.raw(outcomes))
     _put(folder / "table.csv", table.comma_separated(rows))
     _put(folder / "table.md", table.markdown(rows))
+    _put(folder / "ranking.md", wide.markdown(rows))
     if tuning:
         _put(folder / "tuning.csv", table.raw(tuning))
     console = Console()

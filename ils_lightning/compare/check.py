@@ -38,6 +38,23 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
     return ""
 
 
+def data_are_there(comparison: Comparison, parts: list[tuple[Run, str]]) -> None:
+    """Obtains and loads each of the data sets once: a file that is missing is no result to be kept.
+
+    Raises:
+        ValueError: when data cannot be had.
+    """
+    seen = []
+    for run, setting in parts:
+        description = comparison.configuration(run, comparison.seeds[0], setting)["data"]
+        if description in seen:
+            continue
+        seen.append(description)
+        data = create(description, DiscreteData)
+        data.prepare_data()
+        data.setup("fit")
+
+
 def measure_exists(outcome: Outcome, measure: str | None) -> None:
     """Raises a ValueError where a run that finished has no such measure."""
     if measure and not outcome.failed and measure not in outcome.metrics:

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from ils_lightning.cli.errors import listed
+
 
 def assign(config: dict, key: str, value: Any) -> None:
     """Sets a dotted key of nested dictionaries, making the levels that are missing.
@@ -59,7 +61,7 @@ def find(name: str) -> Path:
             if candidate.is_file():
                 return candidate
     known = sorted({str(path.relative_to(folder))[:-5] for folder in folders for path in folder.rglob("*.yaml")})
-    raise ValueError(f"no configuration file {name!r}; packaged ones are {', '.join(known)}")
+    raise ValueError(f"no configuration file {name!r}; packaged ones are {listed(known, name)}")
 
 
 def load(name: str) -> dict:

@@ -38,6 +38,7 @@ class Runner:
         refusals = [check.run_can_be_made(self.comparison, *part) for part in self.parts]
         if all(refusals):
             raise ValueError(f"no run can be made; the first: {refusals[0]}")
+        check.data_are_there(self.comparison, self.parts)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:

@@ -1,6 +1,7 @@
 """The table as it is printed: the columns that matter most, as many as the terminal has room for."""
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import NamedTuple
 
 from rich import box
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ils_lightning.compare.table import Row, cell
+
+_WIDEST = 30  # letters of a name in a line: a long one leaves room for numbers
 
 
 class Column(NamedTuple):
@@ -69,15 +72,30 @@ def notes(rows: list[Row]) -> list[str]:
 
 
 def _table(rows: list[Row], columns: list[Column]) -> Table:
+    """The rows below each other; ranked by a measure, those of a setting stand below its name."""
     title = ", ".join(dict.fromkeys(row.measure or row.tracked for row in rows if row.seeds))
     table = Table(box=box.SIMPLE, title=title, title_justify="left")
     for number, column in enumerate(columns):
-        left = column.heading in ("run", "tuned")
-        table.add_column(column.heading, justify="left" if left else "right", no_wrap=number > 0, overflow="fold")
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
-        last_of_setting = bool(row.measure) and after is not None and after.setting != row.setting
-        table.add_row(*(column.text(row) for column in columns), end_section=last_of_setting)
+        left, widest = column.heading in ("run", "tuned"), None if number else _WIDEST
+        justify = "left" if left else "right"
+        table.add_column(column.heading, justify=justify, no_wrap=number > 0, overflow="fold", max_width=widest)
+    sections = [list(section) for _, section in groupby(rows, key=lambda row: row.setting if row.measure else "")]
+    several = len(sections) > 1
+    for section in sections:
+        if several:
+            table.add_row(section[0].setting, style="bold")
+        for row in section:
+            name = _broken(f"  {row.run}" if several else _name(row))
+            table.add_row(name, *(column.text(row) for column in columns[1:]), end_section=row is section[-1])
     return table
+
+
+def _broken(name: str) -> str:
+    """A long name on two lines, divided where one of its words begins, if it has several."""
+    if len(name) <= _WIDEST:
+        return name
+    starts = [place for place in range(3, _WIDEST) if name[place].isupper() or name[place - 1] == " "]
+    return f"{name[: starts[-1]]}\n    {name[starts[-1] :]}" if starts else name
 
 
 def _name(row: Row) -> str:

@@ -184,11 +184,13 @@ def cell(value: float | int | str) -> str:
     """Returns a value as text; NaN is empty.
 
     Example:
-        >>> cell(0.012345), cell(20.4567), cell(1500000.0), cell(float("nan")), cell("x")
-        ('0.0123', '20.457', '1.5e+06', '', 'x')
+        >>> cell(0.012345), cell(20.4567), cell(20.5), cell(1500000.0), cell(float("nan")), cell("x")
+        ('0.0123', '20.457', '20.500', '1.5e+06', '', 'x')
     """
     if not isinstance(value, float):
         return str(value)
     if value != value:
         return ""
-    return f"{value:.5g}" if 10 <= abs(value) < 1e5 else f"{value:.3g}"
+    if 10 <= abs(value) < 1000:
+        return f"{value:#.5g}"  # zeros at the end kept, so that a column lines up
+    return f"{value:.5g}" if 1000 <= abs(value) < 1e5 else f"{value:.3g}"

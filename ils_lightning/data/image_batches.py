@@ -66,9 +66,19 @@ class ImageBatches(DiscreteData, ABC):
         return self.splits.train.mean()
 
     def setup(self, stage: str) -> None:
-        """Loads the images, once."""
-        del stage
-        _ = self.splits
+        """Loads the images, once; where none are held out, the Trainer is told that there is no validation.
+
+        Raises:
+            ValueError: when validation is asked for and there are no images for it.
+        """
+        if len(self.splits.val):
+            return
+        if stage == "validate":
+            raise ValueError(
+                f"{type(self).__name__} holds out no images for validation: give --data.validation, or test"
+            )
+        if self.trainer is not None:
+            self.trainer.limit_val_batches = 0
 
     def train_dataloader(self) -> Batches:
         """Training images in a new order each epoch, without the last incomplete batch."""

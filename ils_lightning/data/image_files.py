@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ils_lightning.data.batches import generator
@@ -113,7 +113,9 @@ class ImageFiles(ImageBatches):
     def _pixels(self, path: Path) -> Tensor:
         """Reads one image: uint8 `[channels, height, width]`."""
         with Image.open(path) as file:
-            image = file.convert(_MODES[self.color])
+            if file.mode[0] in "IF":  # converting would cut off everything above 255
+                raise ValueError(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {file.mode}")
+            image = ImageOps.exif_transpose(file).convert(_MODES[self.color])  # as a camera was held
         if self.size is not None:
             height, width = self.size
             image = image.resize((width, height))

@@ -8,11 +8,10 @@ Unbiased for any f. Both draws follow Bernoulli(sigmoid(t)); they are antithetic
 
 from torch import Tensor
 
-from ils_lightning.estimators import bernoulli
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.antithetic import Antithetic
 
 
-class Arm(Estimator):
+class Arm(Antithetic):
     """Weighs the difference of two antithetic draws by the noise they share.
 
     Example:
@@ -22,21 +21,9 @@ class Arm(Estimator):
     """
 
     source = "Yin and Zhou 2019, 1807.11143"
-    cost = "2"
-    unbiased = True
-    exact_for = "all"
-    binary = True
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return 2
 
     def _many_categories(self) -> str:
         return "Arsm serves any number"
 
-    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        p, q = bernoulli.probabilities(logits)
-        b, u = bernoulli.antithetic(p, q)
-        loss = evaluate(f, bernoulli.one_hot(b).to(logits.dtype))
-        difference = (loss[0] - loss[1]).detach().unsqueeze(-1)
-        gradient = difference * (u - 0.5) * (p * q > 0)  # without choice the mean is zero: drop the noise
-        return loss.mean(dim=0), bernoulli.to_logits(gradient).to(logits.dtype)
+    def weight(self, b: Tensor, u: Tensor, p: Tensor, q: Tensor) -> Tensor:
+        return (u - 0.5) * (p * q > 0)  # without choice the mean is zero: drop the noise

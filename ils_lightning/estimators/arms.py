@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators import bernoulli
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import exponential
+from ils_lightning.estimators.several import Several
 
 
-class Arms(Estimator):
+class Arms(Several):
     """Draws mutually antithetic samples; the other draws of the same row are the baseline. Two samples are DisArm.
 
     Args:
@@ -29,19 +30,11 @@ class Arms(Estimator):
     """
 
     source = "Dimitriev and Zhou 2021, 2105.14141"
-    cost = "S"
-    unbiased = True
-    exact_for = "all"
+    purpose = "to be antithetic"
     binary = True
 
     def __init__(self, samples: int = 4) -> None:
-        super().__init__()
-        if samples < 2:
-            raise ValueError(f"Arms: samples must be at least 2, to be antithetic; given {samples}")
-        self.samples = samples
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
+        super().__init__(samples)
 
     def _many_categories(self) -> str:
         return "DisArmTree and LeaveOneOut serve any number"

@@ -26,7 +26,16 @@ class Average(Estimator):
         if samples < 1:
             raise ValueError(f"Average: samples must be at least 1; given {samples}")
         self.estimator, self.samples = estimator, samples
-        for fact in ("unbiased", "exact_for", "needs_gradient", "hard", "pooled", "binary", "source"):
+        for fact in (
+            "unbiased",
+            "exact_for",
+            "needs_gradient",
+            "hard",
+            "pooled",
+            "pooled_by_state",
+            "binary",
+            "source",
+        ):
             setattr(self, fact, getattr(estimator, fact))
         self.cost = f"S * ({estimator.cost})"
 

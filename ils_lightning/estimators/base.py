@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
-from ils_lightning.estimators.delivery import Deliver, Draw, Note
+from ils_lightning.estimators.delivery import Deliver, Draw
 
 Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
@@ -61,6 +61,7 @@ class Estimator(Described, nn.Module):
         needs_gradient: f must be differentiable in z.
         hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
+        pooled_by_state: it does so through learnt state alone: in evaluation mode rows are independent.
         binary: defined for two categories only.
         kind: "pathwise", "score function", "finite difference", "exact" or "wrapper".
         cost: `evaluations` as a formula for readers: S is `samples`, K categories, L latents; options by their name.
@@ -76,6 +77,7 @@ class Estimator(Described, nn.Module):
     source: ClassVar[str] = ""
     hard: bool = True
     pooled: bool = False
+    pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
     validate: bool | None = None
@@ -227,6 +229,8 @@ class Sampler(Estimator):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        if hasattr(f, "closed_form_gradient"):
+            return super().forward(logits, f)
         z = self.sample(logits)
         return self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
 
@@ -241,9 +245,18 @@ class Sampler(Estimator):
 
 
 class Pullback(Sampler):
-    """A sampler whose draw is exact and whose backward is a closed form: subclasses write `pullback`."""
+    """A sampler whose draw is exact and whose backward is a closed form: subclasses write `pullback`.
+
+    `rearranged` may state the same formula in fewer passes over memory; a subclass that writes `pullback` alone does
+    not inherit it.
+    """
 
     _abstract = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "pullback" in vars(cls) and "rearranged" not in vars(cls):
+            cls.rearranged = Pullback.rearranged
 
     def draw(self, logits: Tensor, pi: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`, in the dtype of `pi`: one-hot from `pi` unless overridden."""
@@ -254,14 +267,32 @@ class Pullback(Sampler):
         """Maps one example's g = df/dz at the draw to the estimate; all `[*batch, latents, categories]`."""
         raise NotImplementedError(f"{type(self).__name__} must define pullback(logits, pi, z, g)")
 
+    def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
+        """The same for a one-hot draw, given by its drawn categories `[*batch, latents]`."""
+        return self.pullback(logits, pi, categorical.one_hot(index, pi), g)
+
+    def drawn(self, logits: Tensor, pi: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns a draw, and what backward needs to know of it: the drawn categories, or z if it has others too."""
+        if type(self).draw is not Pullback.draw:
+            z = self.draw(logits, pi)
+            return z, z.detach()
+        index = categorical.draw_index(pi)
+        return categorical.one_hot(index, pi), index
+
+    def at_draw(self, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
+        """The estimate at a draw as `drawn` describes it."""
+        if drawn.is_floating_point():
+            return self.pullback(logits, pi, drawn, g)
+        return self.rearranged(logits, pi, drawn, g)
+
     def sample(self, logits: Tensor) -> Tensor:
-        return Draw.apply(logits, self, [])
+        return Draw.apply(logits, self)[0]
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = categorical.softmax(logits.detach())
-        z = self.draw(logits.detach(), pi)
+        z, drawn = self.drawn(logits.detach(), pi)
         loss, g = self._loss_and_gradient(f, z.to(logits.dtype))
-        return loss, self.pullback(logits.detach(), pi, z, g.to(pi.dtype)).to(logits.dtype)
+        return loss, self.at_draw(logits.detach(), pi, drawn, g.to(pi.dtype)).to(logits.dtype)
 
     def _loss_and_gradient(self, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluates f and g = df/dz, by f's own closed form `f.closed_form_gradient` where it has one."""
@@ -281,7 +312,6 @@ class Pullback(Sampler):
             return self.value(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
-        upstream: list[Tensor] = []
-        z = Draw.apply(logits, self, upstream)
+        z, tie, *_ = Draw.apply(logits, self)
         loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
-        return Note.apply(loss, upstream)
+        return loss + tie.to(loss.dtype)

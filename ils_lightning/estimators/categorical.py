@@ -4,25 +4,49 @@ All functions work on the last axis (`categories`) of tensors `[*batch, latents,
 logit of -inf: its probability is zero, it is never drawn and its gradient is zero. Noise comes from `torch.rand` alone.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_FEW = 16  # below this many categories torch's CPU softmax is slower than the three passes written out
+_FEW = 16  # below this many categories torch's CPU softmax takes 17 ns a number along the last axis, 2 along the first
+_TINY = 512  # fewer numbers than this are not worth a change of layout
+_NARROW = 64  # below this many a one-hot vector is copied from a table
+_MANY = 256  # from here on a draw looks at sums of blocks first
+_BELOW_ONE = 1 - 2**-52  # u times a total times this is below the total, however it is rounded
+
+
+def readable(x: Tensor) -> bool:
+    """Whether Python may look at values of `x` and branch: on a CPU, and outside of compiled code."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def softmax(logits: Tensor) -> Tensor:
     """Probabilities `[..., categories]`, in float32 at least, differentiable, exactly zero where the logit is -inf."""
+    return _along_categories(torch.softmax, logits)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities `[..., categories]`, in float32 at least, -inf at masked categories."""
+    return _along_categories(torch.log_softmax, logits)
+
+
+def _along_categories(function: Callable[..., Tensor], logits: Tensor) -> Tensor:
+    """Applies a function of torch along the last axis, on a CPU by way of the layout in which it is fast."""
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    if logits.shape[-1] >= _FEW:
-        return torch.softmax(logits, dim=-1)
-    weights = torch.exp(logits - logits.detach().amax(dim=-1, keepdim=True))
-    return weights / weights.sum(dim=-1, keepdim=True)
+    if logits.shape[-1] >= _FEW or not readable(logits) or logits.numel() < _TINY:
+        return function(logits, dim=-1)
+    return function(logits.movedim(-1, 0).contiguous(), dim=0).movedim(0, -1).contiguous()
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
     """One-hot vectors `[..., categories]` of `index` `[...]`, with the size, dtype and device of `like`."""
-    zeros = torch.zeros(*index.shape, like.shape[-1], dtype=like.dtype, device=like.device)
+    categories = like.shape[-1]
+    if categories < _NARROW and index.numel() * categories >= _TINY:
+        vertices = torch.eye(categories, dtype=like.dtype, device=like.device)
+        return vertices.index_select(0, index.flatten()).reshape(*index.shape, categories)
+    zeros = torch.zeros(*index.shape, categories, dtype=like.dtype, device=like.device)
     return zeros.scatter_(-1, index.unsqueeze(-1), 1)
 
 
@@ -30,7 +54,8 @@ def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generato
     """Draws categories from `pi` `[..., categories]` by inverting its cumulative sum: one uniform a row.
 
     Sums run in float64, so that small categories survive at any number of categories, and the uniform is scaled by the
-    row's own total, so that rows need not sum to one exactly. A category of probability zero is never drawn.
+    row's own total, so that rows need not sum to one exactly. A category of probability zero is never drawn. Many
+    categories are taken in blocks: a block first, then one of its categories by where in the block the uniform fell.
 
     Args:
         pi: probabilities, or any non-negative weights.
@@ -45,25 +70,56 @@ def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generato
         >>> draw_index(torch.tensor([0.0, 1.0, 0.0]), samples=3)
         tensor([1, 1, 1])
     """
-    cumulative = pi.detach().double().cumsum(dim=-1)
-    total = cumulative[..., -1:]
-    count = 1 if samples is None else samples
-    shape = (*total.shape[:-1], count)
-    u = torch.rand(shape, dtype=torch.float64, device=pi.device, generator=generator) * total
-    u = torch.minimum(u, torch.nextafter(total, torch.zeros_like(total)))
-    index = torch.searchsorted(cumulative.contiguous(), u, right=True)
+    pi = pi.detach()
+    shape = (*pi.shape[:-1], 1 if samples is None else samples)
+    u = torch.rand(shape, dtype=torch.float64, device=pi.device, generator=generator)
+    size = _block_size(pi.shape[-1])
+    in_blocks = pi.shape[-1] >= _MANY and shape[-1] * size <= pi.shape[-1]  # else the blocks looked into outweigh pi
+    index = _invert_by_blocks(pi, u, size) if in_blocks else _invert(pi, u)[0]
     return index.squeeze(-1) if samples is None else index.movedim(-1, 0)
+
+
+def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds where each u `[..., samples]` in [0, 1) falls among `weights` `[..., categories]`, in float64.
+
+    Returns:
+        The category, u times the total, and the cumulative sums.
+    """
+    cumulative = weights.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+    cumulative.cumsum_(dim=-1)
+    place = u * (cumulative[..., -1:] * _BELOW_ONE)
+    return torch.searchsorted(cumulative, place, right=True), place, cumulative
+
+
+def _padded(weights: Tensor, size: int) -> Tensor:
+    """The weights with zeros after them, to a multiple of `size`; padding by nothing would copy them."""
+    missing = -weights.shape[-1] % size
+    return functional.pad(weights, (0, missing)) if missing else weights
+
+
+def _block_size(categories: int) -> int:
+    """A power of two near the square root."""
+    return 2 ** ((categories.bit_length() + 1) // 2)
+
+
+def _invert_by_blocks(weights: Tensor, u: Tensor, size: int) -> Tensor:
+    """The category of `_invert`, found in two steps: most of the work is one sum over all weights.
+
+    Where u fell in its block's share is a uniform again, and finds the category in the block.
+    """
+    blocks = _padded(weights, size).unflatten(-1, (-1, size))
+    sums = blocks.sum(dim=-1)
+    number, place, cumulative = _invert(sums, u)
+    u = 1 - (cumulative.gather(-1, number) - place) / sums.double().gather(-1, number)
+    rows = blocks.reshape(-1, size)
+    first = torch.arange(0, len(rows), blocks.shape[-2], device=weights.device).reshape(*u.shape[:-1], 1)
+    chosen = rows.index_select(0, (first + number).flatten()).reshape(*u.shape, size)
+    return number * size + _invert(chosen, u.unsqueeze(-1))[0].squeeze(-1)
 
 
 def draw(pi: Tensor, samples: int | None = None, generator: torch.Generator | None = None) -> Tensor:
     """Draws one-hot vectors `[*batch, latents, categories]` (or `[samples, ...]`) from `pi`; see `draw_index`."""
     return one_hot(draw_index(pi, samples, generator), pi)
-
-
-def log_softmax(logits: Tensor) -> Tensor:
-    """Log-probabilities `[..., categories]`, in float32 at least, -inf at masked categories."""
-    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-    return torch.log_softmax(logits, dim=-1)
 
 
 def log_prob(logits: Tensor, z: Tensor) -> Tensor:
@@ -74,12 +130,12 @@ def log_prob(logits: Tensor, z: Tensor) -> Tensor:
 def exponential(like: Tensor) -> Tensor:
     """Standard exponential noise of the shape, dtype and device of `like`: positive and finite in every draw."""
     u = torch.rand(like.shape, dtype=like.dtype, device=like.device)
-    return -torch.log1p(-u).clamp(max=-torch.finfo(like.dtype).tiny)
+    return (-u).log1p_().clamp_(max=-torch.finfo(like.dtype).tiny).neg_()
 
 
 def gumbel(like: Tensor) -> Tensor:
     """Standard Gumbel noise of the shape, dtype and device of `like`: finite in every draw."""
-    return -torch.log(exponential(like))
+    return exponential(like).log_().neg_()
 
 
 def conditional_gumbel(logits: Tensor, z: Tensor) -> Tensor:
@@ -102,7 +158,8 @@ def conditional_gumbel(logits: Tensor, z: Tensor) -> Tensor:
 
 def jacobian(q: Tensor, v: Tensor) -> Tensor:
     """J(q) v = q * (v - q.v): what softmax's Jacobian at probabilities `q` does to a vector `v` `[..., categories]`."""
-    return q * (v - (q * v).sum(dim=-1, keepdim=True))
+    weighted = q * v
+    return weighted.addcmul_(q, weighted.sum(dim=-1, keepdim=True), value=-1)
 
 
 def enumerate_states(latents: int, categories: int, like: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """How an estimate reaches the logits: autograd functions whose value is the loss or the draw itself.
 
 Let c `[*batch]` be the upstream gradient of the loss. `Deliver` hands an estimate made before to the logits, times c.
-`Draw` and `Note` do it in the same backward pass that serves f's parameters: `Note` sees c at the loss, `Draw` receives
-c g at the draw, divides, and so applies the estimator to one example's g = df/dz, however c was scaled.
+`Draw` does it in the same backward pass that serves f's parameters. Beside the draw it returns a zero for each row, to
+be added to the loss: the tie by which c comes back. So it receives c g at the draw and c, divides, and applies the
+estimator to one example's g = df/dz, however c was scaled.
 """
 
 from typing import Any
@@ -32,38 +33,40 @@ class Deliver(torch.autograd.Function):
 
 
 class Draw(torch.autograd.Function):
-    """An exact draw; backward applies the estimator's pullback to the gradient of one example."""
+    """An exact draw z and its tie, a zero for each row; backward applies the estimator to one example's gradient."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, estimator: Any, upstream: list[Tensor]) -> Tensor:
+    def forward(logits: Tensor, estimator: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pi = categorical.softmax(logits)
-        z = estimator.draw(logits, pi)
-        ctx.save_for_backward(logits, pi, z)
-        ctx.estimator, ctx.upstream = estimator, upstream
-        return z.to(logits.dtype)
+        z, drawn = estimator.drawn(logits, pi)
+        return z.to(logits.dtype), torch.zeros_like(logits[..., 0, 0]), pi, drawn
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        logits, ctx.estimator = inputs
+        _, _, pi, drawn = output
+        ctx.mark_non_differentiable(pi, drawn)
+        ctx.save_for_backward(logits, pi, drawn)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple:
-        logits, pi, z = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
+        logits, pi, drawn = ctx.saved_tensors
+        if g is None:
+            return None, None
         g = g.to(pi.dtype)
-        if not ctx.upstream:
-            return ctx.estimator.pullback(logits, pi, z, g).to(logits.dtype), None, None
-        c = ctx.upstream[-1][..., None, None].to(pi.dtype)
+        if c is None:
+            return ctx.estimator.at_draw(logits, pi, drawn, g).to(logits.dtype), None
+        c = c[..., None, None].to(pi.dtype)
         g = torch.where(c == 0, 0, g / c)
-        return (c * ctx.estimator.pullback(logits, pi, z, g)).to(logits.dtype), None, None
-
-
-class Note(torch.autograd.Function):
-    """The identity on the loss; backward notes the upstream gradient c `[*batch]` for the draw to divide by."""
+        return (c * ctx.estimator.at_draw(logits, pi, drawn, g)).to(logits.dtype), None
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, upstream: list[Tensor]) -> Tensor:
-        ctx.upstream = upstream
-        return loss.view_as(loss)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, c: Tensor) -> tuple:
-        ctx.upstream[:] = [c]
-        return c, None
+    def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any) -> tuple:
+        """One more batch axis, beside the latents: options that hold one value a row keep theirs in front."""
+        if info.randomness != "different":
+            raise ValueError(f"draws under vmap need randomness='different'; given {info.randomness!r}")
+        z, tie, pi, drawn = Draw.apply(logits.movedim(in_dims[0], -3), estimator)
+        last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
+        return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)

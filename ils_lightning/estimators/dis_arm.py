@@ -10,11 +10,10 @@ U2G by Yin, Ho, Yan, Qian and Zhou (2020, "Probabilistic Best Subset Selection v
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators import bernoulli
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.antithetic import Antithetic
 
 
-class DisArm(Estimator):
+class DisArm(Antithetic):
     """Weighs the difference of two antithetic draws by where they differ.
 
     Example:
@@ -24,21 +23,9 @@ class DisArm(Estimator):
     """
 
     source = "Dong, Mnih and Tucker 2020, 2006.10680"
-    cost = "2"
-    unbiased = True
-    exact_for = "all"
-    binary = True
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return 2
 
     def _many_categories(self) -> str:
         return "DisArmTree serves any number"
 
-    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        p, q = bernoulli.probabilities(logits)
-        b, _ = bernoulli.antithetic(p, q)
-        loss = evaluate(f, bernoulli.one_hot(b).to(logits.dtype))
-        difference = (loss[0] - loss[1]).detach().unsqueeze(-1)
-        estimate = bernoulli.to_logits(difference * (b[0] - b[1]) * torch.maximum(p, q) / 2)
-        return loss.mean(dim=0), estimate.to(logits.dtype)
+    def weight(self, b: Tensor, u: Tensor, p: Tensor, q: Tensor) -> Tensor:
+        return (b[0] - b[1]) * torch.maximum(p, q) / 2

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.estimators import bernoulli
-from ils_lightning.estimators.base import Estimator, Loss
+from ils_lightning.estimators.base import Loss
+from ils_lightning.estimators.several import Several
 
 
-class DoubleControlVariate(Estimator):
+class DoubleControlVariate(Several):
     """Leave-one-out REINFORCE with a linear control variate from the other draws' gradients.
 
     Its coefficient a is a parameter: it learns by the gradient of |estimate|^2, at the rate of the model's optimiser
@@ -34,21 +35,12 @@ class DoubleControlVariate(Estimator):
     """
 
     source = "Titsias and Shi 2022, 2111.05300"
-    cost = "S"
-    unbiased = True
-    exact_for = "all"
     needs_gradient = True
     binary = True
 
     def __init__(self, samples: int = 2, coefficient: float = 0.0) -> None:
-        super().__init__()
-        if samples < 2:
-            raise ValueError(f"DoubleControlVariate: samples must be at least 2, to leave one out; given {samples}")
-        self.samples = samples
+        super().__init__(samples)
         self.a = nn.Parameter(torch.tensor(float(coefficient)))
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         p, q = bernoulli.probabilities(logits)

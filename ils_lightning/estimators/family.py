@@ -124,6 +124,7 @@ class Curved(Learnt, Pullback):
 
     needs_gradient = True
     pooled = True
+    pooled_by_state = True
     source = "this project"
 
     def __init__(self, decay: float = 0.9, base: Option = 0.5) -> None:

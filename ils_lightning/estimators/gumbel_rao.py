@@ -13,7 +13,7 @@ as tau -> 0 the expectation becomes ReinMax's.
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, per_row
-from ils_lightning.estimators.categorical import conditional_gumbel, jacobian, softmax
+from ils_lightning.estimators.categorical import exponential, softmax
 
 
 class GumbelRao(Pullback):
@@ -44,6 +44,8 @@ class GumbelRao(Pullback):
 def rao(theta: Tensor, z: Tensor, g: Tensor, tau: Tensor | float, resamples: int) -> Tensor:
     """Averages (1/tau) J(softmax(l / tau)) g over perturbed logits l = theta + G whose argmax is the draw.
 
+    softmax(l / tau) is exp((l - l_k) / tau) over its sum, and exp(l_j - l_k) = 1 / (1 + E_j / (E_k pi_j)): at most 1.
+
     Args:
         theta: logits `[*batch, latents, categories]`, in float32 at least.
         z: the draw on which the noise is conditioned.
@@ -51,9 +53,12 @@ def rao(theta: Tensor, z: Tensor, g: Tensor, tau: Tensor | float, resamples: int
         tau: temperature, with the axes of `theta` if it is a tensor.
         resamples: R.
     """
-    shape = (resamples, *theta.shape)
-    y = softmax(conditional_gumbel(theta.expand(shape), z.expand(shape)) / tau)
-    return jacobian(y, g).mean(dim=0) / tau
+    k = z.argmax(dim=-1, keepdim=True).expand(resamples, *z.shape[:-1], 1)
+    E = exponential(theta.expand(resamples, *theta.shape))
+    weights = E.div_(E.gather(-1, k)).div_(softmax(theta)).add_(1).pow_(-1 / tau).scatter_(-1, k, 1)
+    y = weights.div_(weights.sum(dim=-1, keepdim=True))
+    g_y = (y * g).sum(dim=-1, keepdim=True)
+    return (g * y.mean(dim=0) - (y * g_y).mean(dim=0)) / tau
 
 
 def check_resamples(estimator: Pullback, resamples: int) -> int:

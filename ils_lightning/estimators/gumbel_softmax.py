@@ -5,8 +5,8 @@ y = softmax((theta + G) / tau), G standard Gumbel;   f sees the soft y;   estima
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Sampler, per_row
-from ils_lightning.estimators.categorical import gumbel, softmax
+from ils_lightning.estimators.base import Loss, Option, Sampler, evaluate, per_row
+from ils_lightning.estimators.categorical import gumbel, jacobian, softmax
 
 
 class GumbelSoftmax(Sampler):
@@ -32,3 +32,10 @@ class GumbelSoftmax(Sampler):
         theta = logits.float() if logits.element_size() < 4 else logits
         y = softmax((theta + gumbel(theta)) / per_row(self.temperature, logits))
         return y.to(logits.dtype)
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        gradient = getattr(f, "closed_form_gradient", None)
+        if gradient is None:
+            return super().estimate(logits, f)
+        y = self.sample(logits.detach())
+        return evaluate(f, y.unsqueeze(0)).squeeze(0), jacobian(y, gradient(y)) / per_row(self.temperature, logits)

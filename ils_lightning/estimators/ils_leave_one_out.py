@@ -41,6 +41,7 @@ class ILSLeaveOneOut(Estimator):
     cost = "S"
     needs_gradient = True
     pooled = True
+    pooled_by_state = True
     source = "this project"
 
     def __init__(self, samples: int = 2, decay: float = 0.9) -> None:

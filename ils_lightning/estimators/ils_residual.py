@@ -43,6 +43,7 @@ class ILSResidual(Learnt, Estimator):
     exact_for = "all"
     needs_gradient = True
     pooled = True
+    pooled_by_state = True
     source = "this project"
     statistics = ("a", "totals")
     a: Tensor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.describe import Described
-from ils_lightning.estimators.categorical import jacobian
+from ils_lightning.estimators.categorical import jacobian, readable
 
 Normalizer = Literal["sum", "clip", "simplex"]
 SMALLEST_SUM = 1e-3
@@ -89,6 +89,9 @@ def normalize(v: Tensor, support: Tensor, normalizer: Normalizer) -> tuple[Tenso
     total = weights.sum(dim=-1, keepdim=True)
     small = total < SMALLEST_SUM
     divided = weights / torch.where(small, 1, total)
-    if v.device.type == "cpu" and not small.any():
-        return divided, small
-    return torch.where(small, simplex(v.masked_fill(~support, float("-inf"))), divided), small
+    if not readable(v):
+        return torch.where(small, simplex(v.masked_fill(~support, float("-inf"))), divided), small
+    rows = small.squeeze(-1)
+    if rows.any():
+        divided[rows] = simplex(v[rows].masked_fill(~support.expand_as(v)[rows], float("-inf")))
+    return divided, small

@@ -8,11 +8,12 @@ Unbiased for any f, differentiable or not.
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.several import Several
 
 
-class LeaveOneOut(Estimator):
+class LeaveOneOut(Several):
     """Draws several times; the other draws of the same row are the baseline.
 
     Args:
@@ -25,18 +26,9 @@ class LeaveOneOut(Estimator):
     """
 
     source = "Kool et al. 2019, ICLR workshop"
-    cost = "S"
-    unbiased = True
-    exact_for = "all"
 
     def __init__(self, samples: int = 4) -> None:
-        super().__init__()
-        if samples < 2:
-            raise ValueError(f"LeaveOneOut: samples must be at least 2, to leave one out; given {samples}")
-        self.samples = samples
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
+        super().__init__(samples)
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())

@@ -36,7 +36,7 @@ class Reinforce(Estimator):
         if samples < 1:
             raise ValueError(f"Reinforce: samples must be at least 1; given {samples}")
         self.samples, self.baseline = samples, baseline
-        self.pooled = baseline is not None and baseline.pooled
+        self.pooled = self.pooled_by_state = baseline is not None and baseline.pooled
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples

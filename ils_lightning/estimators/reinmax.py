@@ -39,3 +39,11 @@ class ReinMax(Pullback):
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         soft = pi if is_one(self.temperature) else softmax(logits / per_row(self.temperature, logits))
         return 2 * jacobian((soft + z) / 2, g) - jacobian(pi, g) / 2
+
+    def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
+        """1/2 (h - z sum h) with h = pi (g - g[z]), at tau = 1."""
+        if not is_one(self.temperature):
+            return super().rearranged(logits, pi, index, g)
+        k = index.unsqueeze(-1)
+        h = (g - g.gather(-1, k)).mul_(pi).mul_(0.5)
+        return h.scatter_add_(-1, k, -h.sum(dim=-1, keepdim=True))

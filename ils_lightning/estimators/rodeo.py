@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.estimators import bernoulli
-from ils_lightning.estimators.base import Estimator, Loss
+from ils_lightning.estimators.base import Loss
+from ils_lightning.estimators.several import Several
 
 
-class Rodeo(Estimator):
+class Rodeo(Several):
     """Leave-one-out REINFORCE with Stein control variates from a learnt surrogate; f is called once a draw.
 
     The net, a and beta are parameters: they learn by the gradient of |estimate|^2 in the model's optimiser (rate 1e-3
@@ -33,29 +34,19 @@ class Rodeo(Estimator):
     """
 
     source = "Shi et al. 2022, 2202.09497"
-    cost = "S"
-    unbiased = True
-    exact_for = "all"
     needs_gradient = True
     binary = True
 
     def __init__(self, samples: int = 2, hidden: int = 100) -> None:
-        super().__init__()
-        if samples < 2 or hidden < 1:
-            raise ValueError(
-                f"Rodeo: samples must be at least 2, to leave one out, and hidden at least 1; "
-                f"given {samples} and {hidden}"
-            )
-        self.samples = samples
+        super().__init__(samples)
+        if hidden < 1:
+            raise ValueError(f"Rodeo: hidden must be at least 1; given {hidden}")
         self.a = nn.Parameter(torch.ones(()))
         self.beta = nn.Parameter(torch.ones(()))
         last = nn.Linear(hidden, 2)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.net = nn.Sequential(nn.Linear(2, hidden), nn.LeakyReLU(), last)
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         p, q = bernoulli.probabilities(logits)

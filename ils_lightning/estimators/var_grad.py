@@ -11,11 +11,12 @@ theta is live in log q alone. It is LeaveOneOut's estimate for the same draws, u
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, log_prob, softmax
+from ils_lightning.estimators.several import Several
 
 
-class VarGrad(Estimator):
+class VarGrad(Several):
     """Descends the log-variance loss, which vanishes when q is the posterior; f is minus the log-weight.
 
     The loss returned is the mean of f, the negative evidence bound on which f's parameters train; `diagnostics` reports
@@ -31,20 +32,12 @@ class VarGrad(Estimator):
     """
 
     source = "Richter et al. 2020, 2010.10436"
-    cost = "S"
-    unbiased = True
-    exact_for = "all"
+    purpose = "to have a variance"
     log_variance: Tensor
 
     def __init__(self, samples: int = 4) -> None:
-        super().__init__()
-        if samples < 2:
-            raise ValueError(f"VarGrad: samples must be at least 2, to have a variance; given {samples}")
-        self.samples = samples
+        super().__init__(samples)
         self.register_buffer("log_variance", torch.zeros(()), persistent=False)
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Half the variance of the log-weights over a row's draws, averaged over the rows of the last step."""

@@ -12,11 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.several import Several
 
 
-class Vimco(Estimator):
+class Vimco(Several):
     """Trains the importance-weighted bound; f is the loss of one sample, minus its log-weight.
 
     The loss returned is -L, differentiable in whatever f holds. So if the weight contains log q(z), write it into f
@@ -33,18 +34,9 @@ class Vimco(Estimator):
     """
 
     source = "Mnih and Rezende 2016, 1602.06725"
-    cost = "S"
-    unbiased = True
-    exact_for = "all"
 
     def __init__(self, samples: int = 5) -> None:
-        super().__init__()
-        if samples < 2:
-            raise ValueError(f"Vimco: samples must be at least 2, to leave one out; given {samples}")
-        self.samples = samples
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
+        super().__init__(samples)
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())

@@ -4,15 +4,20 @@ from ils_lightning.metrics.active_latents import ActiveLatents
 from ils_lightning.metrics.code_usage import CodeUsage, Perplexity
 from ils_lightning.metrics.divergence import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
 from ils_lightning.metrics.elbo import ImportanceWeightedBound, NegativeELBO
+from ils_lightning.metrics.gradient import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise
 
 __all__ = [
     "ActiveLatents",
     "CodeUsage",
+    "GradientCosine",
     "ImportanceWeightedBound",
     "KLDivergence",
     "LearntEntropy",
     "NegativeELBO",
     "Perplexity",
+    "RelativeBias",
+    "RelativeVariance",
+    "SignalToNoise",
     "TotalVariation",
     "kl_divergence",
 ]

@@ -1,7 +1,7 @@
 """The base of the LightningModules: an injected estimator, optimisers from the configuration, plain hparams."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -29,11 +29,44 @@ class Tracked(NamedTuple):
 class Problem(NamedTuple):
     """What a gradient estimator is asked: `logits` `[*batch, latents, categories]` and the row-wise loss f of draws.
 
-    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters.
+    `diagnose` and `GradientProbe` measure estimators on it, at the model's present parameters. `estimator` is the one
+    in use there, where it is not the model's attribute `estimator`.
     """
 
     logits: Tensor
     loss: Loss
+    estimator: Estimator | None = None
+
+
+@runtime_checkable
+class HasProblem(Protocol):
+    """What `diagnose` and `GradientProbe` ask of a model: any LightningModule with this method will do.
+
+    Where the model has an attribute `estimator`, that one is measured with the others.
+
+    Example:
+        >>> import torch
+        >>> class Router(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.router, self.experts = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+        ...
+        ...     def problem(self, batch):
+        ...         x, y = batch
+        ...         answers = self.experts(x)  # [batch, categories]
+        ...         return Problem(
+        ...             self.router(x).unsqueeze(-2), lambda z: ((z[..., 0, :] * answers).sum(-1) - y).square()
+        ...         )
+        >>> isinstance(Router(), HasProblem)
+        True
+    """
+
+    def problem(self, batch: Any) -> Problem:
+        """Returns the logits of a batch and the loss of draws, as the estimator sees them in training.
+
+        The loss must answer the same for the same draws: whatever noise it has of its own is drawn here, once.
+        """
+        ...
 
 
 class DiscreteModule(LightningModule):
@@ -110,10 +143,7 @@ class DiscreteModule(LightningModule):
             ) from None
 
     def problem(self, batch: Any) -> Problem:
-        """Returns the logits of a batch and the loss of draws that the estimator sees in training.
-
-        The loss must answer the same for the same draws: whatever noise it has of its own is drawn here, once.
-        """
+        """Returns the logits of a batch and the loss of draws (see `HasProblem`)."""
         del batch
         raise NotImplementedError(f"{type(self).__name__} must define problem(batch) to be diagnosed")
 
@@ -128,6 +158,10 @@ class DiscreteModule(LightningModule):
     def histograms(self) -> dict[str, Tensor]:
         """Values whose distribution is worth following, by TensorBoard tag."""
         return {}
+
+    def in_words(self, name: str, value: float) -> tuple[str, str]:
+        """Returns how to print a measured quantity: what it is, and its value with the unit."""
+        return name, f"{value:.4g}"
 
     def summary(self) -> dict[str, str]:
         """What to print at the end of a run: quantity and value."""

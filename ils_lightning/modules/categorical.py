@@ -94,7 +94,13 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         """Checks that data and model have the same rows, and that the estimator is defined for them."""
         del stage
         self.estimator.check(self._latent_logits())
-        p = getattr(getattr(self.trainer, "datamodule", None), "p", None)
+        data = getattr(self.trainer, "datamodule", None)
+        p = getattr(data, "p", None)
+        if data is not None and p is None:
+            raise ValueError(
+                "CategoricalFit needs data with true distributions, such as --data SingleDraws; "
+                f"given {type(data).__name__}"
+            )
         if p is not None and p.shape != self.logits.shape:
             raise ValueError(
                 "model and data must have the same [settings,] trials and categories; "
@@ -106,8 +112,10 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         self._p = batch.p
         if self.automatic_optimization:
             loss = self.step_loss(batch.x[0])
-            self.record_now()
-            self._log_training(loss.detach(), batch.p)
+            if self.is_due(self.record_every):
+                self.record_now()
+            if self.is_due():
+                self._log_training(loss.detach(), batch.p)
             return loss.sum()
         loss = self.chunk_of_steps(batch.x)
         self._log_training(loss, batch.p)
@@ -116,7 +124,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
         loss, estimate = self.estimator.estimate(self._latent_logits().detach(), self.loss.at(x))
-        return loss, estimate.sum(dim=-2)
+        return loss, estimate.squeeze(-2) if self.loss.latents == 1 else estimate.sum(dim=-2)
 
     def track(self, logits: Tensor) -> Tensor:
         """Returns KL(true || learnt) / categories `[points, *rows]` of snapshots `[points, *rows, categories]`."""

@@ -27,7 +27,10 @@ class ChunkedSteps(LightningModule):
     _curve: list[tuple[Tensor, Tensor]]
 
     def prepare_chunks(self, chunk: int, record_every: int) -> None:
-        """Sets the optimiser steps of one training step, and those between recorded points (0: one point a chunk)."""
+        """Sets the optimiser steps of one training step, and those between recorded points.
+
+        With 0 there is one point a chunk, or a log where a chunk is one step.
+        """
         self.chunk, self.record_every = chunk, record_every
         self.automatic_optimization = chunk == 1
         self._curve = []
@@ -53,7 +56,6 @@ class ChunkedSteps(LightningModule):
         for step, entry in enumerate(self._within_max_steps(x), start=self.global_step):
             if step % every == 0 and not self._has(step):
                 snapshots.append((step, self.logits.detach().clone()))
-            optimizer.zero_grad()
             losses.append(self._gradient_step(entry))
             optimizer.step()
             if scheduler is not None:
@@ -69,6 +71,7 @@ class ChunkedSteps(LightningModule):
     def _gradient_step(self, x: Tensor) -> Tensor:
         """Fills gradients for one step; with nothing but the logits to train, the estimate is their gradient."""
         if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
+            self.zero_grad()
             loss = self.step_loss(x)
             self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
             return loss.detach()
@@ -81,6 +84,11 @@ class ChunkedSteps(LightningModule):
         for count in (progress.total, progress.current):
             count.ready += steps
             count.completed += steps
+
+    def is_due(self, every: int = 0) -> bool:
+        """Whether the present step is one of those to log: every so many, the Trainer's number unless given."""
+        trainer: Any = self.trainer
+        return self.global_step % (every or trainer.log_every_n_steps) == 0
 
     def record_now(self) -> None:
         """Records a point of the curve, once a step."""

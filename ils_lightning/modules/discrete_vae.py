@@ -19,8 +19,9 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, log_prob, softmax
 from ils_lightning.likelihoods import Likelihood
 from ils_lightning.modules.base import Problem
+from ils_lightning.modules.code_measures import Evaluation
 from ils_lightning.modules.prior import Prior
-from ils_lightning.modules.variational_autoencoder import Evaluation, Objective, VariationalAutoencoder
+from ils_lightning.modules.variational_autoencoder import Objective, VariationalAutoencoder
 from ils_lightning.networks import Network
 
 

@@ -28,8 +28,9 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, log_softmax, softmax
 from ils_lightning.likelihoods import Likelihood
 from ils_lightning.modules.base import Problem
+from ils_lightning.modules.code_measures import Evaluation
 from ils_lightning.modules.prior import Prior
-from ils_lightning.modules.variational_autoencoder import Evaluation, Objective, VariationalAutoencoder
+from ils_lightning.modules.variational_autoencoder import Objective, VariationalAutoencoder
 from ils_lightning.networks import MLP, Network
 
 
@@ -161,11 +162,12 @@ class HierarchicalVAE(VariationalAutoencoder):
     def problem(self, batch: Images) -> Problem:
         """What the last layer's estimator is asked, given one draw of the layers below."""
         encoders: Any = self.upper_encoders
+        estimators: Any = self.upper_estimators
         logits, z = self.encoder(batch.x), torch.zeros(0)
         for encoder in encoders:
             z = draw(softmax(logits.detach()))
             logits = encoder(z)
-        return Problem(logits, self.explained(self.layers - 2, z))
+        return Problem(logits, self.explained(self.layers - 2, z), estimators[-1])
 
     def evaluate(self, x: Tensor, draws: int) -> Evaluation:
         layers: Any = zip(self.upper_encoders, self.upper_decoders, strict=True)
@@ -182,7 +184,7 @@ class HierarchicalVAE(VariationalAutoencoder):
         kl.append(self.prior.kl(logits).sum(dim=-1))
         reconstruction = torch.stack([-self.likelihood.log_prob(self.decoder(one), x) for one in z[0]])
         log_weights = log_p + self.prior.log_prob(z[-1]) - log_q - reconstruction
-        posterior = torch.cat([pi[0], *(one[0] for one in pi[1:])], dim=-2)  # of the first draw of the layer below
+        posterior = torch.cat([pi[0], *(one.mean(dim=0) for one in pi[1:])], dim=-2)
         return Evaluation(
             reconstruction, torch.stack(kl, dim=-1).mean(dim=0), log_weights, posterior, torch.cat(z, dim=-2)
         )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ils_lightning import plots
+from ils_lightning.data.steps import NoData
 from ils_lightning.describe import in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
@@ -134,16 +135,21 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         return (self.expected_loss(logits) - low) / (high - low)
 
     def setup(self, stage: str) -> None:
-        """Checks that the estimator is defined for the problem."""
+        """Checks that the estimator is defined for the problem, and that the data are nothing but steps."""
         del stage
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None and not isinstance(data, NoData):
+            raise ValueError(f"PolynomialProgramming sees no data: give --data NoData; given {type(data).__name__}")
         self.estimator.check(self._rows())
 
     def training_step(self, batch: Tensor) -> Tensor | None:
         """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
         if self.automatic_optimization:
-            self.record_now()
+            if self.is_due(self.record_every):
+                self.record_now()
             loss = self.step_loss(batch[0])
-            self._log_training(loss.detach())
+            if self.is_due():
+                self._log_training(loss.detach())
             return loss
         self._log_training(self.chunk_of_steps(batch))
         return None

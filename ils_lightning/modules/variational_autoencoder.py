@@ -1,28 +1,23 @@
 """What variational autoencoders with discrete codes share: set-up from the data, steps, logs, pictures, samples."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from matplotlib.figure import Figure
-from torch import Generator, Tensor, nn
-from torchmetrics import MeanMetric
+from torch import Generator, Tensor
 
-from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.likelihoods import Bernoulli, Likelihood
-from ils_lightning.metrics import ActiveLatents, CodeUsage, ImportanceWeightedBound, NegativeELBO, Perplexity
 from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.code_measures import CodeMeasures, Evaluation
+from ils_lightning.modules.code_pictures import CodePictures, evaluating
 from ils_lightning.modules.epoch_curve import EpochCurve
 from ils_lightning.modules.prior import Prior, UniformPrior
 from ils_lightning.networks import MLP, Network
-
-_SHOWN = 8  # images in a picture
 
 
 class Objective(NamedTuple):
@@ -33,25 +28,7 @@ class Objective(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class Evaluation(NamedTuple):
-    """What exact draws of the codes of a batch cost, in nats.
-
-    Attributes:
-        reconstruction: -log p(x | z), `[draws, batch]`.
-        kl: KL terms, `[batch, layers]`: exact, or the mean over draws where a layer is conditioned on draws.
-        log_weights: log p(x, z) - log q(z | x), `[draws, batch]`.
-        pi: posterior probabilities, `[batch, latents, categories]`.
-        z: the draws, `[draws, batch, latents, categories]`.
-    """
-
-    reconstruction: Tensor
-    kl: Tensor
-    log_weights: Tensor
-    pi: Tensor
-    z: Tensor
-
-
-class VariationalAutoencoder(EpochCurve, DiscreteModule):
+class VariationalAutoencoder(CodePictures, EpochCurve, DiscreteModule):
     """The base of the discrete VAEs. Subclasses write `objective`, `evaluate`, `problem` and `sample_prior`.
 
     Networks are made once the shape of the images is known: from the data in `setup`, or from `image_shape`, which a
@@ -96,18 +73,12 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
         self.estimator.check(torch.zeros(1, *code))
         self.image_shape: tuple[int, ...] = ()
         self._needs_bias = bias_from_data
-        self._images: Tensor | None = None
         self._frequencies = torch.zeros(0)
         self.prepare_curve()
 
     def prepare_metrics(self, latents: int) -> None:
         """Makes the metrics, of `latents` latents in all layers together."""
-        code = latents, self.categories
-        self.metrics = nn.ModuleDict({"loss": NegativeELBO(), "reconstruction": MeanMetric(), "kl": MeanMetric()})
-        self.metrics.update({"perplexity": Perplexity(*code), "code_usage": CodeUsage(*code)})
-        self.metrics.update({"active_latents": ActiveLatents(*code), "iwae": ImportanceWeightedBound()})
-        if self.layers > 1:
-            self.metrics.update({f"kl_layer_{layer + 1}": MeanMetric() for layer in range(self.layers)})
+        self.metrics = CodeMeasures(latents, self.categories, self.layers)
 
     def objective(self, x: Tensor) -> Objective:
         """Returns the loss of training images x `[batch, channels, height, width]`."""
@@ -186,7 +157,7 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
         loss, negative_elbo, parts = self.objective(batch.x)
         self.count(negative_elbo)
         if self._images is None:
-            self._images = batch.x[:_SHOWN]
+            self.remember(batch.x)
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             values = {"loss": negative_elbo.detach().mean(), **parts, **self.estimator.diagnostics()}
             values |= {"kl_weight": torch.tensor(self.kl_weight())} if self.kl_warmup else {}
@@ -197,26 +168,13 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         """Measures one exact draw an image."""
         if batch_idx == 0:
-            self._images = batch.x[:_SHOWN]
-        self._measure(batch.x, 1, 1)
+            self.remember(batch.x)
+        self.metrics.add(self.evaluate(batch.x, 1), 1, 1)
 
     def test_step(self, batch: Images) -> None:
         """Measures -ELBO with `draws` draws an image and the bound of `importance_samples`."""
-        self._measure(batch.x, self.draws, self.importance_samples)
-
-    def _measure(self, x: Tensor, draws: int, importance_samples: int) -> None:
-        metrics: Any = self.metrics
-        found = self.evaluate(x, max(draws, importance_samples))
-        reconstruction, kl = found.reconstruction[:draws].mean(dim=0), found.kl.sum(dim=-1)
-        metrics["loss"].update(reconstruction, kl)
-        metrics["reconstruction"].update(reconstruction)
-        metrics["kl"].update(kl)
-        metrics["perplexity"].update(found.z)
-        metrics["code_usage"].update(found.z)
-        metrics["active_latents"].update(found.pi)
-        metrics["iwae"].update(found.log_weights[:importance_samples])
-        for layer in range(self.layers if self.layers > 1 else 0):
-            metrics[f"kl_layer_{layer + 1}"].update(found.kl[:, layer])
+        found = self.evaluate(batch.x, max(self.draws, self.importance_samples))
+        self.metrics.add(found, self.draws, self.importance_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Logs what the validation set measured."""
@@ -227,19 +185,22 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
         self._log_metrics("test")
 
     def _log_metrics(self, stage: str, leave_out: tuple[str, ...] = ()) -> None:
-        metrics: Any = self.metrics
-        counts = metrics["code_usage"].counts
-        self._frequencies = (counts / counts.sum(dim=-1, keepdim=True)).float().cpu()
-        for name, metric in metrics.items():
+        self._frequencies = self.metrics.frequencies()
+        for name, value in self.metrics.take().items():
             if name not in leave_out:
-                self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "loss"))
-            metric.reset()
+                self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=(stage, name) == ("val", "loss"))
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
         """Returns each image's most probable codes `[batch, latents]` and the mean image they stand for."""
-        codes = self.encoder(batch.x).argmax(dim=-1)
+        codes = self.most_probable(batch.x)
         small = codes.to(torch.uint8 if self.categories <= 256 else torch.int64)
-        return {"codes": small, "reconstructions": self.decode(self._one_hot(codes))}
+        return {"codes": small, "reconstructions": self.image_of(codes)}
+
+    def most_probable(self, x: Tensor) -> Tensor:
+        return self.encoder(x).argmax(dim=-1)
+
+    def image_of(self, codes: Tensor) -> Tensor:
+        return self.decode(one_hot(codes, like=self.prior.logits))
 
     def decode(self, z: Tensor) -> Tensor:
         """Returns the mean images `[*any, channels, height, width]` of codes `[*any, latents, categories]`."""
@@ -247,51 +208,15 @@ class VariationalAutoencoder(EpochCurve, DiscreteModule):
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
         """Draws codes from the prior and returns their mean images `[count, channels, height, width]`."""
-        with self._evaluating():
+        with evaluating(self):
             return self.decode(self.sample_prior(count, generator))
-
-    def _one_hot(self, codes: Tensor) -> Tensor:
-        return one_hot(codes, like=self.prior.logits)
-
-    def figures(self) -> dict[str, Figure]:
-        """Reconstructions of images (of their most probable codes), samples of the prior, and a code's traversal."""
-        if self._images is None:
-            return {}
-        with self._evaluating():
-            x = self._images.to(self.device)
-            codes = self.encoder(x).argmax(dim=-1)
-            seen_again = self.decode(self._one_hot(codes))
-            samples = self.sample(_SHOWN**2, torch.Generator(self.device).manual_seed(0))
-            traversal = self.traversal(codes[0])
-        grids = {
-            "reconstructions": (torch.stack([x, seen_again]), "images, and what their most probable codes stand for"),
-            "samples": (samples.unflatten(0, (_SHOWN, _SHOWN)), "images of codes drawn from the prior"),
-            "traversal": (traversal, "the first image's code, one latent (row) set to each category (column)"),
-        }
-        return {name: plots.image_grid(images.float().cpu(), title) for name, (images, title) in grids.items()}
-
-    def traversal(self, codes: Tensor, rows: int = 8, columns: int = 16) -> Tensor:
-        """Images `[latents, categories, channels, height, width]` of codes `[latents]` with one latent changed."""
-        shown, categories = min(rows, self.latents), min(columns, self.categories)
-        grid = codes.repeat(shown, categories, 1)
-        for latent in range(shown):
-            grid[latent, :, latent] = torch.arange(categories, device=codes.device)
-        return self.decode(self._one_hot(grid))
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode without gradients, inside the block only."""
-        mode = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(mode)
 
     def histograms(self) -> dict[str, Tensor]:
         """How often each code of each latent was drawn at the last validation; 1 / categories if used evenly."""
         return {"code_frequency": self._frequencies} if len(self._frequencies) else {}
+
+    def in_words(self, name: str, value: float) -> tuple[str, str]:
+        return self.metrics.in_words(name, value, self.importance_samples)
 
     def summary(self) -> dict[str, str]:
         """-ELBO of training and validation images, and how many codes are in use."""

@@ -1,0 +1,117 @@
+"""An epoch of a discrete VAE through the Trainer, beside a plain PyTorch loop that does the same work.
+
+Images of MNIST where they are at hand (ILS_LIGHTNING_DATA), else random ones of the same size: time does not depend on
+what they show. Both ways read the same batches, with the Trainer's logs, bar and checkpoints on.
+"""
+
+import time
+from typing import Any
+
+import torch
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Generator
+
+from ils_lightning.bench.section import Advance, Row, Section
+from ils_lightning.bench.steps import Watch, quiet_in_a_folder
+from ils_lightning.bench.timing import Timing, wait
+from ils_lightning.callbacks import FiniteGuard, LastCheckpoint, RankSeed, StepProgress
+from ils_lightning.data.image_batches import ImageBatches
+from ils_lightning.data.image_data import ImageData
+from ils_lightning.data.image_set import ImageSet, Splits
+from ils_lightning.estimators import ReinMax
+from ils_lightning.modules import DiscreteVAE
+from ils_lightning.networks import MLP
+
+BATCHES = 200  # of 100 images, a third of MNIST's epoch
+
+
+class RandomImages(ImageBatches):
+    """Images of MNIST's size that show nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=100, binarize="none", threshold=0.5, seed=0)
+
+    def load(self) -> Splits:
+        pixels = torch.randint(256, (60_000, 1, 28, 28), dtype=torch.uint8, generator=Generator().manual_seed(0))
+        images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64))
+        return Splits(images, images.at(slice(0)), images.at(slice(100)))
+
+
+def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
+    """Times `BATCHES` training steps both ways in turns."""
+    data, name = _data()
+    rows: list[Row] = []
+    for latents, categories in ((4, 8), (24, 4)):
+        found = {"plain PyTorch loop": Timing([], []), "Trainer": Timing([], [])}
+        for turn in range(max(repeats // 5, 1) + 1):
+            for way, timing in found.items():
+                wall, cpu = (_loop if way != "Trainer" else _fit)(data, latents, categories, device)
+                if turn:  # the first warms up
+                    timing.wall.append(wall)
+                    timing.cpu.append(cpu)
+            advance(f"{latents} x {categories}, turn {turn}")
+        loop = found["plain PyTorch loop"]
+        for way, timing in found.items():
+            row: Row = {"latents x categories": f"{latents} x {categories}", "way": way, "images": name}
+            row |= {"seconds an epoch": timing.seconds() * 600 / BATCHES}
+            rows.append(row | {"to plain": timing.ratio(loop), "cpu, to plain": timing.ratio(loop, "cpu")})
+    note = f"from {BATCHES} steps of batch 100, scaled to 600; networks 784-512-256 and back, ReinMax, Adam"
+    return [Section("epoch", "an epoch of a discrete VAE on 60,000 images", rows, note=note)]
+
+
+def _data() -> tuple[ImageBatches, str]:
+    data: ImageBatches = ImageData("mnist", validation=0, download=False)
+    try:
+        data.setup("fit")
+    except ValueError:  # the images are nowhere at hand
+        return RandomImages(), "random"
+    return data, "mnist"
+
+
+def _model(latents: int, categories: int) -> DiscreteVAE:
+    seed_everything(0, verbose=False)
+    options: dict[str, Any] = {"encoder": MLP([512, 256]), "decoder": MLP([256, 512]), "image_shape": [1, 28, 28]}
+    return DiscreteVAE(ReinMax(), latents=latents, categories=categories, **options)
+
+
+def _loop(data: ImageBatches, latents: int, categories: int, device: torch.device) -> tuple[float, float]:
+    """The same steps by hand, with the loss of every batch kept."""
+    model = _model(latents, categories).to(device)
+    model._set_bias(data.pixel_mean)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    losses = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    for number, batch in enumerate(data.train_dataloader()):
+        if number == BATCHES:
+            break
+        x = batch.x.to(device)
+        logits = model.encoder(x)
+        kl = model.prior.kl(logits)
+        reconstruction = model.estimator(logits, model.reconstruction_loss(x))
+        loss = reconstruction.mean() + kl.mean(dim=0).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    wait(device)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _fit(data: ImageBatches, latents: int, categories: int, device: torch.device) -> tuple[float, float]:
+    watch = Watch()
+    with quiet_in_a_folder() as folder:
+        trainer = Trainer(
+            default_root_dir=folder,
+            accelerator=device.type,
+            devices=1,
+            max_epochs=1,
+            limit_train_batches=BATCHES,
+            logger=TensorBoardLogger(folder, default_hp_metric=False),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            callbacks=[watch, RankSeed(), StepProgress(), FiniteGuard(), ModelCheckpoint(), LastCheckpoint()],
+        )
+        trainer.fit(_model(latents, categories), datamodule=data)
+    return watch.wall, watch.cpu

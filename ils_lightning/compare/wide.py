@@ -1,0 +1,36 @@
+"""The ranking on a page: a row for each run, a column for each setting, in Markdown."""
+
+import math
+
+from ils_lightning.compare.table import Row
+
+
+def markdown(rows: list[Row]) -> str:
+    """Returns `measured (difference +- its standard error)` of every run under every setting, bold where it is best.
+
+    Runs are in the order of the first setting, which is from best to worst; those that have nothing there follow. The
+    reference and runs without a partner have no difference; "failed" and blanks are told apart.
+    """
+    settings = list(dict.fromkeys(row.setting for row in rows))
+    best = {setting: min((row.ranked for row in rows if _finished(row, setting)), default=0.0) for setting in settings}
+    found = {(row.run, row.setting): _cell(row, best[row.setting]) for row in rows}
+    lines = [f"| run | {' | '.join(settings)} |", f"|---|{'---|' * len(settings)}"]
+    for run in dict.fromkeys(row.run for row in rows):
+        cells = [found.get((run, setting), "") for setting in settings]
+        lines.append(f"| {run.replace('|', chr(92) + '|')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _finished(row: Row, setting: str) -> bool:
+    return row.setting == setting and row.seeds > 0 and not math.isnan(row.ranked)
+
+
+def _cell(row: Row, best: float) -> str:
+    if not _finished(row, row.setting):
+        return "failed"
+    value = f"{row.ranked:.2f}" if abs(row.ranked) >= 1 else f"{row.ranked:.2g}"
+    value = f"**{value}**" if row.ranked == best else value
+    if math.isnan(row.difference):
+        return value
+    error = "" if math.isnan(row.difference_error) else f" +- {row.difference_error:.2g}"
+    return f"{value} ({row.difference:+.2g}{error})"

@@ -1,0 +1,58 @@
+"""One sentence of advice with its reason, from the rows of a report."""
+
+from ils_lightning.diagnose.report import GradientReport, Row
+
+_FAR = 1e6
+
+
+def advice(report: GradientReport) -> str:
+    """Returns which estimator to use, why, and when another would serve better.
+
+    Enumeration is no choice where it costs more evaluations than are averaged.
+    """
+    rows = choices(report)
+    if not rows:
+        return "None of these estimators applies to this loss; LeaveOneOut needs neither gradients nor enumeration."
+    best = rows[0]
+    sentence = f"Use {best.name}: {_reason(best, report)}"
+    equal = [row.name for row in rows[1:] if row.error_low <= best.error_high]
+    if equal:
+        sentence += f"; {_listed(equal)} cannot be told from it at {best.draws:,} draws"
+    elif len(rows) > 1:
+        sentence += f", next to {rows[1].error:.1%} by {rows[1].name}"
+    return f"{sentence}{_later(best, rows, report)}."
+
+
+def choices(report: GradientReport) -> list[Row]:
+    """The rows among which advice chooses, best first."""
+    return [row for row in report.applicable if row.evaluations <= max(1, report.average) or row.relative_bias > 0]
+
+
+def _reason(best: Row, report: GradientReport) -> str:
+    many = f"{report.average:,} evaluations of f" if report.average > 1 else "one evaluation of f"
+    if best.relative_bias == 0 and best.relative_variance == 0:
+        return f"within {many} it is the gradient itself"
+    bias, noise = best.relative_bias, (max(0.0, best.error**2 - best.relative_bias**2)) ** 0.5
+    return f"the average that {many} buy has an error of {best.error:.1%} (bias {bias:.1%}, noise {noise:.1%})"
+
+
+def _later(best: Row, rows: list[Row], report: GradientReport) -> str:
+    """Names the estimator that overtakes when more evaluations are averaged, and from where on."""
+    budget = float(report.average)
+    while budget < _FAR:
+        budget *= 1.05
+        leader = min(rows, key=lambda row: row.error_after(budget))
+        surely = leader.relative_bias_high < best.relative_bias_low
+        if leader is not best and surely:
+            return f"; averaging more than {_round(budget):,} evaluations, {leader.name} is better, having less bias"
+    return ""
+
+
+def _round(number: float) -> int:
+    """Two significant digits."""
+    return int(float(f"{number:.1e}"))
+
+
+def _listed(names: list[str]) -> str:
+    shown = names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

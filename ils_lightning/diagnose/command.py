@@ -1,0 +1,123 @@
+"""The verb `diagnose`: a Trainer's method, so that model, data, checkpoint and device are given as for `fit`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
+from rich.console import Console
+
+from ils_lightning import plots
+from ils_lightning.diagnose import figure, tables
+from ils_lightning.diagnose.advice import advice
+from ils_lightning.diagnose.page import page
+from ils_lightning.diagnose.problems import problem_of
+from ils_lightning.diagnose.report import GradientReport, default_estimators, gradient_report, name_of
+from ils_lightning.estimators import Estimator
+
+
+class DiagnosingTrainer(Trainer):
+    """A Trainer that can also measure gradient estimators on a model."""
+
+    def diagnose(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        ckpt_path: str | None = None,
+        estimators: list[Estimator] | None = None,
+        draws: int = 10_000,
+        rows: int = 16,
+        average: int = 1_000,
+        exact: Literal["auto", "yes", "no"] = "auto",
+        limit: int = 2**20,
+        settle: int = 30,
+        draw_seed: int = 0,
+        title: str | None = None,
+        beside: list[Path] | None = None,
+        folder: Path | None = None,
+        weights_only: bool = True,
+    ) -> GradientReport:
+        """Measures which estimator serves a model's loss best, at its present parameters, on its first training batch.
+
+        Args:
+            model: the model; its own estimator is measured with the others.
+            datamodule: the data.
+            ckpt_path: checkpoint; the model as it is before training unless given.
+            estimators: names or settings of estimators; all of them, as recommended, unless given. May be repeated.
+            draws: estimates by each.
+            rows: rows of the batch to measure on.
+            average: evaluations of f whose estimates are averaged in training, over rows, batch and steps: estimators
+                are ranked by the error of such an average. Few favour low variance, many low bias.
+            exact: whether to enumerate all categories ** latents states: auto does up to `limit` of them.
+            limit: most states to enumerate.
+            settle: steps that estimators which learn do so before they are measured.
+            draw_seed: of all draws.
+            title: of the report.
+            beside: folders of earlier reports to draw in the same figure, before this one. May be repeated.
+            folder: where to write; lightning_logs/diagnose/TITLE unless given.
+            weights_only: read nothing but weights and plain data from the checkpoint.
+        """
+        batch = self._prepare(model, datamodule, ckpt_path, weights_only)
+        title = title or f"{type(model).__name__} on {type(datamodule).__name__}"
+        folder = folder or Path("lightning_logs") / "diagnose" / "_".join(title.split()).replace("/", "-")
+        with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f, own):
+            report = gradient_report(
+                f,
+                logits,
+                _with_own(estimators, own),
+                draws,
+                {"auto": "auto", "yes": True, "no": False}[exact],
+                average,
+                settle,
+                limit,
+                seed=draw_seed,
+                title=title,
+                progress=True,
+            )
+        write(report, folder, beside or [])
+        return report
+
+    def _prepare(self, model: Any, datamodule: Any, ckpt_path: str | None, weights_only: bool) -> Any:
+        """Sets model and data up as for training, loads the checkpoint, and returns the first training batch."""
+        datamodule.trainer = model.trainer = self
+        self.datamodule = datamodule
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        model.setup("fit")
+        model.configure_model()
+        if ckpt_path is not None:
+            checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=weights_only)
+            model.on_load_checkpoint(checkpoint)
+            model.load_state_dict(checkpoint["state_dict"])
+        model.to(self.strategy.root_device)
+        return move_data_to_device(next(iter(datamodule.train_dataloader())), self.strategy.root_device)
+
+
+def _with_own(estimators: list[Estimator] | None, own: Estimator | None) -> dict[str, Estimator]:
+    """The estimators by name, the model's own among them with the state it has."""
+    named = default_estimators() if estimators is None else {name_of(one): one for one in estimators}
+    if own is None:
+        return named
+    name = name_of(own)
+    return {f"{name} (the model's)": own} | {key: one for key, one in named.items() if key != name}
+
+
+def write(report: GradientReport, folder: Path, beside: list[Path]) -> None:
+    """Prints the table and the advice, and writes CSV, JSON, HTML and the figure."""
+    console = Console()
+    tables.show(report, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    others = [tables.from_json((one / "report.json").read_text(encoding="utf-8")) for one in beside]
+    plots.save(figure.draw([*others, report]), folder / "figure")
+    _put(folder / "report.csv", tables.comma_separated(report))
+    _put(folder / "report.json", tables.to_json(report))
+    _put(folder / "report.html", page(report, figure.draw([report])))
+    console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
+    console.print(advice(report), highlight=False, markup=False, soft_wrap=True)
+
+
+def _put(target: Path, text: str) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)

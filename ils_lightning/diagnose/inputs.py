@@ -1,0 +1,92 @@
+"""What is asked of a problem before it is measured, and the errors that name what it lacks."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators import Loss, evaluate
+from ils_lightning.estimators.categorical import draw, softmax
+
+SAME = 1e-3
+"""Two answers of f are the same when they differ by less than this share of their size: rounding is far below."""
+
+
+class Facts(NamedTuple):
+    """What the checks found out: whether f has a gradient in z, and the sizes of the problem."""
+
+    differentiable: bool
+    latents: int
+    categories: int
+    rows: int
+
+    @property
+    def states(self) -> int:
+        """Number of states of one row."""
+        return self.categories**self.latents
+
+
+def check(logits: Tensor, f: Loss) -> Facts:
+    """Evaluates f on a few draws and returns what it is.
+
+    Raises:
+        ValueError: when logits are not finite where they must be, or f has the wrong shape, draws noise of its own,
+            mixes rows or draws, or is not finite.
+    """
+    _check_logits(logits)
+    z = draw(softmax(logits), 3).to(logits.dtype)
+    with torch.no_grad():
+        loss = evaluate(f, z)
+        _check_finite(loss)
+        _check_same(
+            loss,
+            evaluate(f, z),
+            "the loss f must answer the same for the same draws, but two evaluations of the same z differ: draw its "
+            "noise (dropout, data augmentation, an inner sample) once, outside f, or put the model in evaluation mode",
+        )
+        _check_same(
+            loss[:1],
+            evaluate(f, z[:1]),
+            "the loss f must judge each draw by itself, f(z)[s, b] by z[s, b] alone, but its answer changes with the "
+            "other draws beside it (batch normalisation in training mode does that)",
+        )
+    return Facts(differentiable(f, z[:1]), *logits.shape[-2:], rows=logits.shape[:-2].numel())
+
+
+def differentiable(f: Loss, z: Tensor) -> bool:
+    """Whether f's answer has a gradient in z."""
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        loss = evaluate(f, leaf)
+        if not loss.requires_grad:
+            return False
+        return torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0] is not None
+
+
+def _check_logits(logits: Tensor) -> None:
+    if logits.dim() < 2 or not logits.is_floating_point() or logits.numel() == 0:
+        raise ValueError(
+            "logits must be floating-point and [*batch, latents, categories], none of them 0; "
+            f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+        )
+    top = logits.amax(dim=-1)
+    if not torch.isfinite(top).all():
+        row = (~torch.isfinite(top)).nonzero()[0].tolist()
+        worst = {float("-inf"): "-inf throughout", float("inf"): "+inf"}.get(top[tuple(row)].item(), "NaN")
+        raise ValueError(f"every row of logits must have a finite maximum; row {row} [*batch, latent] has {worst}")
+
+
+def _check_finite(loss: Tensor) -> None:
+    if not torch.isfinite(loss).all():
+        draw, *row = (~torch.isfinite(loss)).nonzero()[0].tolist()
+        raise ValueError(
+            f"the loss f must be finite at every draw; it is {loss[(draw, *row)].item()} at a draw of row {row}"
+        )
+
+
+def _check_same(first: Tensor, second: Tensor, rule: str) -> None:
+    away = (first - second).abs()
+    size = torch.maximum(first.abs(), second.abs())
+    if (away > SAME * size + 1e-6).any():
+        place = (away - SAME * size).argmax()
+        raise ValueError(f"{rule}; given {first.flatten()[place]:.6g} and {second.flatten()[place]:.6g}")

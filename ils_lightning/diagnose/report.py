@@ -1,0 +1,316 @@
+"""`gradient_report`: which estimator serves a given loss, measured at given logits."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import yaml
+from rich.progress import track
+from torch import Tensor
+
+from ils_lightning.cli.configs import folder
+from ils_lightning.describe import create, describe, in_words
+from ils_lightning.diagnose import replicates, target
+from ils_lightning.diagnose.inputs import Facts, check
+from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
+from ils_lightning.diagnose.replicates import learns
+from ils_lightning.diagnose.target import Target
+from ils_lightning.estimators import Estimator, Exact, LeaveOneOut, Loss, Vimco
+
+Estimators = Mapping[str, Any] | Sequence[Any]
+_NAN = float("nan")
+
+
+@dataclass
+class Row:
+    """One estimator. Bias and variance are relative to the gradient; `_low` and `_high` end 95 per cent intervals.
+
+    Attributes:
+        name: of the estimator, with the options that were given.
+        relative_bias: |E e - G| / |G|.
+        relative_variance: E |e - E e|^2 / |G|^2.
+        cosine: of E e with G.
+        cosine_of_one: expected cosine of one estimate with G; `cosines` has that of the average of n.
+        snr: |E e| / sqrt(E |e - E e|^2).
+        value_bias: expected loss it returns, less E f; mean over rows.
+        evaluations: of f for one estimate of a row.
+        seconds: of one estimate of the batch.
+        bytes: at the peak of one estimate of the batch, beside model and data.
+        variance_times_cost: relative variance times evaluations.
+        error: |average - G| / |G|, root mean square, of the estimates that `average` evaluations of f buy.
+        draws: estimates measured.
+        not_applicable: why nothing was measured; empty where something was.
+    """
+
+    name: str
+    relative_bias: float = _NAN
+    relative_bias_low: float = _NAN
+    relative_bias_high: float = _NAN
+    relative_variance: float = _NAN
+    relative_variance_low: float = _NAN
+    relative_variance_high: float = _NAN
+    cosine: float = _NAN
+    cosine_of_one: float = _NAN
+    cosine_of_one_low: float = _NAN
+    cosine_of_one_high: float = _NAN
+    snr: float = _NAN
+    value_bias: float = _NAN
+    value_bias_low: float = _NAN
+    value_bias_high: float = _NAN
+    evaluations: int = 0
+    seconds: float = _NAN
+    bytes: int = 0
+    variance_times_cost: float = _NAN
+    error: float = _NAN
+    error_low: float = _NAN
+    error_high: float = _NAN
+    draws: int = 0
+    not_applicable: str = ""
+    cosines: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def noise(self) -> float:
+        """Root of the relative variance: of the same unit as the bias."""
+        return self.relative_variance**0.5
+
+    def error_after(self, evaluations: float, end: Literal["", "_low", "_high"] = "") -> float:
+        """Relative error of the average of the estimates that so many evaluations of f buy, one at least."""
+        estimates = max(1.0, evaluations / self.evaluations)
+        bias, variance = getattr(self, f"relative_bias{end}"), getattr(self, f"relative_variance{end}")
+        return (bias**2 + variance / estimates) ** 0.5
+
+
+@dataclass
+class GradientReport:
+    """Rows, best first and those that do not apply last, and what they were measured on."""
+
+    rows: list[Row]
+    title: str
+    truth: str
+    latents: int
+    categories: int
+    batch: int
+    loss: float
+    draws: int
+    average: int
+    seed: int
+
+    @property
+    def applicable(self) -> list[Row]:
+        """The rows that were measured."""
+        return [row for row in self.rows if not row.not_applicable]
+
+
+def gradient_report(
+    f: Loss,
+    logits: Tensor,
+    estimators: Estimators | None = None,
+    draws: int = 10_000,
+    exact: Literal["auto"] | bool = "auto",
+    average: int = 100,
+    settle: int = 30,
+    limit: int = 2**20,
+    reference: Estimator | None = None,
+    reference_error: float = 0.01,
+    memory: int = 2**26,
+    seed: int = 0,
+    title: str = "",
+    progress: bool = False,
+) -> GradientReport:
+    """Measures gradient estimators on your loss at your logits.
+
+    Nothing of the caller's changes: parameters, gradients, random state and estimators stay as they are.
+
+    Args:
+        f: loss of draws `[samples, *batch, latents, categories]`, to `[samples, *batch]`; differentiable or not.
+        logits: `[*batch, latents, categories]`.
+        estimators: objects, class names or descriptions, or a mapping of names to them; all unless given.
+        draws: estimates of the batch by each, at least 32.
+        exact: enumerate all categories ** latents states: "auto" up to `limit` of them, True whatever their number,
+            False not at all. Without enumeration `reference` is what estimates are held against.
+        average: evaluations of f whose estimates one averages in training, over batch and steps: the rows are ranked by
+            the error of such an average. Few favour low variance, many low bias.
+        settle: steps on the batch that estimators with state learn for before they are measured.
+        limit: most states to enumerate.
+        reference: unbiased estimator of the reference; `LeaveOneOut(samples=16)` unless given.
+        reference_error: its relative standard error, at which it stops; it also stops after 4 * `limit` evaluations.
+        memory: bytes for the replicates of one call.
+        seed: of all draws.
+        title: of the report.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: when f or the logits break the rules (see `inputs`), or the gradient is zero.
+
+    Example:
+        >>> import torch
+        >>> target = torch.tensor([0.2, 0.5, 0.3])
+        >>> def f(z):
+        ...     return (z[..., 0, :] - target).square().sum(-1)
+        >>> report = gradient_report(f, torch.tensor([[[1.0, 0.0, -1.0]]]), ["ReinMax", "LeaveOneOut"], draws=1000)
+        >>> [row.name for row in report.rows]
+        ['ReinMax', 'LeaveOneOut']
+    """
+    _check(draws, average, settle, memory)
+    named = _named(estimators)
+    devices = [logits.device] if logits.is_cuda else []
+    with torch.random.fork_rng(devices), torch.inference_mode(False):
+        torch.manual_seed(seed)
+        theta = logits.detach().clone()
+        facts = check(theta, f)
+        truth = _truth(theta, f, facts, exact, limit, reference, reference_error, memory)
+        _check_direction(truth)
+        rows = []
+        for name, estimator in track(named.items(), "measuring", disable=not progress, transient=True):
+            torch.manual_seed(seed)
+            rows.append(_row(name, estimator, theta, f, facts, truth, draws, settle, memory))
+    for row in rows:
+        _rank(row, average)
+    rows.sort(key=lambda row: (bool(row.not_applicable), row.error if row.error == row.error else 0.0))
+    return GradientReport(
+        rows, title, truth.source, facts.latents, facts.categories, facts.rows, truth.value, draws, average, seed
+    )
+
+
+def default_estimators() -> dict[str, Estimator]:
+    """Every public estimator whose target is d E f / d logits, at its recommended settings."""
+    made: list[Estimator] = [Exact()]
+    for path in sorted((folder() / "estimators").glob("*.yaml")):
+        made.append(create(yaml.safe_load(path.read_text(encoding="utf-8")), Estimator))
+    return {type(one).__name__: one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
+
+
+def _named(estimators: Estimators | None) -> dict[str, Estimator]:
+    """Objects by name: those of a list by how one would write them."""
+    if estimators is None:
+        return default_estimators()
+    if isinstance(estimators, Mapping):
+        return {name: create(one, Estimator) for name, one in estimators.items()}
+    made = [create(one, Estimator) for one in estimators]
+    if not made or not all(isinstance(one, Estimator) for one in made):
+        raise ValueError(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
+    return {name_of(one): one for one in made}
+
+
+def name_of(estimator: Estimator) -> str:
+    """Writes an estimator as one would call it, with the options that are not at their defaults.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> name_of(ReinMax()), name_of(ReinMax(temperature=1.0)), name_of(ReinMax(1.3))
+        ('ReinMax', 'ReinMax', 'ReinMax(temperature=1.3)')
+    """
+    signature = inspect.signature(type(estimator))
+    args, kwargs = estimator._arguments
+    given = signature.bind(*args, **kwargs).arguments
+    changed = [f"{key}={in_words(value)}" for key, value in given.items() if _differs(value, signature, key)]
+    return f"{type(estimator).__name__}({', '.join(changed)})" if changed else type(estimator).__name__
+
+
+def _differs(value: Any, signature: inspect.Signature, name: str) -> bool:
+    plain, default = describe(value), signature.parameters[name].default
+    return default is inspect.Parameter.empty or plain != describe(default)
+
+
+def _check(draws: int, average: int, settle: int, memory: int) -> None:
+    if draws < 32 or average < 1 or settle < 0 or memory < 1:
+        raise ValueError(
+            "gradient_report: draws must be at least 32, average and memory at least 1, settle 0 or more; "
+            f"given {draws}, {average}, {memory} and {settle}"
+        )
+
+
+def _truth(
+    logits: Tensor,
+    f: Loss,
+    facts: Facts,
+    exact: Literal["auto"] | bool,
+    limit: int,
+    reference: Estimator | None,
+    error: float,
+    memory: int,
+) -> Target:
+    if exact is True or (exact == "auto" and facts.states <= limit):
+        return target.enumerated(logits, f, facts, memory)
+    chosen = deepcopy(reference) if reference is not None else LeaveOneOut(samples=16)
+    if not chosen.unbiased:
+        raise ValueError(f"the reference must be an unbiased estimator; given {in_words(chosen)}")
+    return target.sampled(_ready(chosen, logits), logits, f, facts, memory, error, 4 * limit)
+
+
+def _check_direction(truth: Target) -> None:
+    nothing = (1e-12 * truth.value) ** 2  # what rounding leaves of a constant f
+    if not torch.isfinite(truth.gradient).all() or not truth.square > nothing:
+        raise ValueError(
+            "the gradient of E f must be finite and not zero, for bias and variance are measured by its length; here "
+            f"it has length {max(0.0, truth.square) ** 0.5:.3g} ({truth.source}): f may not depend on z, or every row "
+            "of logits be saturated"
+        )
+
+
+def _ready(estimator: Estimator, logits: Tensor) -> Estimator:
+    """A copy for logits of this kind; the state of 64-bit statistics stays what it is."""
+    own = deepcopy(estimator).to(logits.device)
+    if not learns(own):
+        own.build(*logits.shape[-2:])
+    return own.double() if logits.dtype == torch.float64 else own
+
+
+def _row(
+    name: str,
+    estimator: Estimator,
+    logits: Tensor,
+    f: Loss,
+    facts: Facts,
+    truth: Target,
+    draws: int,
+    settle: int,
+    memory: int,
+) -> Row:
+    row = Row(name)
+    if estimator.needs_gradient and not facts.differentiable:
+        row.not_applicable = "needs df/dz, and the answer of f has no gradient in z"
+        return row
+    try:
+        estimator.check(logits)
+        if estimator.kind == "exact":
+            return _exact_row(row, estimator, facts, truth)
+        own = _ready(estimator, logits)
+        row.evaluations = own.evaluations(facts.latents, facts.categories)
+        with torch.no_grad():
+            row.bytes, work = replicates.cost_of_one(own, logits, f)
+            plan = replicates.plan(own, draws, settle, row.bytes, work, memory)
+            _fill(row, measure(own, logits, f, truth, plan))
+            row.seconds = seconds_of_one(own, logits, f)
+    except ValueError as error:
+        row.not_applicable = " ".join(str(error).split())
+    return row
+
+
+def _exact_row(row: Row, estimator: Estimator, facts: Facts, truth: Target) -> Row:
+    """Enumeration is not measured by itself: it is what the others are held against."""
+    if truth.noise is not None:
+        row.not_applicable = f"{facts.categories} ** {facts.latents} states are too many to enumerate"
+        return row
+    row.evaluations = estimator.evaluations(facts.latents, facts.categories)
+    _fill(row, perfect())
+    return row
+
+
+def _fill(row: Row, found: Measured) -> None:
+    row.relative_bias, row.relative_bias_low, row.relative_bias_high = found.bias
+    row.relative_variance, row.relative_variance_low, row.relative_variance_high = found.variance
+    row.cosine_of_one, row.cosine_of_one_low, row.cosine_of_one_high = found.cosine_of_one
+    row.value_bias, row.value_bias_low, row.value_bias_high = found.value_bias
+    row.cosine, row.snr, row.draws, row.cosines = found.cosine, found.snr, found.draws, found.cosines
+
+
+def _rank(row: Row, average: int) -> None:
+    if row.not_applicable:
+        return
+    row.variance_times_cost = row.relative_variance * row.evaluations
+    row.error = row.error_after(average)
+    row.error_low, row.error_high = row.error_after(average, "_low"), row.error_after(average, "_high")

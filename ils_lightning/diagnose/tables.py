@@ -1,0 +1,160 @@
+"""A report as a table for the terminal, as CSV and as JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ils_lightning.diagnose.report import GradientReport, Row
+
+
+class Column(NamedTuple):
+    """A heading, what stands below it, and how soon it goes where room is short: the highest number first."""
+
+    heading: str
+    text: Callable[[Row], str]
+    rank: int
+
+
+def percent(value: float) -> str:
+    """A share of one in words of at most five characters.
+
+    Example:
+        >>> percent(0.0), percent(0.01234), percent(0.5), percent(12.0), percent(3e5), percent(float("nan"))
+        ('0 %', '1.2 %', '50 %', '1200 %', '3e+07 %', '')
+    """
+    if value != value:
+        return ""
+    return f"{100 * value:.2g} %" if value < 1 or value >= 100 else f"{100 * value:.0f} %"
+
+
+def number(value: float) -> str:
+    """A number in three digits; nothing for NaN."""
+    return "" if value != value else f"{value:.3g}"
+
+
+def between(low: float, high: float) -> str:
+    """The ends of an interval of shares."""
+    return "" if low != low else f"{percent(low).removesuffix(' %')} to {percent(high)}"
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that leaves three digits.
+
+    Example:
+        >>> size(0), size(1500), size(2_000_000)
+        ('', '1.5 kB', '2 MB')
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} B" if count else ""
+
+
+COLUMNS = [
+    Column("estimator", lambda row: row.name, 0),
+    Column("error", lambda row: percent(row.error), 1),
+    Column("bias", lambda row: percent(row.relative_bias), 2),
+    Column("95 % interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 4),
+    Column("variance", lambda row: number(row.relative_variance), 3),
+    Column("95 % interval", lambda row: _numbers(row.relative_variance_low, row.relative_variance_high), 9),
+    Column("cosine", lambda row: number(row.cosine), 8),
+    Column("of one", lambda row: number(row.cosine_of_one), 5),
+    Column("SNR", lambda row: number(row.snr), 10),
+    Column("value bias", lambda row: _signed(row), 11),
+    Column("f evals", lambda row: str(row.evaluations), 6),
+    Column("var x cost", lambda row: number(row.variance_times_cost), 12),
+    Column("ms", lambda row: number(1000 * row.seconds), 7),
+    Column("memory", lambda row: size(row.bytes), 13),
+]
+
+
+def _numbers(low: float, high: float) -> str:
+    return "" if low != low else f"{low:.3g} to {high:.3g}"
+
+
+def _signed(row: Row) -> str:
+    """The value bias where its interval leaves zero out."""
+    found = not row.value_bias_low <= 0 <= row.value_bias_high
+    return f"{row.value_bias:+.2g}" if found and row.value_bias == row.value_bias else "0"
+
+
+def show(report: GradientReport, console: Console) -> None:
+    """Prints the table, as many columns as there is room for, what it was measured on, and what does not apply."""
+    columns = list(COLUMNS)
+    wide = console.options.update(width=10_000)
+    while len(columns) > 3 and console.measure(_table(report, columns), options=wide).maximum > console.width:
+        columns.remove(max(columns, key=lambda column: column.rank))
+    console.print(_table(report, columns))
+    for line in notes(report):
+        console.print(line, highlight=False, markup=False)
+
+
+def _table(report: GradientReport, columns: list[Column]) -> Table:
+    table = Table(box=box.SIMPLE, title=report.title or None, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column.heading, justify="right" if place else "left", no_wrap=True)
+    for row in report.applicable:
+        table.add_row(*(column.text(row) for column in columns))
+    return table
+
+
+def notes(report: GradientReport) -> list[str]:
+    """Returns what the table was measured on, and a line for every reason why an estimator does not apply."""
+    reasons: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.not_applicable:
+            reasons.setdefault(_general(row), []).append(row.name)
+    return [
+        f"measured on {report.batch} rows of {report.latents} latents x {report.categories} categories, E f = "
+        f"{report.loss:.5g}, seed {report.seed}; {report.truth}",
+        f"error: root mean square distance to the gradient, relative to its length, of the average of the estimates "
+        f"that {report.average:,} evaluations of f buy",
+        *(f"not applicable: {', '.join(names)}: {reason}" for reason, names in reasons.items()),
+    ]
+
+
+def _general(row: Row) -> str:
+    """The reason without the estimator's own name, so that equal reasons meet."""
+    text = row.not_applicable.removeprefix(f"{row.name} ").removeprefix("is ")
+    return text.split("; given")[0]
+
+
+def comma_separated(report: GradientReport) -> str:
+    """Returns the rows as CSV, without the cosine curves."""
+    names = [one.name for one in fields(Row) if one.name != "cosines"]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in report.rows)
+    return text.getvalue()
+
+
+def to_json(report: GradientReport) -> str:
+    """Returns everything as JSON; numbers that are not finite are null."""
+    return json.dumps(_plain(asdict(report)), indent=1)
+
+
+def from_json(text: str) -> GradientReport:
+    """Returns the report that `to_json` wrote."""
+    data: dict[str, Any] = json.loads(text)
+    rows: list[dict[str, Any]] = [
+        {name: float("nan") if value is None else value for name, value in row.items()} for row in data["rows"]
+    ]
+    for row in rows:
+        row["cosines"] = {int(n): value for n, value in row["cosines"].items()}
+    return GradientReport(**{**data, "rows": [Row(**row) for row in rows]})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if (isinstance(value, float) and abs(value) in (float("inf"),)) or value != value else value

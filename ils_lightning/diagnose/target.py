@@ -1,0 +1,124 @@
+"""What estimates are held against: the gradient by enumeration, or a long run of an unbiased estimator.
+
+E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f)(z - pi) = sum_z p(z) f(z) z - pi E f
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ils_lightning.diagnose import replicates
+from ils_lightning.diagnose.inputs import Facts
+from ils_lightning.diagnose.memory import PeakMemory, fitting
+from ils_lightning.estimators import Estimator, Loss, evaluate
+from ils_lightning.estimators.categorical import log_softmax, softmax
+from ils_lightning.estimators.joint import configurations
+
+
+class Target(NamedTuple):
+    """The gradient of E f and how it was found.
+
+    Attributes:
+        gradient: `[components]`, all of the batch in one vector, in float64.
+        value: mean of E f over rows.
+        noise: block means of a reference less their mean, `[blocks, components]`; None for the exact gradient.
+        source: a sentence for the report.
+    """
+
+    gradient: Tensor
+    value: float
+    noise: Tensor | None
+    source: str
+
+    @property
+    def square(self) -> float:
+        """|G|^2, without what noise adds."""
+        found = self.gradient.square().sum().item()
+        if self.noise is None:
+            return found
+        return found - self.noise.square().sum().item() / len(self.noise) / (len(self.noise) - 1)
+
+
+@torch.no_grad()
+def enumerated(logits: Tensor, f: Loss, facts: Facts, memory: int) -> Target:
+    """Sums f over all states, in chunks that stay within `memory` bytes.
+
+    Raises:
+        ValueError: when f is not finite at a state that can be drawn, whatever its probability.
+    """
+    theta, pi = log_softmax(logits.double()), softmax(logits.double())
+    value, moment = pi.new_zeros(logits.shape[:-2]), torch.zeros_like(pi)
+    for numbers in torch.arange(facts.states, device=logits.device).split(_states_at_once(logits, f, facts, memory)):
+        states = configurations(numbers, logits)  # [states, latents, categories]
+        p = theta.new_zeros(())
+        for latent, codes in enumerate(states.argmax(dim=-1).unbind(dim=-1)):
+            p = p + theta[..., latent, :][..., codes]
+        p = p.exp()  # [*batch, states]
+        loss = _losses(f, states, logits).movedim(0, -1).double()
+        weighted = torch.where(p > 0, p * loss, 0)
+        if not torch.isfinite(weighted).all():
+            raise ValueError(f"the loss f is not finite at a state that can be drawn: {_broken(weighted, states)}")
+        value += weighted.sum(dim=-1)
+        moment += (weighted @ states.double().flatten(1)).unflatten(-1, states.shape[1:])
+    gradient = moment - value[..., None, None] * pi
+    source = f"exact: every one of {facts.categories} ** {facts.latents} = {facts.states:,} states"
+    return Target(gradient.flatten(), value.mean().item(), None, source)
+
+
+def _losses(f: Loss, states: Tensor, logits: Tensor) -> Tensor:
+    """F of the same states in every row, `[states, *batch]`."""
+    z = states.reshape(len(states), *[1] * (logits.dim() - 2), *states.shape[1:])
+    return evaluate(f, z.expand(-1, *logits.shape))
+
+
+def _states_at_once(logits: Tensor, f: Loss, facts: Facts, memory: int) -> int:
+    few = min(4, facts.states)
+    with PeakMemory() as used:
+        _losses(f, configurations(torch.arange(few, device=logits.device), logits), logits).double()
+    return fitting(memory, used.peak // few + 32 * facts.rows, facts.states)
+
+
+def _broken(weighted: Tensor, states: Tensor) -> str:
+    *row, state = (~torch.isfinite(weighted)).nonzero()[0].tolist()
+    return f"categories {states[state].argmax(dim=-1).tolist()} of row {row}"
+
+
+def sampled(
+    estimator: Estimator, logits: Tensor, f: Loss, facts: Facts, memory: int, error: float, evaluations: int
+) -> Target:
+    """Averages an unbiased estimator until its relative standard error is below `error`.
+
+    It stops early, and says so, after `evaluations` evaluations of f a row.
+    """
+    plan = replicates.plan(estimator, 32 * replicates.BLOCKS, 0, *replicates.cost_of_one(estimator, logits, f), memory)
+    each = plan.draws * estimator.evaluations(facts.latents, facts.categories)
+    means, values, rounds = torch.zeros(()), torch.zeros(()), 0
+    while True:
+        with torch.no_grad():
+            found = [
+                (e.double().mean(dim=1), loss.double().mean())
+                for loss, e in replicates.blocks(estimator, logits, f, plan)
+            ]
+        rounds += 1
+        means = means + (torch.cat([e for e, _ in found]).flatten(1) - means) / rounds
+        values = values + (torch.stack([loss for _, loss in found]).mean() - values) / rounds
+        noise = means - means.mean(dim=0)
+        target = Target(means.mean(dim=0), values.item(), noise, "")
+        reached = (noise.square().sum().item() / len(noise) / (len(noise) - 1)) / max(target.square, 1e-300)
+        if reached**0.5 <= error or (rounds + 1) * each > evaluations:
+            break
+    name, times = type(estimator).__name__, f"{plan.draws * rounds:,}"
+    stopped = "" if reached**0.5 <= error else f"; stopped there, {100 * error:g}% was asked for"
+    source = f"reference: mean of {times} estimates of {name}, standard error {reached**0.5:.1%} of its length{stopped}"
+    return target._replace(source=source)
+
+
+@torch.no_grad()
+def _round(estimator: Estimator, logits: Tensor, f: Loss, plan: replicates.Plan) -> tuple[Tensor, Tensor]:
+    """Block means `[blocks, components]` of one more round of estimates, and the mean loss."""
+    means, values = [], []
+    for loss, e in replicates.blocks(estimator, logits, f, plan):
+        means.append(e.mean(dim=1, dtype=torch.float64).flatten(1))
+        values.append(loss.double().flatten(1).mean(dim=1))
+    return torch.cat(means), torch.cat(values).mean()
