@@ -13,6 +13,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.patches import Arc
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 from torch.nn import functional
@@ -97,6 +98,37 @@ def curve(steps: Tensor, values: Tensor, label: str, quantity: str) -> Figure:
         draw_curve(axes, steps, values, label, quantity)
         axes.legend()
     return figure
+
+
+def arcs(names: Sequence[str], true: Sequence[int], learnt: Sequence[int], title: str = "") -> Figure:
+    """Tokens in a row, with an arc to each one's parent: true ones above, learnt ones below, where wrong in red.
+
+    Args:
+        names: text of each token.
+        true: place of each token's parent, -1 for none.
+        learnt: likewise.
+        title: over the picture.
+    """
+    with style():
+        figure = Figure(figsize=(max(4.0, 0.42 * len(names) + 0.4), 2.8), layout="constrained")
+        axes = figure.subplots()
+        for place, name in enumerate(names):
+            axes.text(place, 0, name.removeprefix("["), ha="center", va="center", family="monospace")
+            for parent, side in ((true[place], 1), (learnt[place], -1)):
+                if parent >= 0:
+                    colour = COLOURS[7] if side > 0 else COLOURS[0] if parent == true[place] else COLOURS[1]
+                    _arc(axes, parent, place, side, colour)
+        far = max([abs(place - parent) for places in (true, learnt) for place, parent in enumerate(places)], default=1)
+        axes.set(xlim=(-1, len(names)), ylim=(-far / 2 - 1.2, far / 2 + 1.2), title=title)
+        axes.set_axis_off()
+    return figure
+
+
+def _arc(axes: Axes, start: int, end: int, side: int, colour: str) -> None:
+    """Draws half an ellipse between two places, above (1) or below (-1) the line."""
+    middle, width = (start + end) / 2, end - start
+    first = 0 if side > 0 else 180
+    axes.add_patch(Arc((middle, 0.7 * side), width, width, theta1=first, theta2=first + 180, color=colour))
 
 
 # Two screen dots at 100 dots per inch, three at the 150 of `save`: every pixel of an image gets equally many.

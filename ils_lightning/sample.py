@@ -1,4 +1,4 @@
-"""The verb `sample`: images from the prior of a trained model."""
+"""The verb `sample`: images from the prior of a trained model, or from one learnt after it."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from ils_lightning import atomic, plots
 from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.cli.types import class_at
+from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.variational_autoencoder import VariationalAutoencoder
 
 
@@ -37,7 +38,7 @@ def sample(
     print(f"{count} images are in {' and '.join(map(str, written))}")
 
 
-def load(ckpt_path: str) -> VariationalAutoencoder:
+def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
     """Returns the image model of a checkpoint, on the CPU.
 
     Raises:
@@ -47,8 +48,8 @@ def load(ckpt_path: str) -> VariationalAutoencoder:
     if name is None:
         raise ValueError(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
     kind = class_at(name)
-    if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder)):
-        known = ", ".join(sorted(one.__name__ for one in VariationalAutoencoder.__subclasses__()))
+    if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder | CodePrior)):
+        known = ", ".join(sorted(one.__name__ for one in (CodePrior, *VariationalAutoencoder.__subclasses__())))
         raise ValueError(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
     return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
 

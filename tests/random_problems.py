@@ -100,6 +100,15 @@ def replicates(problem: RandomProblem, estimator: Estimator, steps: int, count: 
     return estimator.estimate(logits, loss)[1].detach().unflatten(-2, (count, problem.latents))
 
 
+def noise(estimator: Estimator, problem: RandomProblem, steps: int = 20, count: int = 100, seed: int = 0) -> float:
+    """Variance of a row's estimate, summed over components, mean over rows, in one state: that after `steps` steps."""
+    torch.manual_seed(seed)
+    for _ in range(steps):
+        estimator.estimate(problem.logits, problem.loss)
+    estimates = estimator.eval().estimate(problem.logits.expand(count, *problem.logits.shape), problem.loss)[1]
+    return estimates.var(dim=0).sum(dim=(-2, -1)).mean().item()
+
+
 def row_variance(estimates: Tensor) -> Tensor:
     """Variance over runs of one row's estimate, summed over its components, mean over rows."""
     return estimates.var(dim=1).sum(dim=(-2, -1)).mean()

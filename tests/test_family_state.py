@@ -6,9 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators import ILSCV, Average, ILSDiagonal, ILSIsotropic, ILSNewton, Reinforce, ReinMax, family
+from ils_lightning.estimators import (
+    ILSCV,
+    Average,
+    ILSDiagonal,
+    ILSIsotropic,
+    ILSJoint,
+    ILSNewton,
+    Reinforce,
+    ReinMax,
+    family,
+)
 
-POOLED = [ILSNewton, ILSDiagonal, ILSIsotropic]
+POOLED = [ILSNewton, ILSDiagonal, ILSIsotropic, ILSJoint]
 EVERY = [ILSCV, *POOLED]
 
 
@@ -189,8 +199,8 @@ def test_base_may_differ_between_settings(make):
 
 
 def test_facts_follow_the_options():
-    assert [make().exact_for for make in EVERY] == ["quadratic", "linear", "linear", "linear"]
-    assert [make(base=1.0).exact_for for make in POOLED] == ["quadratic"] * 3
+    assert [make().exact_for for make in EVERY] == ["quadratic", *["linear"] * 4]
+    assert [make(base=1.0).exact_for for make in POOLED] == ["quadratic"] * 4
     assert ILSCV(temperature=1.3).exact_for == "none"
     assert all(make.pooled for make in EVERY)
     assert Average(ILSNewton(), samples=2).pooled

@@ -249,5 +249,5 @@ def test_bad_options_are_named(options, message):
 
 
 def test_every_rank_needs_an_image():
-    with pytest.raises(ValueError, match="every rank needs an image; given 2 for 3 ranks"):
+    with pytest.raises(ValueError, match="every rank needs a row; given 2 for 3 ranks"):
         Batches(numbered(2), 1, ranks=3)

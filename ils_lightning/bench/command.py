@@ -21,6 +21,7 @@ PARTS = {
     "interface": "estimator(logits, f) beside the bare sampler, in a VAE",
     "growth": "cost against categories, batch, samples and trials",
     "steps": "an optimiser step of the smallest model, through the Trainer",
+    "compiled": "which estimators torch.compile takes",
     "epoch": "an epoch of a VAE, through the Trainer and by hand",
 }
 

@@ -7,6 +7,7 @@ from ils_lightning.data.image_batches import ImageBatches
 from ils_lightning.data.image_data import ImageData
 from ils_lightning.data.image_files import ImageFiles
 from ils_lightning.data.images import Images
+from ils_lightning.data.listops import ListOps
 from ils_lightning.data.steps import NoData
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ImageData",
     "ImageFiles",
     "Images",
+    "ListOps",
     "NoData",
     "SingleDraws",
     "Targets",

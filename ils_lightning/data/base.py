@@ -27,6 +27,16 @@ class DiscreteData(LightningDataModule):
         batches: Any = [self.batch(0, 1)]
         return DataLoader(batches, batch_size=None, generator=torch.Generator())
 
+    def place_in_run(self, shuffle: bool) -> dict[str, Any]:
+        """Returns what `Batches` must know of the run: this process's rank, and the epoch of shuffled passes."""
+        trainer = self.trainer
+        if trainer is None:
+            return {}
+        place: dict[str, Any] = {"rank": trainer.global_rank, "ranks": trainer.world_size}
+        if shuffle:
+            place |= {"epoch": trainer.current_epoch, "wanted": lambda: trainer.num_training_batches}
+        return place
+
 
 class _Stream(IterableDataset):
     """Batches from the optimiser step at which the run stands; each of them is a batch where gradients are added up."""

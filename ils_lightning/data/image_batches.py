@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -111,10 +111,5 @@ class ImageBatches(DiscreteData, ABC):
         return f"threshold > {self.threshold:g}" if self.binarize == "threshold" else self.binarize
 
     def _batches(self, images: ImageSet, shuffle: bool = False) -> Batches:
-        trainer = self.trainer
-        options: dict[str, Any] = {"seed": self.seed, "shuffle": shuffle, "draw": self.binarize == "dynamic"}
-        if trainer is not None:
-            options |= {"rank": trainer.global_rank, "ranks": trainer.world_size}
-            if shuffle:
-                options |= {"epoch": trainer.current_epoch, "wanted": lambda: trainer.num_training_batches}
-        return Batches(images, self.batch_size, **options)
+        options = {"shuffle": shuffle, "draw": self.binarize == "dynamic", **self.place_in_run(shuffle)}
+        return Batches(images, self.batch_size, seed=self.seed, **options)

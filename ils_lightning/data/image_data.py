@@ -28,6 +28,7 @@ class ImageData(ImageBatches):
         threshold: grey level in [0, 1] above which a pixel is on, for binarize threshold.
         validation: the last so many of the training images are for validation; null for what is usual (10 000 of
             60 000, or 1 345 of Omniglot's 24 345), 0 for none.
+        margin: blank pixels added on every side; 2 makes images of 32x32, whose sides can be halved five times.
         download: whether files found nowhere may be downloaded.
         seed: of the order of training images and of draws; the split does not depend on it.
 
@@ -44,12 +45,16 @@ class ImageData(ImageBatches):
         binarize: Binarize = "none",
         threshold: float = 0.5,
         validation: int | None = None,
+        margin: int = 0,
         download: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, binarize, threshold, seed)
         if name not in CATALOGUE:
             raise ValueError(f"ImageData: name must be one of {', '.join(CATALOGUE)}; given {name!r}")
+        if margin < 0:
+            raise ValueError(f"ImageData: margin must be at least 0 pixels; given {margin}")
+        self.margin = margin
         self.source, self.validation = CATALOGUE[name], validation
         self.storage = Storage(self.source, data_dir, download)
 
@@ -60,7 +65,7 @@ class ImageData(ImageBatches):
     def load(self) -> Splits:
         train, test = self.storage.load()
         validation = self.source.validation if self.validation is None else self.validation
-        return held_out(train, test, validation)
+        return held_out(train.within(self.margin), test.within(self.margin), validation)
 
     def summary(self) -> dict[str, str]:
         return super().summary() | {"data": self.source.name}

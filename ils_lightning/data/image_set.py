@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from ils_lightning.data.images import Images
 
@@ -39,6 +40,10 @@ class ImageSet:
         """Returns the images at `index` with pixels in [0, 1]."""
         return Images(_rows(self.pixels, index).float().div_(self.maximum), _rows(self.label, index))
 
+    def batch(self, index: Tensor | slice, noise: Generator | None = None) -> Images:
+        """Returns the images at `index`: grey, or drawn with `noise` as `drawn` does."""
+        return self.grey(index) if noise is None else self.at(index).drawn(noise).grey(slice(None))
+
     def drawn(self, generator: Generator) -> Self:
         """Returns binary images: each pixel is on with the probability that its grey level states.
 
@@ -50,6 +55,10 @@ class ImageSet:
     def thresholded(self, threshold: float) -> Self:
         """Returns binary images: a pixel is on where its grey level, in [0, 1], is above `threshold`."""
         return type(self)((self.pixels > threshold * self.maximum).to(torch.uint8), self.label, 1)
+
+    def within(self, margin: int) -> Self:
+        """Returns the images with `margin` blank pixels on every side."""
+        return type(self)(functional.pad(self.pixels, (margin,) * 4), self.label, self.maximum) if margin else self
 
     def mean(self) -> Tensor:
         """Returns the mean image in [0, 1], `[channels, height, width]`."""

@@ -21,6 +21,7 @@ from ils_lightning.estimators.ils import ILS
 from ils_lightning.estimators.ils_cv import ILSCV
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
 from ils_lightning.estimators.ils_isotropic import ILSIsotropic
+from ils_lightning.estimators.ils_joint import ILSJoint
 from ils_lightning.estimators.ils_leave_one_out import ILSLeaveOneOut
 from ils_lightning.estimators.ils_newton import ILSNewton
 from ils_lightning.estimators.ils_residual import ILSResidual
@@ -69,6 +70,7 @@ __all__ = [
     "Hellinger",
     "ILSDiagonal",
     "ILSIsotropic",
+    "ILSJoint",
     "ILSLeaveOneOut",
     "ILSNewton",
     "ILSResidual",

@@ -85,8 +85,7 @@ def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         The category, u times the total, and the cumulative sums.
     """
-    cumulative = weights.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
-    cumulative.cumsum_(dim=-1)
+    cumulative = weights.double().cumsum(dim=-1).contiguous()
     place = u * (cumulative[..., -1:] * _BELOW_ONE)
     return torch.searchsorted(cumulative, place, right=True), place, cumulative
 

@@ -91,12 +91,15 @@ class ILS(Pullback):
         return self.intermediate_loss.logit_gradient(pi, v.div_(total))
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """Share of rows since the last call whose step left the half-space where "sum" is a distribution."""
+        """Share of rows since the last call whose step left the half-space where "sum" is a distribution.
+
+        Compiled steps are not counted.
+        """
         share = self.fallbacks / max(self.rows_seen, 1)
         self.fallbacks, self.rows_seen = torch.zeros_like(self.fallbacks), 0
         return {"fallback_share": share}
 
     def _count(self, small: Tensor) -> None:
-        if self.training:
+        if self.training and not torch.compiler.is_compiling():
             self.fallbacks = self.fallbacks + small.sum()
             self.rows_seen += small.numel()

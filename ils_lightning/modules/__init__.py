@@ -2,16 +2,22 @@
 
 from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
 from ils_lightning.modules.categorical import CategoricalFit
+from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.discrete_vae import DiscreteVAE
+from ils_lightning.modules.hard_attention import HardAttention
 from ils_lightning.modules.hierarchical_vae import HierarchicalVAE
+from ils_lightning.modules.listops import LatentTree
 from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
 
 __all__ = [
     "CategoricalFit",
+    "CodePrior",
     "DiscreteModule",
     "DiscreteVAE",
+    "HardAttention",
     "HierarchicalVAE",
+    "LatentTree",
     "LearntPrior",
     "PolynomialProgramming",
     "Prior",

@@ -73,7 +73,8 @@ class DiscreteModule(LightningModule):
     """A LightningModule around an `Estimator`.
 
     Args:
-        estimator: the estimator; its class name or a description (`describe`) will do.
+        estimator: the estimator; its class name or a description (`describe`) will do. None for a model through whose
+            draws no gradient passes.
         optimizer: makes the optimiser of an iterable of parameters.
         lr_scheduler: makes a learning-rate scheduler of the optimiser, stepped after every optimiser step.
     """
@@ -87,7 +88,7 @@ class DiscreteModule(LightningModule):
 
     def __init__(
         self,
-        estimator: Estimator,
+        estimator: Estimator | None,
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:

@@ -1,0 +1,95 @@
+"""ILS with the joint curvature of all latents, and the row's own logits as a guess of its gradient (this project).
+
+    e = M_s (g - H z) + 1/2 J_pi diag H, as `ILSNewton`;   d = z - pi
+    u_l = sum_{m != l} H_lm d_m;   H_lm = sym of T_lm A_m^-1, T = moving sum of the rest of g_l times d_m
+    estimate = e - kappa M_s u - nu (M_s theta - J_pi theta)
+    kappa, nu = moving regressions, per latent, of e on M_s u and on M_s theta - J_pi theta
+
+A_m, the regularised moving sum of J_pi, is that of `ILSNewton`. Both control variates have mean zero given the row:
+E[u_l | z_l] = 0, and E M_s theta = J_pi theta. So they take away noise, that of the other latents' draws and that of a
+base above 0, and leave the expectation alone, whatever H_lm, kappa and nu are: pooling them over unlike rows costs no
+bias. Why the logits: in a variational autoencoder with a uniform prior the best posterior has logits -E[f | z_l] up to
+a constant, so that nu comes near -1 as training goes on; elsewhere the regression decides.
+"""
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators.base import Option, per_row
+from ils_lightning.estimators.family import J, M_s, delta, full_precision, product, rows
+from ils_lightning.estimators.ils_newton import ILSNewton, centred
+
+
+class ILSJoint(ILSNewton):
+    """`ILSNewton` without the noise of the other latents' draws, and nearly without that of a base above 0.
+
+    For several latents that meet in one loss, as in an autoencoder. Its expectation is `ILSNewton`'s. The state has
+    (latents x categories)^2 numbers, so it is meant for up to about a thousand of those.
+
+    Args:
+        decay: weight of the past in the moving sums, in [0, 1).
+        ridge: as in `ILSNewton`.
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(64, 2, 3, requires_grad=True)
+        >>> estimator = ILSJoint()
+        >>> for step in range(3):
+        ...     estimator(logits, nu z: z[..., 0].sum(-1).square()).sum().backward()
+        >>> estimator.T.shape
+        torch.Size([6, 6])
+    """
+
+    statistics = ("S", "P", "T", "fit")
+    T: Tensor
+    fit: Tensor
+
+    def __init__(self, decay: float = 0.9, ridge: float = 0.01, base: Option = 0.5) -> None:
+        super().__init__(decay, ridge, base)
+
+    def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
+        joint = latents * categories
+        return (*super().shapes(latents, categories), (joint, joint), (2, 2, latents, 1))
+
+    def joint_curvature(self) -> Tensor:
+        """Reads the blocks H_lm between latents, `[latents * categories, latents * categories]`."""
+        latents, categories, _ = self.P.shape
+        system, _, empty = self.system()
+        right = self.T.double().unflatten(1, (latents, categories)).permute(1, 2, 0)
+        H = torch.where(empty, 0, torch.linalg.solve(system, right)).flatten(0, 1)
+        return (H + H.mT) / 2
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        with torch.no_grad(), full_precision(pi):
+            self.prepare(pi)
+            H, d, s = self.curvature().to(pi.dtype), z - pi, per_row(self.base, pi)
+            u = (d.flatten(-2) @ self.joint_curvature().to(pi.dtype)).view_as(pi)
+            theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
+            theta = torch.where(pi > 0, delta(theta, pi), 0)
+            noise = torch.stack([M_s(pi, d, u, s), M_s(pi, d, theta, s) - J(pi, theta)])
+            covariance, square = self.fit
+            weight = torch.where(square > 0, covariance / square.clamp(min=1e-300), 0).to(pi.dtype)
+            kappa, nu = weight
+            estimate = self.step(pi, z, g, H, s) - kappa * noise[0] - nu * noise[1]
+            if self.training:
+                rest = torch.where(pi > 0, g, 0) - kappa * u - nu * theta
+                S_and_P = self.observe(rows(pi), rows(z), rows(rest))
+                T = self.between(centred(rest + kappa * u - product(H, z), pi), d)
+                self.update(*S_and_P, T, moments(estimate, noise, weight))
+        return estimate
+
+    def between(self, rest: Tensor, d: Tensor) -> Tensor:
+        """Sums over rows the products of g's rest in one latent with d in another."""
+        T = rows(rest).flatten(1).mT @ rows(d).flatten(1)
+        blocks = T.view(*rest.shape[-2:], *rest.shape[-2:])
+        blocks.diagonal(dim1=0, dim2=2).zero_()
+        return T
+
+
+def moments(estimate: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
+    """Sums over rows and categories behind the regressions on `noise` [2, *batch, latents, categories]."""
+    regressors = torch.stack([rows(x) for x in noise])
+    targets = rows(estimate) + weight.unsqueeze(1) * regressors  # the estimate without this control variate
+    targets = targets - targets.mean(dim=1, keepdim=True)  # what all rows share is no noise, and E noise = 0
+    return torch.stack([targets * regressors, regressors.square()]).sum(dim=(2, 4)).unsqueeze(-1)

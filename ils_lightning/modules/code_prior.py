@@ -1,0 +1,213 @@
+"""An autoregressive prior over the codes of a trained discrete VAE: the second stage of an image tokeniser.
+
+    z ~ q(z | x) of the tokeniser, which stays as it is;   minimise E -log p(z),   p(z) = prod_i p(z_i | z_1 .. z_{i-1})
+    -ELBO(x) = E [-log p(x | z) + log q(z | x) - log p(z)]
+
+No gradient passes through a draw here, so there is no estimator.
+
+Source: A. van den Oord, O. Vinyals and K. Kavukcuoglu, Neural Discrete Representation Learning, 2017, 1711.00937.
+"""
+
+import math
+import pickle
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from matplotlib.figure import Figure
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam
+from torchmetrics import MeanMetric
+
+from ils_lightning import plots
+from ils_lightning.data.images import Images
+from ils_lightning.estimators.categorical import draw_index, log_prob, one_hot, softmax
+from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.discrete_vae import DiscreteVAE
+from ils_lightning.modules.epoch_curve import EpochCurve
+from ils_lightning.networks.causal import CausalCodes
+from ils_lightning.networks.code_map import map_sizes
+
+_SHOWN = 8  # images a side of a picture
+
+
+class CodePrior(EpochCurve, DiscreteModule):
+    """Learns the distribution of a tokeniser's codes, so that images can be drawn through its decoder.
+
+    A checkpoint holds the tokeniser too. `loss` is -log p(z) of the codes of an image in nats, `elbo` is -ELBO with
+    this prior in the place of the tokeniser's own.
+
+    Args:
+        tokenizer: checkpoint of a `DiscreteVAE`; in checkpoints of this model, the settings to make it with.
+        channels: of the network's hidden layers.
+        blocks: its residual blocks.
+        optimizer: Adam with learning rate 0.001 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> prior = CodePrior(tokenizer={"estimator": "ReinMax", "latents": 16, "image_shape": [1, 8, 8]})
+        >>> prior.map_size, prior.sample(3).shape
+        ((4, 4), torch.Size([3, 1, 8, 8]))
+    """
+
+    test_after_fit = True
+    tracked: Tracked = Tracked("loss", "-log p(codes), training images (nats)")
+
+    def __init__(
+        self,
+        tokenizer: str | dict,
+        channels: int = 64,
+        blocks: int = 3,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(None, optimizer, lr_scheduler)
+        if channels < 1 or blocks < 0:
+            raise ValueError(f"CodePrior needs at least 1 channel and 0 blocks; given {channels} and {blocks}")
+        made, settings = _made_and_trained(tokenizer)
+        self.tokenizer = made.requires_grad_(False)
+        self.save_hyperparameters(ignore=["tokenizer"])
+        self.make_hyperparameters_plain()
+        self.save_hyperparameters({"tokenizer": settings})
+        self.map_size = _map_size(self.tokenizer)
+        self.network = CausalCodes(self.tokenizer.categories, *self.map_size, channels, blocks)
+        self.metrics = nn.ModuleDict({"loss": MeanMetric(), "elbo": MeanMetric()})
+        self.prepare_curve()
+
+    def parameter_groups(self) -> Any:
+        """The network's parameters: the tokeniser stays as it is."""
+        return self.network.parameters()
+
+    def setup(self, stage: str) -> None:
+        """Checks that the data are images of the tokeniser's shape."""
+        del stage
+        data: Any = getattr(self.trainer, "datamodule", None)
+        shape = getattr(data, "image_shape", None)
+        if shape is None or tuple(shape) != self.tokenizer.image_shape:
+            given = type(data).__name__ if shape is None else list(shape)
+            raise ValueError(
+                f"CodePrior needs the images of its tokeniser, {list(self.tokenizer.image_shape)}; given {given}"
+            )
+
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws codes of images: int64 `[batch, latents]`, and the logits they are drawn from."""
+        with torch.no_grad():
+            logits = self.tokenizer.encoder(x)
+            return draw_index(softmax(logits)), logits
+
+    def negative_log_prob(self, codes: Tensor) -> Tensor:
+        """Returns -log p(z) `[batch]` in nats of codes `[batch, latents]`."""
+        logits = self.network(codes.unflatten(-1, self.map_size)).flatten(1, 2)
+        return functional.cross_entropy(logits.mT, codes, reduction="none").sum(dim=-1)
+
+    def training_step(self, batch: Images) -> Tensor:
+        """Returns -log p of freshly drawn codes; logs only when the Trainer does."""
+        loss = self.negative_log_prob(self.codes(batch.x)[0])
+        self.count(loss)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            self.log("train/loss", loss.detach().mean(), batch_size=1)
+            self.log("loss", loss.detach().mean(), prog_bar=True, logger=False, batch_size=1)
+        return loss.mean()
+
+    def validation_step(self, batch: Images) -> None:
+        """Measures one draw of an image's codes."""
+        self._measure(batch.x)
+
+    def test_step(self, batch: Images) -> None:
+        """Measures one draw of an image's codes."""
+        self._measure(batch.x)
+
+    def _measure(self, x: Tensor) -> None:
+        metrics: Any = self.metrics
+        codes, logits = self.codes(x)
+        z, prior = self.tokenizer._one_hot(codes), self.negative_log_prob(codes)
+        reconstruction = self.tokenizer.reconstruction_loss(x)(z.unsqueeze(0))[0]
+        metrics["loss"].update(prior)
+        metrics["elbo"].update(reconstruction + log_prob(logits, z).sum(dim=-1) + prior)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what the validation set measured."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs what the test set measured."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        metrics: Any = self.metrics
+        for name, metric in metrics.items():
+            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "loss"))
+            metric.reset()
+
+    def predict_step(self, batch: Images) -> dict[str, Tensor]:
+        """Returns drawn codes `[batch, latents]` and -log p of them `[batch]`."""
+        codes, _ = self.codes(batch.x)
+        return {"codes": codes, "loss": self.negative_log_prob(codes)}
+
+    @torch.no_grad()
+    def sample_codes(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draws codes `[count, latents]`, place by place."""
+        height, width = self.map_size
+        codes = torch.zeros(count, height, width, dtype=torch.long, device=self.device)
+        for row in range(height):
+            for column in range(width):
+                pi = softmax(self.network(codes)[:, row, column])
+                codes[:, row, column] = draw_index(pi, generator=generator)
+        return codes.flatten(1)
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draws codes and returns their mean images `[count, channels, height, width]`."""
+        codes = self.sample_codes(count, generator)
+        return self.tokenizer.decode(one_hot(codes, like=self.tokenizer.prior.logits))
+
+    def figures(self) -> dict[str, Figure]:
+        """Images drawn through this prior, and through the tokeniser's own."""
+        generators = [Generator(self.device).manual_seed(0) for _ in range(2)]
+        drawn = self.sample(_SHOWN**2, generators[0]), self.tokenizer.sample(_SHOWN**2, generators[1])
+        titles = "images of codes drawn place by place", "images of codes drawn from the tokeniser's own prior"
+        return {
+            name: plots.image_grid(images.unflatten(0, (_SHOWN, _SHOWN)).float().cpu(), title)
+            for name, images, title in zip(("samples", "samples_before"), drawn, titles, strict=True)
+        }
+
+    def summary(self) -> dict[str, str]:
+        """-log p of validation codes, beside that of codes drawn evenly, and -ELBO."""
+        latents, categories = self.tokenizer.latents, self.tokenizer.categories
+        rows = {"tokeniser": f"{latents} codes of {categories}, {latents * math.log(categories):.1f} nats if even"}
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if "val/loss" in found:
+            rows["validation codes"] = f"{found['val/loss']:.2f} nats"
+            rows["validation -ELBO"] = f"{found['val/elbo']:.2f} nats"
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return rows | (data.summary() if hasattr(data, "summary") else {})
+
+
+def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:
+    """Returns a tokeniser and what it was made with, of a checkpoint or of these settings.
+
+    The settings are read from the file: under the command line, hparams of a model made inside another are the outer's.
+    """
+    if isinstance(source, dict):
+        return DiscreteVAE(**source), source
+    try:
+        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+        saved = checkpoint["hyper_parameters"].items()
+        settings = {name: value for name, value in saved if not name.startswith("_")}
+        tokenizer = DiscreteVAE(**settings)
+        tokenizer.load_state_dict(checkpoint["state_dict"])
+    except (OSError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            "CodePrior: tokenizer must be a checkpoint of a DiscreteVAE, as fit --config tokenizer_digits writes; "
+            f"{source!r} cannot be read as one: {' '.join(str(error).split())[:200]}"
+        ) from None
+    return tokenizer, settings
+
+
+def _map_size(tokenizer: DiscreteVAE) -> tuple[int, int]:
+    """Height and width of the code map; one row where latents are no map."""
+    try:
+        return map_sizes(tokenizer.image_shape[1], tokenizer.image_shape[2], tokenizer.latents)[-1]
+    except ValueError:
+        return 1, tokenizer.latents

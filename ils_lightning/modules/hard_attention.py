@@ -1,0 +1,219 @@
+"""A classifier that looks at a few patches of an image and chooses each by what it has seen: hard attention.
+
+    z_t ~ softmax(look(state_{t-1})),   patch_t = sum_k z_tk patch_k,   state_t = GRU(state_{t-1}, [patch_t, z_t])
+    loss = -log p(label | state_T)
+
+The choice is a line inside an ordinary network, the draw `sample(logits)` in its drop-in form; the loss knows nothing
+of it. A choice that depends on earlier draws needs no nested losses in this form.
+
+Source: the task of V. Mnih et al., Recurrent Models of Visual Attention, 2014, 1406.6247, with a grid of patches.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Adam
+from torchmetrics import MeanMetric
+
+from ils_lightning import plots
+from ils_lightning.data.images import Images
+from ils_lightning.describe import create, describe, in_words
+from ils_lightning.estimators import Sampler
+from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.epoch_curve import EpochCurve
+
+_SHOWN = 8  # images in a picture
+
+
+class HardAttention(EpochCurve, DiscreteModule):
+    """Learns where to look and what it is, from `glimpses` patches of each image.
+
+    Samplers only: estimators that evaluate a loss more than once (LeaveOneOut, Rebar) need `estimator(logits, f)`.
+    The sampler sees the gradient as it arrives, divided by the batch: I-MLE and published ILS, which are not linear in
+    it, act as if their step were smaller by that factor.
+
+    Args:
+        estimator: any sampler; every glimpse has one of its own, made alike, for some learn.
+        glimpses: patches looked at.
+        patch: side of a square patch in pixels; must divide height and width.
+        hidden: units of the recurrent state.
+        classes: labels, from 0.
+        image_shape: [channels, height, width]; taken from the data unless given.
+        optimizer: Adam with learning rate 0.003 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> model = HardAttention(estimator=ReinMax(), image_shape=[1, 8, 8])
+        >>> logits, seen = model(torch.rand(5, 1, 8, 8))
+        >>> logits.shape, seen.shape
+        (torch.Size([5, 10]), torch.Size([5, 4, 16]))
+    """
+
+    monitor = "val/error"
+    test_after_fit = True
+    tracked: Tracked = Tracked("loss", "-log p(label), training images (nats)")
+
+    def __init__(
+        self,
+        estimator: Sampler,
+        glimpses: int = 4,
+        patch: int = 2,
+        hidden: int = 64,
+        classes: int = 10,
+        image_shape: list[int] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.003),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(create(estimator, Sampler), optimizer, lr_scheduler)
+        if not isinstance(self.estimator, Sampler):
+            raise ValueError(
+                "HardAttention draws by estimator.sample(logits), which samplers have (ReinMax, ILSNewton, "
+                f"StraightThrough); given {type(self.estimator).__name__}"
+            )
+        if min(glimpses, patch, hidden, classes) < 1:
+            raise ValueError(
+                "HardAttention: glimpses, patch, hidden and classes must be at least 1; "
+                f"given {glimpses}, {patch}, {hidden} and {classes}"
+            )
+        self.glimpses, self.patch, self.hidden, self.classes = glimpses, patch, hidden, classes
+        self.save_hyperparameters(ignore=["estimator"])
+        self.make_hyperparameters_plain(estimator=self.estimator)
+        copies = [create(describe(self.estimator), Sampler) for _ in range(glimpses - 1)]
+        self.samplers = nn.ModuleList([self.estimator, *copies])
+        self.metrics = nn.ModuleDict({"loss": MeanMetric(), "error": MeanMetric()})
+        self.image_shape: tuple[int, ...] = ()
+        self._images: Images | None = None
+        self.prepare_curve()
+        if image_shape:
+            self.build(image_shape)
+
+    def build(self, image_shape: Sequence[int]) -> None:
+        """Makes the layers for images [channels, height, width], once.
+
+        Raises:
+            ValueError: when they were made for other images, or when patches do not cover these.
+        """
+        shape = tuple(image_shape)
+        if self.image_shape and shape != self.image_shape:
+            raise ValueError(f"HardAttention was made for images {list(self.image_shape)}; these are {list(shape)}")
+        if shape[1] % self.patch or shape[2] % self.patch:
+            raise ValueError(
+                f"HardAttention: patch must divide height and width of {shape[1]}x{shape[2]} images; given {self.patch}"
+            )
+        if not self.image_shape:
+            self.image_shape, self.places = shape, shape[1] * shape[2] // self.patch**2
+            self.start = nn.Parameter(torch.zeros(self.hidden))
+            self.look = nn.Linear(self.hidden, self.places)
+            self.recurrent = nn.GRUCell(shape[0] * self.patch**2 + self.places, self.hidden)
+            self.classify = nn.Linear(self.hidden, self.classes)
+            for sampler in self.samplers:
+                sampler.build(1, self.places)  # pyright: ignore[reportCallIssue]
+            self.hparams["image_shape"] = list(shape)
+
+    def setup(self, stage: str) -> None:
+        """Takes the shape of the images from the data."""
+        del stage
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "image_shape"):
+            self.build(data.image_shape)
+        if not self.image_shape:
+            raise ValueError(f"HardAttention needs data that are images, such as Digits; given {type(data).__name__}")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Looks at images x `[batch, channels, height, width]`.
+
+        Returns:
+            Logits of the label `[batch, classes]` and where it looked, one-hot `[batch, glimpses, places]`.
+        """
+        patches = functional.unfold(x, self.patch, stride=self.patch).mT  # [batch, places, pixels]
+        state, seen = self.start.expand(len(x), -1), []
+        for sampler in self.samplers:
+            z = self._sample(sampler, self.look(state).unsqueeze(-2))  # [batch, 1, places]
+            glimpse = (z @ patches).squeeze(-2)
+            state = self.recurrent(torch.cat([glimpse, z.squeeze(-2)], dim=-1), state)
+            seen.append(z)
+        return self.classify(state), torch.cat(seen, dim=-2)
+
+    def _sample(self, sampler: Any, logits: Tensor) -> Tensor:
+        """The estimator's draw while it trains, an exact one otherwise."""
+        return sampler.sample(logits) if self.training else draw(softmax(logits))
+
+    def training_step(self, batch: Images) -> Tensor:
+        """Returns the loss; logs only when the Trainer does."""
+        loss = functional.cross_entropy(self(batch.x)[0], batch.label, reduction="none")
+        self.count(loss)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            values = {"loss": loss.detach().mean(), **self.estimator.diagnostics()}
+            self.log_dict({f"train/{name}": one.float() for name, one in values.items()}, batch_size=1)
+            self.log("loss", values["loss"], prog_bar=True, logger=False, batch_size=1)
+        return loss.mean()
+
+    def validation_step(self, batch: Images) -> None:
+        """Measures answers from drawn glimpses."""
+        self._measure(batch)
+
+    def test_step(self, batch: Images) -> None:
+        """Measures answers from drawn glimpses."""
+        self._measure(batch)
+
+    def predict_step(self, batch: Images) -> dict[str, Tensor]:
+        """Returns answers `[batch]` and the places looked at, in order, `[batch, glimpses]`."""
+        logits, seen = self(batch.x)
+        return {"label": logits.argmax(dim=-1), "places": seen.argmax(dim=-1)}
+
+    def _measure(self, batch: Images) -> None:
+        metrics: Any = self.metrics
+        logits = self(batch.x)[0]
+        metrics["loss"].update(functional.cross_entropy(logits, batch.label, reduction="none"))
+        metrics["error"].update((logits.argmax(dim=-1) != batch.label).float())
+        if self._images is None:
+            self._images = Images(*(part[:_SHOWN] for part in batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what the validation set measured."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs what the test set measured."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        metrics: Any = self.metrics
+        for name, metric in metrics.items():
+            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "error"))
+            metric.reset()
+
+    def figures(self) -> dict[str, Figure]:
+        """Images, and below each what was seen of it after every glimpse."""
+        if self._images is None:
+            return {}
+        x = self._images.x.to(self.device)
+        mode = self.training
+        self.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            logits, seen = self(x)
+        self.train(mode)
+        open_places = seen.cumsum(dim=1).clamp(max=1).unflatten(-1, (x.shape[2] // self.patch, -1))
+        masks = open_places.repeat_interleave(self.patch, dim=-2).repeat_interleave(self.patch, dim=-1)
+        shown = x.unsqueeze(1) * masks.unsqueeze(2) + 0.35 * (1 - masks.unsqueeze(2))  # [images, glimpses, ...]
+        rows = torch.cat([x.unsqueeze(1), shown], dim=1).transpose(0, 1).cpu()
+        labels = ["image", *(f"{number} seen" for number in range(1, self.glimpses + 1))]
+        answers = [str(answer) for answer in logits.argmax(dim=-1).tolist()]
+        return {"glimpses": plots.image_grid(rows, "what was seen, and the answer", labels, answers)}
+
+    def summary(self) -> dict[str, str]:
+        """Wrong answers on validation images."""
+        rows = {"estimator": in_words(self.estimator)}
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if "val/error" in found:
+            rows["validation"] = f"{found['val/error']:.1%} wrong answers from {self.glimpses} of {self.places} patches"
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return rows | (data.summary() if hasattr(data, "summary") else {})

@@ -1,0 +1,225 @@
+"""Latent trees of ListOps: expressions are evaluated along arcs which no one shows, learnt from the values alone.
+
+    z_i ~ softmax(parser(tokens)_i),   which operator token i is an argument of, all tokens independently
+    loss = E -log p(value | z, tokens),   p = executor along the arcs z
+
+Both networks are learnt: the executor what the operators do, by ordinary gradients; the parser which arcs to draw, by
+the estimator.
+
+Source: the task of N. Nangia and S. Bowman, 2018, 1804.06028; arcs drawn at once, evaluated by message passing, as in
+M. Paulus et al., Gradient Estimation with Stochastic Softmax Tricks, 2020, 2006.08063.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim import Adam
+from torchmetrics import MeanMetric
+
+from ils_lightning import plots
+from ils_lightning.data.expression_set import Expressions
+from ils_lightning.data.expressions import BLANK, CLOSE, NAMES
+from ils_lightning.describe import in_words
+from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.categorical import draw, one_hot, softmax
+from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
+from ils_lightning.modules.epoch_curve import EpochCurve
+from ils_lightning.networks.trees import Executor, Layout, Parser, layout
+
+
+class LatentTree(EpochCurve, DiscreteModule):
+    """Learns to parse and to evaluate expressions of `ListOps` from their values.
+
+    Reported are the share of wrong answers along the most probable arcs (`error`) and along drawn ones
+    (`error_of_draws`), and the share of arcs that are not those of the expression (`wrong_arcs`).
+
+    Args:
+        estimator: any estimator.
+        parser_units: units of the parser's recurrent network.
+        executor_units: units of the executor's two hidden layers.
+        rounds: levels of nesting that the executor computes.
+        size: [tokens, operators] of an expression at most; taken from the data unless given.
+        optimizer: Adam with learning rate 0.005 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.data.expressions import parse
+        >>> from ils_lightning.estimators import ReinMax
+        >>> model = LatentTree(estimator=ReinMax(), size=[8, 2])
+        >>> tokens = torch.tensor([parse("[MAX 2 [SM 9 9 ] 1 ]")])
+        >>> model.logits(tokens).shape
+        torch.Size([1, 8, 2])
+    """
+
+    monitor = "val/error"
+    test_after_fit = True
+    tracked: Tracked = Tracked("loss", "-log p(value), training expressions (nats)")
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        parser_units: int = 32,
+        executor_units: int = 128,
+        rounds: int = 4,
+        size: list[int] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.005),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(estimator, optimizer, lr_scheduler)
+        if min(parser_units, executor_units, rounds) < 1:
+            raise ValueError(
+                "LatentTree: parser_units, executor_units and rounds must be at least 1; "
+                f"given {parser_units}, {executor_units} and {rounds}"
+            )
+        self.parser_units, self.executor_units, self.rounds = parser_units, executor_units, rounds
+        self.save_hyperparameters(ignore=["estimator"])
+        self.make_hyperparameters_plain(estimator=self.estimator)
+        self.metrics = nn.ModuleDict({name: MeanMetric() for name in ("loss", "error", "error_of_draws", "wrong_arcs")})
+        self.size: tuple[int, ...] = ()
+        self._shown: Expressions | None = None
+        self.prepare_curve()
+        if size:
+            self.build(size)
+
+    def build(self, size: Sequence[int]) -> None:
+        """Makes the networks for expressions of at most [tokens, operators], once.
+
+        Raises:
+            ValueError: when they were made for others.
+        """
+        if self.size and tuple(size) != self.size:
+            raise ValueError(
+                f"LatentTree was made for expressions of at most [tokens, operators] = {list(self.size)}; "
+                f"these have {list(size)}"
+            )
+        if not self.size:
+            self.size = tuple(size)
+            tokens, operators = self.size
+            self.parser = Parser(operators, self.parser_units)
+            self.executor = Executor(operators, self.executor_units, self.rounds)
+            self.estimator.build(tokens, operators)
+            self.estimator.check(torch.zeros(1, tokens, operators))
+            self.hparams["size"] = list(self.size)
+
+    def setup(self, stage: str) -> None:
+        """Takes the size of expressions from the data."""
+        del stage
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "longest"):
+            self.build((data.longest, data.operators))
+        if not self.size:
+            raise ValueError(f"LatentTree needs data that are expressions: --data ListOps; given {type(data).__name__}")
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Returns the logits of arcs `[batch, tokens, operators]` of tokens `[batch, tokens]`."""
+        return self.parser(tokens, layout(tokens, self.size[1]))
+
+    def loss_of_arcs(self, tokens: Tensor, value: Tensor, place: Layout) -> Callable[[Tensor], Tensor]:
+        """Returns f(z) = -log p(value | z, tokens), which the estimator calls."""
+
+        def f(z: Tensor) -> Tensor:
+            answers = self.executor(z, tokens, place)
+            return -answers.gather(-1, value.expand(len(z), -1).unsqueeze(-1)).squeeze(-1)
+
+        return f
+
+    def problem(self, batch: Expressions) -> Problem:
+        """The parser's logits and the executor's loss."""
+        place = layout(batch.tokens, self.size[1])
+        return Problem(self.parser(batch.tokens, place), self.loss_of_arcs(batch.tokens, batch.value, place))
+
+    def training_step(self, batch: Expressions) -> Tensor:
+        """Returns the loss; logs only when the Trainer does."""
+        logits, f = self.problem(batch)
+        loss = self.estimator(logits, f)
+        self.count(loss)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            values = {"loss": loss.detach().mean(), **self.estimator.diagnostics()}
+            self.log_dict({f"train/{name}": one.float() for name, one in values.items()}, batch_size=1)
+            self.log("loss", values["loss"], prog_bar=True, logger=False, batch_size=1)
+        return loss.mean()
+
+    def validation_step(self, batch: Expressions) -> None:
+        """Measures answers and arcs."""
+        self._measure(batch)
+
+    def test_step(self, batch: Expressions) -> None:
+        """Measures answers and arcs."""
+        self._measure(batch)
+
+    def predict_step(self, batch: Expressions) -> dict[str, Tensor]:
+        """Returns the most probable answers `[batch]` along the most probable arcs, and these as `parents`."""
+        place = layout(batch.tokens, self.size[1])
+        best = self.parser(batch.tokens, place).argmax(dim=-1)
+        return {"value": self._answers(best, batch, place).argmax(dim=-1), "parents": self._parents(best, place)}
+
+    def _answers(self, arcs: Tensor, batch: Expressions, place: Layout) -> Tensor:
+        z = one_hot(arcs, like=self.parser.recency).unsqueeze(0)
+        return self.executor(z, batch.tokens, place).squeeze(0)
+
+    def _parents(self, arcs: Tensor, place: Layout) -> Tensor:
+        """Places of the operators that arcs `[batch, tokens]` lead to, -1 where there is no arc."""
+        slot = place.candidate.gather(-1, arcs.unsqueeze(-1)).squeeze(-1)
+        places = torch.arange(arcs.shape[1], device=arcs.device).expand_as(arcs)
+        of_slots = torch.zeros(len(arcs), self.size[1] + 1, dtype=torch.long, device=arcs.device)
+        of_slots = of_slots.scatter(1, place.slot, places)
+        return torch.where(place.choosing, of_slots.gather(1, slot.clamp(min=0)), -1)
+
+    def _measure(self, batch: Expressions) -> None:
+        metrics: Any = self.metrics
+        place = layout(batch.tokens, self.size[1])
+        logits = self.parser(batch.tokens, place)
+        drawn, best = (
+            self._answers(arcs, batch, place) for arcs in (draw(softmax(logits)).argmax(dim=-1), logits.argmax(dim=-1))
+        )
+        metrics["loss"].update(-drawn.gather(-1, batch.value.unsqueeze(-1)))
+        metrics["error"].update((best.argmax(dim=-1) != batch.value).float())
+        metrics["error_of_draws"].update((drawn.argmax(dim=-1) != batch.value).float())
+        found = self._parents(logits.argmax(dim=-1), place)
+        metrics["wrong_arcs"].update((found != batch.parents)[place.choosing].float())
+        self._shown = batch
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what the validation set measured."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs what the test set measured."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        metrics: Any = self.metrics
+        for name, metric in metrics.items():
+            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "error"))
+            metric.reset()
+
+    def figures(self) -> dict[str, Figure]:
+        """The arcs of the validation expression with most operators, true ones above and learnt ones below."""
+        if self._shown is None:
+            return {}
+        batch = self._shown
+        row = int((batch.tokens == CLOSE).sum(dim=1).argmax())
+        one = Expressions(*(part[row : row + 1] for part in batch))
+        with torch.no_grad():
+            found = self.predict_step(one)
+        length = int((one.tokens[0] != BLANK).sum())
+        names = [NAMES[token] for token in one.tokens[0, :length].tolist()]
+        true, learnt = (arcs[0, :length].tolist() for arcs in (one.parents, found["parents"]))
+        title = f"arcs to each token's operator: value {int(one.value[0])}, answer {int(found['value'][0])}"
+        return {"arcs": plots.arcs(names, true, learnt, title)}
+
+    def summary(self) -> dict[str, str]:
+        """Wrong answers and wrong arcs on the validation expressions."""
+        rows = {"estimator": in_words(self.estimator)}
+        _, values = self.curve()
+        if len(values):
+            rows["training loss, last epoch"] = f"{values[-1].item():.3f} nats"
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if "val/error" in found:
+            rows["validation"] = f"{found['val/error']:.1%} wrong answers, {found['val/wrong_arcs']:.1%} wrong arcs"
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return rows | (data.summary() if hasattr(data, "summary") else {})

@@ -1,0 +1,132 @@
+"""Closed forms in few passes equal the papers' formulas, and draws in blocks have the law of `pi`."""
+
+import pytest
+import torch
+from test_categorical import chi_square_z, heavy_head
+from torch import Tensor
+
+from ils_lightning.estimators import ILS, ILSCV, Hellinger, Pullback, ReinMax, StraightThrough, categorical
+from ils_lightning.estimators.categorical import conditional_gumbel, jacobian, one_hot
+from ils_lightning.estimators.gumbel_rao import rao
+
+FORMS = {
+    "ILS": ILS,
+    "ILS-natural": lambda: ILS(pullback="none"),
+    "ILS-Hellinger": lambda: ILS(intermediate_loss=Hellinger()),
+    "ILS-clip": lambda: ILS(normalizer="clip"),
+    "ILS-one-a-row": lambda: ILS(step_size=[0.1, 0.2, 0.3]),
+    "ReinMax": ReinMax,
+    "ReinMax-1.3": lambda: ReinMax(temperature=1.3),
+    "StraightThrough": StraightThrough,
+    "ILSCV": ILSCV,
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("slope", [0.1, 30.0])
+@pytest.mark.parametrize("categories", [2, 5, 40])
+@pytest.mark.parametrize("name", FORMS)
+def test_rearranged_forms_equal_the_formula(name: str, categories: int, slope: float, masked: bool):
+    logits = torch.randn(3, 4, 2, categories, dtype=torch.float64)
+    if masked and categories > 2:
+        logits[0, :, :, 1] = -float("inf")
+    pi = categorical.softmax(logits)
+    index, g = categorical.draw_index(pi), slope * torch.randn_like(logits)
+    estimator = FORMS[name]().double()
+    expected = estimator.pullback(logits, pi, one_hot(index, pi), g.clone())
+    torch.testing.assert_close(estimator.rearranged(logits, pi, index, g), expected, rtol=1e-9, atol=1e-9 * slope)
+
+
+class Doubled(ReinMax):
+    """Twice ReinMax, by the formula alone."""
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        return 2 * super().pullback(logits, pi, z, g)
+
+
+def test_a_subclass_that_changes_the_formula_does_not_inherit_the_rearranged_form():
+    estimators: list[Pullback] = [ReinMax(), Doubled()]
+    logits, g = torch.randn(4, 2, 5, requires_grad=True), torch.randn(4, 2, 5)
+    found = []
+    for estimator in estimators:
+        torch.manual_seed(0)
+        found.append(torch.autograd.grad(estimator.sample(logits), logits, g)[0])
+    torch.testing.assert_close(found[1], 2 * found[0])
+
+
+def test_rao_averages_the_jacobians_of_conditional_gumbel_softmax(monkeypatch):
+    theta = torch.randn(6, 2, 5, dtype=torch.float64)
+    theta[0, 0, 1] = -float("inf")
+    z, g = categorical.draw(categorical.softmax(theta)), torch.randn_like(theta)
+    u = torch.rand(7, 6, 2, 5, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: u)
+    y = torch.softmax(conditional_gumbel(theta.expand_as(u), z.expand_as(u)) / 0.4, dim=-1)
+    torch.testing.assert_close(rao(theta, z, g, 0.4, 7), jacobian(y, g).mean(dim=0) / 0.4)
+
+
+def drawn_in_blocks(pi: Tensor, draws: int, chunk: int = 2048) -> Tensor:
+    """Counts of draws by two levels, of which each looks into one block of its own."""
+    size = 2 ** ((len(pi).bit_length() + 1) // 2)
+    counts = torch.zeros(len(pi), dtype=torch.long)
+    for _ in range(draws // chunk):
+        u = torch.rand(chunk, dtype=torch.float64)
+        counts += categorical._invert_by_blocks(pi, u, size).bincount(minlength=len(pi))
+    return counts
+
+
+@pytest.mark.parametrize("categories", [256, 1000, 32_000])
+@pytest.mark.parametrize("shape", ["random", "heavy head"])
+def test_draws_in_blocks_follow_the_probabilities(shape: str, categories: int):
+    pi = {"random": (3 * torch.randn(categories)).softmax(-1), "heavy head": heavy_head(categories)}[shape]
+    assert abs(chi_square_z(drawn_in_blocks(pi, 500_000), pi)) < 4.5
+
+
+def test_draws_that_forget_where_the_uniform_fell_would_be_rejected():
+    pi = (3 * torch.randn(1000)).softmax(-1)
+    counts = drawn_in_blocks(pi, 500_000)
+    shifted = torch.cat([counts[1:], counts[:1]])
+    assert abs(chi_square_z(shifted, pi)) > 4.5
+
+
+def test_blocks_draw_row_by_row_and_never_what_is_masked():
+    pi = torch.zeros(50, 3, 1003)
+    allowed = torch.randint(1003, (50, 3, 1))
+    pi.scatter_(-1, allowed, 1.0)
+    for samples in (None, 3):
+        index = categorical.draw_index(pi, samples)
+        assert torch.equal(index, allowed.squeeze(-1).expand_as(index))
+    half = torch.arange(1003) % 2 * torch.rand(200, 1003)
+    assert (categorical.draw_index(half, 9) % 2 == 1).all()
+
+
+def test_more_categories_than_multinomial_takes():
+    categories = 2**24 + 5
+    pi = torch.zeros(categories)
+    pi[[3, 2**24 + 1, 2**24 + 4]] = torch.tensor([1.0, 1.0, 2.0])
+    index = torch.stack([categorical.draw_index(pi) for _ in range(20)])
+    assert set(index.tolist()) == {3, 2**24 + 1, 2**24 + 4}
+
+
+@pytest.mark.parametrize("categories", [5, 40, 300])
+def test_draws_and_samplers_under_vmap(categories: int):
+    pi = torch.full((3, 4, 2, categories), 1 / categories)
+    index = torch.func.vmap(categorical.draw_index, randomness="different")(pi)
+    assert index.shape == (3, 4, 2)
+    assert len(index.unique()) > 1
+    logits = torch.randn(4, 3, 2, categories, requires_grad=True)
+    z = torch.func.vmap(ReinMax().sample, in_dims=1, out_dims=1, randomness="different")(logits)
+    g = torch.randn_like(logits)
+    (estimate,) = torch.autograd.grad(z, logits, g)
+    expected = ReinMax().pullback(logits, logits.softmax(-1), z.detach(), g)
+    torch.testing.assert_close(estimate, expected)
+    with pytest.raises(ValueError, match="randomness='different'"):
+        torch.func.vmap(ReinMax().sample)(logits)
+
+
+def test_saved_for_backward_are_probabilities_and_drawn_categories():
+    saved: list[Tensor] = []
+    logits = torch.randn(6, 1, 1000, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
+        ReinMax().sample(logits)
+    assert sorted(x.numel() for x in saved) == [6, 6000, 6000]
+    assert any(x.data_ptr() == logits.data_ptr() for x in saved)
