@@ -14,13 +14,23 @@ class LastMetrics(Callback):
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
+        self._trainer: Trainer | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the Trainer, for checkpoints are written before training has ended."""
+        self._trainer = trainer
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds what was logged since the start to what the checkpoint knew."""
-        self.values |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._read()
 
     def state_dict(self) -> dict[str, Any]:
+        self._read()
         return {"values": self.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.values = dict(state_dict["values"])
+
+    def _read(self) -> None:
+        if self._trainer is not None:
+            self.values |= {name: float(value) for name, value in self._trainer.callback_metrics.items()}

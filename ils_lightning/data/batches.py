@@ -65,7 +65,7 @@ class Batches:
         self.rows, self.seed, self.shuffle, self.draw = rows, seed, shuffle, draw
         self.rank, self.ranks = rank, ranks
         self.share = len(rows) // ranks
-        self.batch_size = min(batch_size, self.share)
+        self.wanted_size, self.batch_size = batch_size, min(batch_size, self.share)
         self._wanted = wanted
         self._next = (epoch, 0)
         self._position = self._next
@@ -102,8 +102,22 @@ class Batches:
         is_rest = not self.shuffle and number == len(self) - 1
         start = number * self.batch_size
         index = order[start:] if is_rest else order[start : start + self.batch_size]
-        noise = generator(self.seed, epoch if self.shuffle else 0, self.rank, number) if self.draw else None
+        if self.draw and not self.shuffle:
+            return self._drawn_alike(index)
+        noise = generator(self.seed, epoch, self.rank, number) if self.draw else None
         return self.rows.batch(index, noise)
+
+    def _drawn_alike(self, index: Tensor) -> Any:
+        """Rows at ascending `index`, each with what a single process draws for it."""
+        size = min(self.wanted_size, len(self.rows))
+        number = index // size
+        parts: list[Any] = []
+        for block in number.unique().tolist():
+            rows = torch.arange(block * size, min((block + 1) * size, len(self.rows)))
+            drawn = self.rows.batch(rows, generator(self.seed, 0, 0, block))
+            mine = index[number == block] - block * size
+            parts.append(type(drawn)(*(values.index_select(0, mine) for values in drawn)))
+        return type(parts[0])(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def generator(*numbers: int) -> Generator:

@@ -75,7 +75,7 @@ class ILS(Pullback):
 
     def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
         """The same where nothing is masked and every step stays on the simplex."""
-        if self.normalizer != "sum" or not (readable(pi) and pi.amin().item() > 0):
+        if self.normalizer != "sum" or not (readable(pi) and pi.numel() and pi.amin().item() > 0):
             return super().rearranged(logits, pi, index, g)
         k = index.unsqueeze(-1)
         v = (g.gather(-1, k) - g).mul_(per_row(self.step_size, logits)).scatter_(-1, k, 1)  # z - alpha Delta
