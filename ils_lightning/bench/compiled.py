@@ -29,8 +29,9 @@ def _make(name: str) -> Estimator | None:
     kind: Any = getattr(package, name)
     if name == "Average":
         return Average(ReinMax(), samples=2)
-    is_estimator = inspect.isclass(kind) and issubclass(kind, Estimator) and "_abstract" not in vars(kind)
-    return kind() if is_estimator else None
+    if not (inspect.isclass(kind) and issubclass(kind, Estimator)) or "_abstract" in vars(kind):
+        return None
+    return kind()
 
 
 def traced(estimator: Estimator, device: torch.device) -> str:

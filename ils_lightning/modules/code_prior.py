@@ -121,7 +121,7 @@ class CodePrior(EpochCurve, DiscreteModule):
     def _measure(self, x: Tensor) -> None:
         metrics: Any = self.metrics
         codes, logits = self.codes(x)
-        z, prior = self.tokenizer._one_hot(codes), self.negative_log_prob(codes)
+        z, prior = one_hot(codes, like=logits), self.negative_log_prob(codes)
         reconstruction = self.tokenizer.reconstruction_loss(x)(z.unsqueeze(0))[0]
         metrics["loss"].update(prior)
         metrics["elbo"].update(reconstruction + log_prob(logits, z).sum(dim=-1) + prior)

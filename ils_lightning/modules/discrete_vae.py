@@ -46,8 +46,6 @@ class DiscreteVAE(VariationalAutoencoder):
         draws: exact draws an image for -ELBO at test.
         importance_samples: draws an image for the importance-weighted bound at test (Burda et al., 2016, 1509.00519).
         image_shape: [channels, height, width]; taken from the data unless given.
-        compiled: training steps run through torch.compile: networks, draw, loss and estimate in one graph. The first
-            step then takes up to a minute; `bench --parts compiled` lists the estimators that can.
         optimizer: Adam with learning rate 0.001 unless given.
         lr_scheduler: none unless given.
 
@@ -73,7 +71,6 @@ class DiscreteVAE(VariationalAutoencoder):
         draws: int = 50,
         importance_samples: int = 50,
         image_shape: list[int] | None = None,
-        compiled: bool = False,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -93,7 +90,6 @@ class DiscreteVAE(VariationalAutoencoder):
         if not 0 <= free_bits < float("inf"):
             raise ValueError(f"DiscreteVAE: free_bits must be at least 0 nats and finite; given {free_bits}")
         self.free_bits = free_bits
-        self.terms = torch.compile(self._terms) if compiled else self._terms  # a plain function: self.log stays outside
         self.save_hyperparameters(ignore=["estimator", "encoder", "decoder", "likelihood", "prior"])
         self.make_hyperparameters_plain(
             estimator=self.estimator,
@@ -111,13 +107,10 @@ class DiscreteVAE(VariationalAutoencoder):
         """Returns f(z) = -log p(x | z), which the estimator calls."""
         return lambda z: -self.likelihood.log_prob(self.decoder(z), x)
 
-    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """KL terms `[batch, latents]` and the estimator's reconstruction loss `[batch]`."""
-        logits = self.encoder(x)
-        return self.prior.kl(logits), self.estimator(logits, self.reconstruction_loss(x))
-
     def objective(self, x: Tensor) -> Objective:
-        kl, reconstruction = self.terms(x)
+        logits = self.encoder(x)
+        kl = self.prior.kl(logits)
+        reconstruction = self.estimator(logits, self.reconstruction_loss(x))
         per_latent = kl.mean(dim=0)
         paid = per_latent.clamp(min=self.free_bits) if self.free_bits else per_latent
         loss = reconstruction.mean() + self.kl_weight() * paid.sum()
