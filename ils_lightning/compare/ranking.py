@@ -1,11 +1,13 @@
 """The ranking as a figure: a panel for each setting, a dot with its standard error for each run."""
 
+from statistics import median
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ils_lightning import plots
 from ils_lightning.compare.spec import Comparison
-from ils_lightning.compare.table import Row
+from ils_lightning.compare.table import Row, cell
 
 
 def draw(comparison: Comparison, rows: list[Row]) -> Figure:
@@ -24,7 +26,20 @@ def draw(comparison: Comparison, rows: list[Row]) -> Figure:
 
 def _panel(axes: Axes, rows: list[Row]) -> None:
     errors = [row.standard_error if row.standard_error == row.standard_error else 0 for row in rows]
-    places = range(len(rows))
+    places, edge = range(len(rows)), _edge([row.measured for row in rows])
     axes.errorbar([row.measured for row in rows], places, xerr=errors, fmt="o", markersize=4, capsize=2)
+    for place, row in zip(places, rows, strict=True):
+        if row.measured > edge:
+            axes.plot(edge, place, ">", color=plots.COLOURS[0], markersize=5)
+            axes.annotate(
+                cell(row.measured), (edge, place), (-6, 0), textcoords="offset points", ha="right", va="center", size=8
+            )
     axes.set_yticks(list(places), [f"{row.run} *" if row.failed else row.run for row in rows], fontsize=8)
+    axes.set_xlim(right=edge + 0.04 * (edge - rows[0].measured))
     axes.invert_yaxis()
+
+
+def _edge(values: list[float]) -> float:
+    """Where the axis ends: what is far worse than the middle would press all others into one column."""
+    best, middle, worst = min(values), median(values), max(values)
+    return min(worst, best + 4 * (middle - best)) if middle > best else worst
