@@ -47,6 +47,12 @@ def save(value: Any, target: Path) -> None:
         partial.write_bytes(buffer.getbuffer())
 
 
+def write_text(text: str, target: Path) -> None:
+    """Writes a text file."""
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def _to_disk(path: Path) -> None:
     """Waits until the content is on the disk, lest a power cut leave a name without it."""
     with path.open("rb") as file:

@@ -39,6 +39,13 @@ def test_own_estimator_keeps_the_contract_and_trains_by_name(tmp_path, monkeypat
     assert (tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt").exists()
 
 
+def test_report_on_a_loss_of_ones_own(tmp_path, monkeypatch):
+    rows = {row.name: row for row in run("gradient_report(", tmp_path, monkeypatch).report.rows}
+    assert set(rows) == {"StraightThrough", "ReinMax", "LeaveOneOut"}
+    low = {name: row.relative_bias_low for name, row in rows.items()}
+    assert max(low["ReinMax"], low["LeaveOneOut"]) < 0.05 < low["StraightThrough"]  # the loss is quadratic in z
+
+
 def test_table_of_estimators_is_the_generated_one():
     assert table.markdown().strip() in README
 
@@ -46,6 +53,11 @@ def test_table_of_estimators_is_the_generated_one():
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"compare (compare/\w+)", README))))
 def test_commands_name_files_that_exist(name):
     assert find(name).exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"--config (diagnose/\w+)", README))))
+def test_packaged_reports_exist(name):
+    assert (Path(__file__).parent.parent / "configs" / f"{name}.yaml").exists()
 
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README))

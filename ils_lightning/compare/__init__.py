@@ -51,12 +51,12 @@ def compare(
 def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path) -> None:
     found = curves(comparison, outcomes)
     rows = table.rows(comparison, found)
-    _put(folder / "results.csv", table.raw(outcomes))
-    _put(folder / "table.csv", table.comma_separated(rows))
-    _put(folder / "table.md", table.markdown(rows))
-    _put(folder / "ranking.md", wide.markdown(rows))
+    atomic.write_text(table.raw(outcomes), folder / "results.csv")
+    atomic.write_text(table.comma_separated(rows), folder / "table.csv")
+    atomic.write_text(table.markdown(rows), folder / "table.md")
+    atomic.write_text(wide.markdown(rows), folder / "ranking.md")
     if tuning:
-        _put(folder / "tuning.csv", table.raw(tuning))
+        atomic.write_text(table.raw(tuning), folder / "tuning.csv")
     console = Console()
     screen.show(rows, console)
     if any(row.seeds for row in rows):
@@ -65,8 +65,3 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
             plots.save(ranking.draw(comparison, rows), folder / "ranking")
         tensorboard.write(folder / "tensorboard", found, rows, comparison)
     console.print(f"tables, figures and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
-
-
-def _put(target: Path, text: str) -> None:
-    with atomic.replacing(target) as partial:
-        partial.write_text(text, encoding="utf-8")

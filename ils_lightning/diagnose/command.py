@@ -8,7 +8,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
-from ils_lightning import plots
+from ils_lightning import atomic, plots
 from ils_lightning.diagnose import figure, tables
 from ils_lightning.diagnose.advice import advice
 from ils_lightning.diagnose.named import default_estimators, name_of
@@ -112,14 +112,8 @@ def write(report: GradientReport, folder: Path, beside: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     others = [tables.from_json((one / "report.json").read_text(encoding="utf-8")) for one in beside]
     plots.save(figure.draw([*others, report]), folder / "figure")
-    _put(folder / "report.csv", tables.comma_separated(report))
-    _put(folder / "report.json", tables.to_json(report))
-    _put(folder / "report.html", page(report, figure.draw([report])))
+    atomic.write_text(tables.comma_separated(report), folder / "report.csv")
+    atomic.write_text(tables.to_json(report), folder / "report.json")
+    atomic.write_text(page(report, figure.draw([report])), folder / "report.html")
     console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
     console.print(advice(report), highlight=False, markup=False, soft_wrap=True)
-
-
-def _put(target: Path, text: str) -> None:
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
