@@ -5,6 +5,7 @@ import io
 import signal
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from ils_lightning.cli import _repeatable
-from ils_lightning.compare import compare, screen, table, wide
+from ils_lightning.compare import compare, screen, table, training, wide
 from ils_lightning.compare.job import make
 from ils_lightning.compare.pool import Pool, attempt
 from ils_lightning.compare.spec import find, read
@@ -301,6 +302,21 @@ def test_runs_stand_below_their_setting_and_long_names_break_between_words(folde
     shown = [line.strip() for line in console.export_text().splitlines() if line.strip()]
     of_a_setting = ["ReinMax", "DecoupledStraightThrough", "GumbelSoftmax"]
     assert shown[-8:] == ["A", *of_a_setting, "B", *of_a_setting]
+
+
+def test_no_model_or_data_outlive_their_job(tmp_path, monkeypatch):
+    made = []
+
+    def remember(config):
+        model, data = original(config)
+        made.extend([weakref.ref(model), weakref.ref(data)])
+        return model, data
+
+    original = training.make
+    monkeypatch.setattr(training, "make", remember)
+    comparison = read(write(tmp_path, {}))
+    training.train(make(comparison, comparison.runs[0], "L2K3", 0, {}, tmp_path), lambda share: None)
+    assert [reference() for reference in made] == [None, None]
 
 
 def test_workers_end_with_the_comparison_that_started_them():
