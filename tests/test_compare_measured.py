@@ -315,7 +315,7 @@ def test_no_model_or_data_outlive_their_job(tmp_path, monkeypatch):
     original = training.make
     monkeypatch.setattr(training, "make", remember)
     comparison = read(write(tmp_path, {}))
-    training.train(make(comparison, comparison.runs[0], "L2K3", 0, {}, tmp_path), lambda share: None)
+    attempt(make(comparison, comparison.runs[0], "L2K3", 0, {}, tmp_path), lambda share: None)
     assert [reference() for reference in made] == [None, None]
 
 

@@ -4,6 +4,7 @@ A job is claimed by a lock on a file in its folder. The operating system drops t
 claim is never stale; what another process has claimed is waited for.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -35,7 +36,9 @@ def attempt(job: Job, advance: Advance) -> Result | None:
         with FileLock(job.folder / "claim", timeout=0):
             result = job.result()
             if result is None:
-                return train(job, advance)
+                result = train(job, advance)
+                gc.collect()  # model, data and Trainer refer to each other: their memory would be held for many jobs
+                return result
             advance(1)
             return result
     except Timeout:

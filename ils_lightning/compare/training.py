@@ -1,6 +1,5 @@
 """Trains one job through the Trainer, tests it, and says what came out as plain data."""
 
-import gc
 import logging
 import traceback
 import warnings
@@ -50,7 +49,6 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())} (error.txt in {job.folder.name})"}
     finally:
         watch.finish()
-        gc.collect()  # model, data and Trainer refer to each other: their memory would be held through many jobs
     job.keep(result)
     return result
 
