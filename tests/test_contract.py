@@ -12,15 +12,14 @@ from simulate import problem_for
 from torch import Tensor
 
 import ils_lightning.estimators as package
-from ils_lightning.estimators import Estimator, Pullback, Sampler
-from ils_lightning.estimators.family import Curved
+from ils_lightning.estimators import Estimator
 
 
 def concrete(base: type[Estimator] = Estimator) -> set[type[Estimator]]:
     """The package's public estimators, found by walking the subclasses."""
     below = {c for child in base.__subclasses__() for c in concrete(child) | {child}}
-    abstract = {Estimator, Sampler, Pullback, Curved}
-    return {c for c in below - abstract if c.__module__.startswith(package.__name__) and not c.__name__.startswith("_")}
+    finished = {c for c in below if "_abstract" not in vars(c)}
+    return {c for c in finished if c.__module__.startswith(package.__name__) and not c.__name__.startswith("_")}
 
 
 def gradient(estimator: Estimator, logits: Tensor, f: Callable, seed: int = 3, scale: Tensor | float = 1.0) -> Tensor:

@@ -274,7 +274,7 @@ def test_samples_follow_the_prior():
 
 def test_problem_is_what_the_estimator_is_asked():
     model, x = tiny(Exact()), pixels()
-    logits, f = model.problem(Images(x, torch.zeros(5)))
+    logits, f, _ = model.problem(Images(x, torch.zeros(5)))
     loss = Exact()(logits, f) + model.prior.kl(logits).sum(dim=-1)
     torch.testing.assert_close(loss, enumerated(model, x))
 

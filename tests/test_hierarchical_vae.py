@@ -124,7 +124,7 @@ def test_draws_agree_with_the_enumerated_elbo_and_bound_it():
 
 def test_problem_asks_the_last_layer_given_the_same_draws_below():
     model, x = tiny(Exact(), [2, 2, 1]), pixels()
-    logits, f = model.problem(Images(x, torch.zeros(3)))
+    logits, f, _ = model.problem(Images(x, torch.zeros(3)))
     u = enumerate_states(1, 2, like=x).unsqueeze(1).expand(-1, 3, -1, -1)
     assert logits.shape == (3, 1, 2)
     assert torch.equal(f(u), f(u))

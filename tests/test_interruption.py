@@ -74,6 +74,7 @@ def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, 
 
 
 def test_the_second_ctrl_c_ends_at_once() -> None:
+    former = signal.getsignal(signal.SIGINT)
     interruption = Interruption()
     interruption.listen()
     try:
@@ -83,4 +84,4 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         interruption.ignore()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is former

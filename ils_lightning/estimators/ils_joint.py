@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, per_row
+from ils_lightning.estimators.distributed import sum_over_ranks
 from ils_lightning.estimators.family import J, M_s, delta, full_precision, product, rows
 from ils_lightning.estimators.ils_newton import ILSNewton, centred
 
@@ -36,7 +37,7 @@ class ILSJoint(ILSNewton):
         >>> logits = torch.zeros(64, 2, 3, requires_grad=True)
         >>> estimator = ILSJoint()
         >>> for step in range(3):
-        ...     estimator(logits, nu z: z[..., 0].sum(-1).square()).sum().backward()
+        ...     estimator(logits, lambda z: z[..., 0].sum(-1).square()).sum().backward()
         >>> estimator.T.shape
         torch.Size([6, 6])
     """
@@ -91,5 +92,6 @@ def moments(estimate: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
     """Sums over rows and categories behind the regressions on `noise` [2, *batch, latents, categories]."""
     regressors = torch.stack([rows(x) for x in noise])
     targets = rows(estimate) + weight.unsqueeze(1) * regressors  # the estimate without this control variate
-    targets = targets - targets.mean(dim=1, keepdim=True)  # what all rows share is no noise, and E noise = 0
+    total, count = sum_over_ranks(targets.sum(dim=1, keepdim=True)), sum_over_ranks(noise.new_tensor(targets.shape[1]))
+    targets = targets - total / count.clamp(min=1)  # what all rows share is no noise, and E noise = 0
     return torch.stack([targets * regressors, regressors.square()]).sum(dim=(2, 4)).unsqueeze(-1)

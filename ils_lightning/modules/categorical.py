@@ -34,7 +34,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         settings: settings that share the run; 0 for none.
         chunk: optimiser steps taken in one training step of the Trainer; 1 lets Lightning do the optimisation (needed
             for mixed precision, gradient accumulation and clipping), more is up to ten times faster.
-        record_every: optimiser steps between points of the recorded curve (`curve`); 0 records once a chunk.
+        record_every: optimiser steps between points of the recorded curve (`curve`); 0 records once a chunk,
+            and where steps are single when the Trainer logs.
         optimizer: SGD with learning rate 0.01 unless given.
         lr_scheduler: none unless given.
 

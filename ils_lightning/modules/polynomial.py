@@ -68,7 +68,8 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
             instead of 2 ** latents, which is the closed form above; score-function estimators lose the other latents'
             noise by it.
         chunk: optimiser steps taken in one training step of the Trainer; 1 lets Lightning do the optimisation.
-        record_every: optimiser steps between points of the recorded curve; 0 records once a chunk.
+        record_every: optimiser steps between points of the recorded curve; 0 records once a chunk,
+            and where steps are single when the Trainer logs.
         optimizer: Adam with learning rate 0.001 unless given.
         lr_scheduler: none unless given.
 
