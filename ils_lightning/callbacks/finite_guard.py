@@ -42,11 +42,12 @@ class FiniteGuard(Callback):
         loss, self._loss = self._loss, None
         if loss is None or getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
-        gradients = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
-        norm = torch.nn.utils.get_total_norm(gradients.values())
+        trained = (p for group in optimizer.param_groups for p in group["params"])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         if not _on_any_rank(trainer, not torch.isfinite(loss + norm)):  # one wait for the device
             return
         if self.action == "stop":
+            gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
             wrong = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
             raise ValueError(_message(trainer, pl_module, f"the loss is {loss:.4g}", wrong))
         self.skipped += 1
