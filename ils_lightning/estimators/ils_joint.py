@@ -4,8 +4,8 @@
     u_l = sum_{m != l} H_lm d_m;   H_lm = sym of T_lm A_m^-1, T = moving sum of the rest of g_l times d_m
     estimate = e - kappa M_s u - nu (M_s theta - J_pi theta)
     kappa, nu = moving regressions, per latent, of e on n = M_s u and on n = M_s theta - J_pi theta:
-        max(0, 1 - sum (e.n)^2 / (sum e.n)^2) sum e.n / sum (|n|^2 + eps N^2),   eps = 3e-5,
-        sums over rows and steps;  N^2 = sum_m |H_lm|^2 / K and |theta|^2, what n could come to
+        max(0, 1 - sum (e.n)^2 / (sum e.n)^2) sum e.n / sum (|n|^2 + eps N^2),   eps = 5e-4,
+        sums over rows and steps;  N^2 = sum_m |H_lm|^2 / K^3 and |theta|^2 / K^2, the size of |n|^2 at an even pi
 
 A_m, the regularised moving sum of J_pi, is that of `ILSNewton`. Both control variates have mean zero given the row:
 E[u_l | z_l] = 0, and E M_s theta = J_pi theta. So they take away noise, that of the other latents' draws and that of a
@@ -24,8 +24,8 @@ from ils_lightning.estimators.distributed import sum_over_ranks
 from ils_lightning.estimators.family import J, M_s, delta, full_precision, product, rows
 from ils_lightning.estimators.ils_newton import ILSNewton, centred
 
-SMALLEST_SHARE = 3e-5
-"""Of what a regressor could be at open rows; where it was less, rows were too settled to say anything of open ones."""
+SMALLEST_SHARE = 5e-4
+"""Of what a regressor comes to at open rows; where it was less, rows were too settled to say anything of open ones."""
 
 
 class ILSJoint(ILSNewton):
@@ -84,7 +84,7 @@ class ILSJoint(ILSNewton):
                 rest = torch.where(pi > 0, g, 0) - kappa * u - nu * theta
                 S_and_P = self.observe(rows(pi), rows(z), rows(rest))
                 T = self.between(centred(rest + kappa * u - product(H, z), pi), d)
-                self.update(*S_and_P, T, moments(estimate, noise, weight, reach(H_joint, theta)))
+                self.update(*S_and_P, T, moments(estimate, noise, weight, reach(H_joint, theta, pi)))
         return estimate
 
     def between(self, rest: Tensor, d: Tensor) -> Tensor:
@@ -95,10 +95,11 @@ class ILSJoint(ILSNewton):
         return T
 
 
-def reach(H: Tensor, theta: Tensor) -> Tensor:
-    """N^2 of both regressors `[2, *batch, latents]`: the square of what they could come to at open rows."""
-    curved = H.square().view(*theta.shape[-2:], -1).sum(dim=(1, 2)) / theta.shape[-1]
-    return torch.stack([curved.expand(theta.shape[:-1]), theta.square().sum(dim=-1)])
+def reach(H: Tensor, theta: Tensor, pi: Tensor) -> Tensor:
+    """N^2 of both regressors `[2, *batch, latents]`: the square of what they would come to at an even pi."""
+    K = (pi > 0).sum(dim=-1).clamp(min=1)
+    curved = H.square().view(*theta.shape[-2:], -1).sum(dim=(1, 2))
+    return torch.stack([curved / K**3, theta.square().sum(dim=-1) / K**2])
 
 
 def coefficients(fit: Tensor) -> Tensor:
