@@ -27,7 +27,7 @@ def new(kind: Kind, name: str, folder: str | None = None) -> None:
     places = {one: f"ils_lightning.{where}" for where in _PACKAGES.values() for one in public(package / where)}
     check_is_free(found, places)
     made = parts.in_checkout(kind, root, found) if parts.is_checkout(root) else parts.alone(kind, root, found)
-    _check_are_new([part.path for part in made.new])
+    _check_are_new(made)
     if not parts.is_checkout(root):
         check_is_importable(found)
     write(made)
@@ -42,11 +42,12 @@ def _root(folder: str | None) -> Path:
     return next((one for one in (here, *here.parents) if parts.is_checkout(one)), here)
 
 
-def _check_are_new(paths: list[Path]) -> None:
-    there = [str(_nearby(path)) for path in paths if path.exists()]
+def _check_are_new(made: Parts) -> None:
+    there = [str(part.path.relative_to(made.root)) for part in made.new if part.path.exists()]
     if there:
         raise ValueError(
-            f"nothing is overwritten, and there is {', '.join(there)} already: choose another name, or move it away"
+            f"nothing is overwritten, and {made.root} has {', '.join(there)} already: choose another name, or move it "
+            "away"
         )
 
 
@@ -69,15 +70,11 @@ def write(made: Parts) -> None:
 
 
 def _told(made: Parts) -> str:
-    """What was written, and what to try next."""
-    width = max(len(str(_nearby(part.path))) for part in (*made.new, *made.changed))
-    lines = []
-    for title, some in (("written", made.new), ("changed", made.changed)):
-        rows = [f"  {_nearby(part.path)!s:<{width}}  {part.purpose}" for part in some]
-        lines += [f"{title}:", *rows] if rows else []
+    """What was written, with paths from the folder that holds all, and what to try next there."""
+    every = {part: str(part.path.relative_to(made.root)) for part in (*made.new, *made.changed)}
+    width = max(map(len, every.values()))
+    lines = [] if made.root == Path.cwd() else [f"in {made.root}"]
+    for title, some in (("written:", made.new), ("changed:", made.changed)):
+        rows = [f"  {every[part]:<{width}}  {part.purpose}" for part in some]
+        lines += [title, *rows] if rows else []
     return "\n".join([*lines, "next:", *(f"  {command}" for command in made.commands)])
-
-
-def _nearby(path: Path) -> Path:
-    """The path from the working directory, where it is below that."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

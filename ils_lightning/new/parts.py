@@ -1,5 +1,6 @@
 """What is written: the files of a new estimator or module, in a checkout of the project and anywhere else."""
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -27,8 +28,9 @@ class Part(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Files to be written, files to be changed, and commands to try next."""
+    """The folder that holds all, files to be written in it, files to be changed, and commands to try next."""
 
+    root: Path
     new: list[Part]
     changed: list[Part]
     commands: list[str]
@@ -69,7 +71,7 @@ def alone(kind: Kind, folder: Path, found: Names) -> Parts:
         f"python -m ils_lightning fit --config {config}",
         f"python -m ils_lightning diagnose --config {config} --estimators ReinMax --estimators LeaveOneOut",
     ]
-    return Parts(new, [], commands)
+    return Parts(folder, new, [], commands)
 
 
 def _estimator_in_checkout(root: Path, found: Names) -> Parts:
@@ -79,10 +81,14 @@ def _estimator_in_checkout(root: Path, found: Names) -> Parts:
         Part(root / f"configs/estimators/{name}.yaml", _text("estimator.yaml", found), "its recommended settings"),
     ]
     entries = _text("estimator.examples", found).splitlines()
-    tried = insertion.member(examples.read_text(encoding="utf-8"), package, found.of_class)
     changed = [
         _exported(root, "estimators", found),
-        Part(examples, insertion.last_of_list(tried, "EXAMPLES", entries), "what holds it to the contract"),
+        _edited(
+            examples,
+            "what holds it to the contract",
+            lambda text: insertion.member(text, package, found.of_class),
+            lambda text: insertion.last_of_list(text, "EXAMPLES", entries),
+        ),
         *_in_readme(root / "README.md", found),
     ]
     commands = [
@@ -90,7 +96,7 @@ def _estimator_in_checkout(root: Path, found: Names) -> Parts:
         f"python -m ils_lightning fit --config vae_digits --model.estimator {found.of_class}",
         f"python -m ils_lightning diagnose --config vae_digits --estimators {found.of_class} --estimators ReinMax",
     ]
-    return Parts(new, changed, commands)
+    return Parts(root, new, changed, commands)
 
 
 def _module_in_checkout(root: Path, found: Names) -> Parts:
@@ -112,15 +118,29 @@ def _module_in_checkout(root: Path, found: Names) -> Parts:
         f"python -m ils_lightning fit --config {name}",
         f"python -m ils_lightning diagnose --config {name} --estimators ReinMax --estimators LeaveOneOut",
     ]
-    return Parts(new, [_exported(root, "modules", found)], commands)
+    return Parts(root, new, [_exported(root, "modules", found)], commands)
 
 
 def _exported(root: Path, package: str, found: Names) -> Part:
     """The `__init__.py` of a package that imports and exports the class too."""
-    path, module = root / "ils_lightning" / package / "__init__.py", f"ils_lightning.{package}.{found.of_file}"
+    module = f"ils_lightning.{package}.{found.of_file}"
+    return _edited(
+        root / "ils_lightning" / package / "__init__.py",
+        "its import",
+        lambda text: insertion.import_line(text, module, f"from {module} import {found.of_class}"),
+        lambda text: insertion.export(text, found.of_class),
+    )
+
+
+def _edited(path: Path, purpose: str, *edits: Callable[[str], str]) -> Part:
+    """A file after these edits; what is wrong with it is said with its name."""
     text = path.read_text(encoding="utf-8")
-    text = insertion.import_line(text, module, f"from {module} import {found.of_class}")
-    return Part(path, insertion.export(text, found.of_class), "its import")
+    try:
+        for edit in edits:
+            text = edit(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Part(path, text, purpose)
 
 
 def _in_readme(path: Path, found: Names) -> list[Part]:
