@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import torch
-
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -41,6 +39,8 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def save(value: Any, target: Path) -> None:
     """Writes what `torch.save` makes of `value`."""
+    import torch  # late: texts are written by verbs that answer at once
+
     buffer = io.BytesIO()  # torch's own writer to files turns a full disk into an error of another kind
     torch.save(value, buffer)
     with replacing(target) as partial:

@@ -176,6 +176,21 @@ def test_a_part_named_on_the_command_line_is_taken_from_there_alone(capsys: pyte
     assert config["trainer"]["val_check_interval"] == 10
 
 
+@pytest.mark.parametrize(
+    ("model", "steps", "interval"),
+    [("CategoricalFit", 50_000, 10), ("ils_lightning.modules.CategoricalFit", 50_000, 10), ("DiscreteVAE", -1, None)],
+)
+def test_the_length_of_the_default_run_is_for_its_own_model(
+    capsys: pytest.CaptureFixture[str], model: str, steps: int, interval: int | None
+) -> None:
+    data = "Digits" if model == "DiscreteVAE" else "SingleDraws"
+    with pytest.raises(SystemExit):
+        main(["fit", "--model", model, "--model.estimator", "ReinMax", "--data", data, "--print_config"])
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert (trainer["max_steps"], trainer["val_check_interval"]) == (steps, interval)
+    assert trainer["enable_model_summary"] is False
+
+
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
 @pytest.mark.parametrize("words", [[], ["--ckpt_path", "last"], ["--ckpt_path", "best"]])
 def test_untrained_weights_are_never_evaluated(capsys: pytest.CaptureFixture[str], verb: str, words: list[str]) -> None:

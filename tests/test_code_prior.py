@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ils_lightning.cli import main
+from ils_lightning.data import Images
 from ils_lightning.data.image_set import ImageSet
 from ils_lightning.estimators.categorical import enumerate_states
 from ils_lightning.modules import CodePrior
@@ -69,7 +70,7 @@ def test_the_elbo_with_an_even_prior_is_that_of_the_tokeniser():
     torch.nn.init.zeros_(model.network.last.weight)
     torch.nn.init.zeros_(model.network.last.bias)
     x = (torch.rand(1, 1, 8, 8) > 0.5).float().expand(500, -1, -1, -1)
-    model._measure(x)
+    model.measure(Images(x, torch.zeros(len(x), dtype=torch.long)))
     found = model.tokenizer.evaluate(x[:1], 500)
     expected = found.reconstruction.mean() + found.kl.sum()
     error = found.log_weights.std() * (2 / 500) ** 0.5

@@ -1,18 +1,19 @@
 """Laws 1 and 5 to 9: what holds exactly, for the same seed."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
 from examples import EXAMPLES, LAWS, Example, obeying
 from mutants import LearntBaseline, TrainedOnTheLoss, TrainsTheModel
-from problems import linear, quadratic
+from problems import quadratic
 from simulate import problem_for
 from torch import Tensor
 
 import ils_lightning.estimators as package
 from ils_lightning.estimators import Estimator
+from ils_lightning.testing import laws
+from ils_lightning.testing.laws import gradient
 
 
 def concrete(base: type[Estimator] = Estimator) -> set[type[Estimator]]:
@@ -20,15 +21,6 @@ def concrete(base: type[Estimator] = Estimator) -> set[type[Estimator]]:
     below = {c for child in base.__subclasses__() for c in concrete(child) | {child}}
     finished = {c for c in below if "_abstract" not in vars(c)}
     return {c for c in finished if c.__module__.startswith(package.__name__) and not c.__name__.startswith("_")}
-
-
-def gradient(estimator: Estimator, logits: Tensor, f: Callable, seed: int = 3, scale: Tensor | float = 1.0) -> Tensor:
-    """What the logits receive from `scale` times the loss, with the estimator's state as at the first call."""
-    torch.manual_seed(seed)
-    leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    (scale * estimator(leaf, f)).sum().backward()
-    assert leaf.grad is not None
-    return leaf.grad
 
 
 def test_every_estimator_has_an_example():
@@ -42,25 +34,9 @@ def test_exemptions_name_a_law_and_a_reason():
     assert len({e.name for e in EXAMPLES}) == len(EXAMPLES)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("example", obeying("shapes"))
-def test_shapes_and_dtype(example: Example, dtype: torch.dtype):
-    widths = {2: 2} if example.make().binary else {1: 2, 2: 2, 5: 2, 300: 1}
-    for batch in ((), (3,), (2, 3)):
-        for categories, latents in widths.items():
-            estimator = example.make().to(dtype)
-            logits = torch.randn(*batch, latents, categories, dtype=dtype, requires_grad=True)
-            f = linear(latents, categories).loss()
-            loss = estimator(logits, f)
-            loss.sum().backward()
-            value = estimator.value(logits, f)
-            direct, estimate = estimator.estimate(logits, f)
-            assert logits.grad is not None
-            assert loss.shape == value.shape == direct.shape == batch
-            assert loss.dtype == value.dtype == direct.dtype == estimate.dtype == dtype
-            assert estimate.shape == logits.shape
-            assert torch.isfinite(logits.grad).all()
-            assert categories > 1 or logits.grad.abs().max() < 1e-6
+def test_shapes_and_dtype(example: Example):
+    laws.shapes(example.make)
 
 
 @pytest.mark.parametrize("example", obeying("shapes"))
@@ -73,17 +49,9 @@ def test_strided_logits_give_the_same_gradient(example: Example):
     torch.testing.assert_close(strided, packed)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 65536.0, torch.tensor([1.0, 0.5, -2.0, 1e-3])])
 @pytest.mark.parametrize("example", obeying("scale"))
-def test_gradient_follows_the_factor_on_the_loss(example: Example, scale: Tensor | float):
-    problem = problem_for(example.make(), "mlp")
-    logits = problem.logits.expand(4, -1, -1)
-    scale = torch.as_tensor(scale, dtype=torch.float64)
-    if example.make().pooled:  # a factor of zero hides the row's df/dz from the rows that would pool it
-        scale = torch.where(scale == 0, 1e-2, scale)
-    plain, scaled = (gradient(example.make().double(), logits, problem.loss(), scale=c) for c in (1.0, scale))
-    c = scale.expand(4)[:, None, None]
-    torch.testing.assert_close(scaled, c * plain, rtol=1e-9, atol=1e-12)
+def test_gradient_follows_the_factor_on_the_loss(example: Example):
+    laws.scale(example.make)
 
 
 @pytest.mark.parametrize("example", obeying("scale"))
@@ -109,16 +77,7 @@ def test_rows_are_independent_given_the_noise(example: Example):
 
 @pytest.mark.parametrize("example", obeying("evaluations"))
 def test_loss_is_evaluated_the_documented_number_of_times(example: Example):
-    estimator = example.make().double()
-    problem = problem_for(estimator, "mlp")
-    rows: list[int] = []
-
-    def counted(z: Tensor) -> Tensor:
-        rows.append(z.numel() // problem.logits.numel())
-        return problem.base(z)
-
-    estimator(problem.logits.expand(6, -1, -1).clone().requires_grad_(), counted).sum().backward()
-    assert sum(rows) == 6 * estimator.evaluations(*problem.logits.shape)
+    laws.evaluations(example.make)
 
 
 def loss_and_inside(estimator: Estimator) -> tuple[Tensor, Tensor]:

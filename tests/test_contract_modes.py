@@ -8,10 +8,10 @@ import torch
 from examples import Example, obeying
 from problems import quadratic
 from simulate import problem_for, settle, size
-from test_contract import gradient
 from torch import Tensor
 
 from ils_lightning.estimators import Estimator, Sampler
+from ils_lightning.testing.laws import gradient
 
 
 def settled(example: Example) -> tuple[Estimator, Tensor, Callable]:

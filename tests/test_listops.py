@@ -238,3 +238,8 @@ def test_other_data_and_bad_options_are_refused(tmp_path):
         fit(tmp_path, ReinMax, size=[9, 2])
     with pytest.raises(ValueError, match="rounds must be at least 1"):
         LatentTree(ReinMax(), rounds=0)
+
+
+def test_without_validation_it_is_refused():
+    with pytest.raises(ValueError, match="ListOps holds out no expressions for validation"):
+        ListOps(**{**SMALL, "validation": 0}).setup("validate")

@@ -33,6 +33,7 @@ OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators", "ils_lightning.estimators.table:show"),
+    "new": ("write the starting files of an estimator or a module of your own", "ils_lightning.new:new"),
 }
 
 
@@ -129,7 +130,8 @@ def _run_own(verb: str, *words: str) -> None:
 
     from ils_lightning.cli.messages import OneLine
 
-    options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": OneLine}
+    parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
+    options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}
     try:
         auto_cli(command, args=_repeatable(words, command), **options)
     except OSError as error:

@@ -10,6 +10,8 @@ import ils_lightning
 from ils_lightning.cli.errors import did_you_mean, fail, listed
 
 DEFAULT = "toy1"
+_DEFAULT_MODEL = "CategoricalFit"
+_FOR_ANY_MODEL = ("num_sanity_val_steps", "enable_model_summary")
 _OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
 
 
@@ -117,8 +119,14 @@ def find_part(name: str) -> str:
 
 
 def default_for(words: list[str]) -> dict[str, Any]:
-    """What holds beneath `words`: the embedded default, less the parts named there; nothing under a --config."""
+    """What holds beneath `words`: the embedded default, less the parts named there; nothing under a --config.
+
+    How long the default model trains, and how often it is validated, holds for that model alone.
+    """
     if any(True for _ in option_values(words, "--config", "-c")):
         return {}
-    named = {part for part in ("model", "data") if any(True for _ in option_values(words, f"--{part}"))}
-    return {part: value for part, value in load(DEFAULT).items() if part not in named}
+    default = load(DEFAULT)
+    named = {part: value for part in ("model", "data") for _, value in option_values(words, f"--{part}")}
+    if named.get("model", _DEFAULT_MODEL).rpartition(".")[-1] != _DEFAULT_MODEL:
+        default["trainer"] = {name: default["trainer"][name] for name in _FOR_ANY_MODEL}
+    return {part: value for part, value in default.items() if part not in named}

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from torch import Tensor
-
 _PLAIN = {
     int: "a whole number",
     float: "a number",
@@ -80,7 +78,7 @@ def _bases(kind: Any) -> Iterator[type]:
     """Classes named anywhere in a type: in unions, lists, and as what a factory returns."""
     for part in _leaves(kind):
         if isinstance(part, type) and get_origin(part) is None:
-            if part not in _PLAIN and part is not Tensor:
+            if part not in _PLAIN and part.__name__ != "Tensor":
                 yield part
         elif arguments := get_args(part):
             yield from _bases(arguments[-1])

@@ -12,13 +12,14 @@ carried over to categories; with a_j = 0 it is LeaveOneOut.
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.estimators.family import J, diagonal, full_precision, product, rows
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
+from ils_lightning.estimators.several import Several
 
 
-class ILSLeaveOneOut(Estimator):
+class ILSLeaveOneOut(Several):
     """Unbiased from two evaluations or more, with a control variate that belongs to the row itself.
 
     Where `LeaveOneOut` takes the other draws' losses as baselines, this takes their second-order models. On random
@@ -36,22 +37,14 @@ class ILSLeaveOneOut(Estimator):
         >>> loss.sum().backward()
     """
 
-    unbiased = True
-    exact_for = "all"
-    cost = "S"
     needs_gradient = True
     pooled = True
     pooled_by_state = True
     source = "this project"
 
     def __init__(self, samples: int = 2, decay: float = 0.9) -> None:
-        super().__init__()
-        if samples < 2:
-            raise ValueError(f"ILSLeaveOneOut: samples must be at least 2, to leave one out; given {samples}")
-        self.samples, self.curvature = samples, ILSDiagonal(decay)
-
-    def evaluations(self, latents: int, categories: int) -> int:
-        return self.samples
+        super().__init__(samples)
+        self.curvature = ILSDiagonal(decay)
 
     def build(self, latents: int, categories: int) -> None:
         self.curvature.build(latents, categories)

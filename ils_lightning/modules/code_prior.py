@@ -23,16 +23,16 @@ from torchmetrics import MeanMetric
 from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.estimators.categorical import draw_index, log_prob, one_hot, softmax
-from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.base import Tracked
 from ils_lightning.modules.discrete_vae import DiscreteVAE
-from ils_lightning.modules.epoch_curve import EpochCurve
+from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.causal import CausalCodes
 from ils_lightning.networks.code_map import map_sizes
 
 _SHOWN = 8  # images a side of a picture
 
 
-class CodePrior(EpochCurve, DiscreteModule):
+class CodePrior(Measured):
     """Learns the distribution of a tokeniser's codes, so that images can be drawn through its decoder.
 
     A checkpoint holds the tokeniser too. `loss` is -log p(z) of the codes of an image in nats, `elbo` is -ELBO with
@@ -102,43 +102,19 @@ class CodePrior(EpochCurve, DiscreteModule):
         return functional.cross_entropy(logits.mT, codes, reduction="none").sum(dim=-1)
 
     def training_step(self, batch: Images) -> Tensor:
-        """Returns -log p of freshly drawn codes; logs only when the Trainer does."""
+        """Returns -log p of freshly drawn codes."""
         loss = self.negative_log_prob(self.codes(batch.x)[0])
-        self.count(loss)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            self.log("train/loss", loss.detach().mean(), batch_size=1)
-            self.log("loss", loss.detach().mean(), prog_bar=True, logger=False, batch_size=1)
+        self.log_training(loss)
         return loss.mean()
 
-    def validation_step(self, batch: Images) -> None:
+    def measure(self, batch: Images) -> None:
         """Measures one draw of an image's codes."""
-        self._measure(batch.x)
-
-    def test_step(self, batch: Images) -> None:
-        """Measures one draw of an image's codes."""
-        self._measure(batch.x)
-
-    def _measure(self, x: Tensor) -> None:
         metrics: Any = self.metrics
-        codes, logits = self.codes(x)
+        codes, logits = self.codes(batch.x)
         z, prior = one_hot(codes, like=logits), self.negative_log_prob(codes)
-        reconstruction = self.tokenizer.reconstruction_loss(x)(z.unsqueeze(0))[0]
+        reconstruction = self.tokenizer.reconstruction_loss(batch.x)(z.unsqueeze(0))[0]
         metrics["loss"].update(prior)
         metrics["elbo"].update(reconstruction + log_prob(logits, z).sum(dim=-1) + prior)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs what the validation set measured."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs what the test set measured."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        metrics: Any = self.metrics
-        for name, metric in metrics.items():
-            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "loss"))
-            metric.reset()
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
         """Returns drawn codes `[batch, latents]` and -log p of them `[batch]`."""
@@ -180,8 +156,7 @@ class CodePrior(EpochCurve, DiscreteModule):
         if "val/loss" in found:
             rows["validation codes"] = f"{found['val/loss']:.2f} nats"
             rows["validation -ELBO"] = f"{found['val/elbo']:.2f} nats"
-        data: Any = getattr(self.trainer, "datamodule", None)
-        return rows | (data.summary() if hasattr(data, "summary") else {})
+        return rows | self.summary_of_data()
 
 
 def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:

@@ -25,13 +25,13 @@ from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe, in_words
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.modules.base import DiscreteModule, Tracked
-from ils_lightning.modules.epoch_curve import EpochCurve
+from ils_lightning.modules.base import Tracked
+from ils_lightning.modules.measured import Measured
 
 _SHOWN = 8  # images in a picture
 
 
-class HardAttention(EpochCurve, DiscreteModule):
+class HardAttention(Measured):
     """Learns where to look and what it is, from `glimpses` patches of each image.
 
     Samplers only: estimators that evaluate a loss more than once (LeaveOneOut, Rebar) need `estimator(logits, f)`.
@@ -146,49 +146,24 @@ class HardAttention(EpochCurve, DiscreteModule):
         return sampler.sample(logits) if self.training else draw(softmax(logits))
 
     def training_step(self, batch: Images) -> Tensor:
-        """Returns the loss; logs only when the Trainer does."""
+        """Returns the loss."""
         loss = functional.cross_entropy(self(batch.x)[0], batch.label, reduction="none")
-        self.count(loss)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            values = {"loss": loss.detach().mean(), **self.estimator.diagnostics()}
-            self.log_dict({f"train/{name}": one.float() for name, one in values.items()}, batch_size=1)
-            self.log("loss", values["loss"], prog_bar=True, logger=False, batch_size=1)
+        self.log_training(loss)
         return loss.mean()
-
-    def validation_step(self, batch: Images) -> None:
-        """Measures answers from drawn glimpses."""
-        self._measure(batch)
-
-    def test_step(self, batch: Images) -> None:
-        """Measures answers from drawn glimpses."""
-        self._measure(batch)
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
         """Returns answers `[batch]` and the places looked at, in order, `[batch, glimpses]`."""
         logits, seen = self(batch.x)
         return {"label": logits.argmax(dim=-1), "places": seen.argmax(dim=-1)}
 
-    def _measure(self, batch: Images) -> None:
+    def measure(self, batch: Images) -> None:
+        """Measures answers from drawn glimpses."""
         metrics: Any = self.metrics
         logits = self(batch.x)[0]
         metrics["loss"].update(functional.cross_entropy(logits, batch.label, reduction="none"))
         metrics["error"].update((logits.argmax(dim=-1) != batch.label).float())
         if self._images is None:
             self._images = Images(*(part[:_SHOWN] for part in batch))
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs what the validation set measured."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs what the test set measured."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        metrics: Any = self.metrics
-        for name, metric in metrics.items():
-            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "error"))
-            metric.reset()
 
     def figures(self) -> dict[str, Figure]:
         """Images, and below each what was seen of it after every glimpse."""
@@ -215,5 +190,4 @@ class HardAttention(EpochCurve, DiscreteModule):
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         if "val/error" in found:
             rows["validation"] = f"{found['val/error']:.1%} wrong answers from {self.glimpses} of {self.places} patches"
-        data: Any = getattr(self.trainer, "datamodule", None)
-        return rows | (data.summary() if hasattr(data, "summary") else {})
+        return rows | self.summary_of_data()

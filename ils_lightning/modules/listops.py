@@ -26,12 +26,12 @@ from ils_lightning.data.expressions import BLANK, CLOSE, NAMES
 from ils_lightning.describe import in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, one_hot, softmax
-from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
-from ils_lightning.modules.epoch_curve import EpochCurve
+from ils_lightning.modules.base import Problem, Tracked
+from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.trees import Executor, Layout, Parser, layout
 
 
-class LatentTree(EpochCurve, DiscreteModule):
+class LatentTree(Measured):
     """Learns to parse and to evaluate expressions of `ListOps` from their values.
 
     Reported are the share of wrong answers along the most probable arcs (`error`) and along drawn ones
@@ -133,23 +133,11 @@ class LatentTree(EpochCurve, DiscreteModule):
         return Problem(self.parser(batch.tokens, place), self.loss_of_arcs(batch.tokens, batch.value, place))
 
     def training_step(self, batch: Expressions) -> Tensor:
-        """Returns the loss; logs only when the Trainer does."""
+        """Returns the loss."""
         logits, f, _ = self.problem(batch)
         loss = self.estimator(logits, f)
-        self.count(loss)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            values = {"loss": loss.detach().mean(), **self.estimator.diagnostics()}
-            self.log_dict({f"train/{name}": one.float() for name, one in values.items()}, batch_size=1)
-            self.log("loss", values["loss"], prog_bar=True, logger=False, batch_size=1)
+        self.log_training(loss)
         return loss.mean()
-
-    def validation_step(self, batch: Expressions) -> None:
-        """Measures answers and arcs."""
-        self._measure(batch)
-
-    def test_step(self, batch: Expressions) -> None:
-        """Measures answers and arcs."""
-        self._measure(batch)
 
     def predict_step(self, batch: Expressions) -> dict[str, Tensor]:
         """Returns the most probable answers `[batch]` along the most probable arcs, and these as `parents`."""
@@ -169,7 +157,8 @@ class LatentTree(EpochCurve, DiscreteModule):
         of_slots = of_slots.scatter(1, place.slot, places)
         return torch.where(place.choosing, of_slots.gather(1, slot.clamp(min=0)), -1)
 
-    def _measure(self, batch: Expressions) -> None:
+    def measure(self, batch: Expressions) -> None:
+        """Measures answers and arcs."""
         metrics: Any = self.metrics
         place = layout(batch.tokens, self.size[1])
         logits = self.parser(batch.tokens, place)
@@ -182,20 +171,6 @@ class LatentTree(EpochCurve, DiscreteModule):
         found = self._parents(logits.argmax(dim=-1), place)
         metrics["wrong_arcs"].update((found != batch.parents)[place.choosing].float())
         self._shown = batch
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs what the validation set measured."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs what the test set measured."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        metrics: Any = self.metrics
-        for name, metric in metrics.items():
-            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True, prog_bar=(stage, name) == ("val", "error"))
-            metric.reset()
 
     def figures(self) -> dict[str, Figure]:
         """The arcs of the validation expression with most operators, true ones above and learnt ones below."""
@@ -221,5 +196,4 @@ class LatentTree(EpochCurve, DiscreteModule):
         found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         if "val/error" in found:
             rows["validation"] = f"{found['val/error']:.1%} wrong answers, {found['val/wrong_arcs']:.1%} wrong arcs"
-        data: Any = getattr(self.trainer, "datamodule", None)
-        return rows | (data.summary() if hasattr(data, "summary") else {})
+        return rows | self.summary_of_data()

@@ -12,10 +12,10 @@ from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.likelihoods import Bernoulli, Likelihood
-from ils_lightning.modules.base import DiscreteModule, Tracked
+from ils_lightning.modules.base import Tracked
 from ils_lightning.modules.code_measures import CodeMeasures, Evaluation
 from ils_lightning.modules.code_pictures import CodePictures, evaluating
-from ils_lightning.modules.epoch_curve import EpochCurve
+from ils_lightning.modules.measured import Measured
 from ils_lightning.modules.prior import Prior, UniformPrior
 from ils_lightning.networks import MLP, Network
 
@@ -28,7 +28,7 @@ class Objective(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class VariationalAutoencoder(CodePictures, EpochCurve, DiscreteModule):
+class VariationalAutoencoder(CodePictures, Measured):
     """The base of the discrete VAEs. Subclasses write `objective`, `evaluate`, `problem` and `sample_prior`.
 
     Networks are made once the shape of the images is known: from the data in `setup`, or from `image_shape`, which a
@@ -37,6 +37,7 @@ class VariationalAutoencoder(CodePictures, EpochCurve, DiscreteModule):
 
     _abstract = True
 
+    metrics: CodeMeasures
     encoder: Network
     decoder: Network
     test_after_fit = True
@@ -153,16 +154,12 @@ class VariationalAutoencoder(CodePictures, EpochCurve, DiscreteModule):
         return min(1.0, self.global_step / self.kl_warmup) if self.kl_warmup else 1.0
 
     def training_step(self, batch: Images) -> Tensor:
-        """Returns the loss; logs only when the Trainer does, for a log costs as much as a small step."""
+        """Returns the loss."""
         loss, negative_elbo, parts = self.objective(batch.x)
-        self.count(negative_elbo)
         if self._images is None:
             self.remember(batch.x)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            values = {"loss": negative_elbo.detach().mean(), **parts, **self.estimator.diagnostics()}
-            values |= {"kl_weight": torch.tensor(self.kl_weight())} if self.kl_warmup else {}
-            self.log_dict({f"train/{name}": value.float() for name, value in values.items()}, batch_size=1)
-            self.log("loss", values["loss"], prog_bar=True, logger=False, batch_size=1)
+        weight = {"kl_weight": torch.tensor(self.kl_weight())} if self.kl_warmup else {}
+        self.log_training(negative_elbo, **parts, **weight)
         return loss
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
@@ -176,19 +173,11 @@ class VariationalAutoencoder(CodePictures, EpochCurve, DiscreteModule):
         found = self.evaluate(batch.x, max(self.draws, self.importance_samples))
         self.metrics.add(found, self.draws, self.importance_samples)
 
-    def on_validation_epoch_end(self) -> None:
-        """Logs what the validation set measured."""
-        self._log_metrics("val", leave_out=("iwae",))
-
-    def on_test_epoch_end(self) -> None:
-        """Logs what the test set measured."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str, leave_out: tuple[str, ...] = ()) -> None:
+    def log_metrics(self, stage: str) -> None:
         self._frequencies = self.metrics.frequencies()
         for name, value in self.metrics.take().items():
-            if name not in leave_out:
-                self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=(stage, name) == ("val", "loss"))
+            if (stage, name) != ("val", "iwae"):  # one draw is no bound of many
+                self.log_metric(stage, name, value)
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
         """Returns each image's most probable codes `[batch, latents]` and the mean image they stand for."""
@@ -229,5 +218,4 @@ class VariationalAutoencoder(CodePictures, EpochCurve, DiscreteModule):
             if f"{stage}/loss" in found:
                 rows[f"{name} -ELBO"] = f"{found[f'{stage}/loss']:.2f} nats"
                 rows[f"{name} perplexity"] = f"{found[f'{stage}/perplexity']:.2f} of {self.categories} codes"
-        data: Any = getattr(self.trainer, "datamodule", None)
-        return rows | (data.summary() if hasattr(data, "summary") else {})
+        return rows | self.summary_of_data()

@@ -1,0 +1,99 @@
+"""The exported laws: each rejects an estimator that breaks it, and says which rule."""
+
+import pytest
+import torch
+from mutants import BiasedDraw, FlippedReinMax
+from torch import Tensor
+
+from ils_lightning.estimators import Estimator, LeaveOneOut, Loss, Reinforce, ReinMax, StraightThrough
+from ils_lightning.testing import LAWS, laws
+
+
+class InDouble(LeaveOneOut):
+    """Forgets the dtype of the logits."""
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        return super().estimate(logits.double(), f)
+
+
+class ClaimsTooLittle(ReinMax):
+    """Is exact for quadratics and does not say so."""
+
+    exact_for = "linear"  # type: ignore[assignment]
+
+
+class SeesTheUpstream(StraightThrough):
+    """A gradient of length 1, whatever the loss weighs."""
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        own = logits + 0
+        if own.requires_grad:
+            own.register_hook(lambda g: torch.nn.functional.normalize(g, dim=-1))
+        return super().forward(own, f)
+
+
+class LessTheMean(StraightThrough):
+    """Takes the mean over rows away and does not say that it pools."""
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        return super().pullback(logits, pi, z, g - g.mean(dim=0, keepdim=True))
+
+
+class Twice(StraightThrough):
+    """Evaluates f once more than it says."""
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        return super().estimate(logits, lambda z: (f(z) + f(z)) / 2)
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        return super().forward(logits, lambda z: (f(z) + f(z)) / 2)
+
+
+class CountsInEvaluation(StraightThrough):
+    """Changes its state in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        self.calls += 1
+        return super().forward(logits, f)
+
+
+class Divides(StraightThrough):
+    """Divides by probabilities that may be zero."""
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        return super().pullback(logits, pi, z, g) / pi
+
+
+class Unchecked(Reinforce):
+    """Looks at neither logits nor losses."""
+
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        return f(logits.softmax(dim=-1).unsqueeze(0)).squeeze(0)
+
+
+BROKEN: list[tuple[type[Estimator], str, str]] = [
+    (InDouble, "shapes", "keep the dtype"),
+    (FlippedReinMax, "declarations", "on the linear loss"),
+    (ClaimsTooLittle, "declarations", 'exact_for = "linear", but on the quadratic loss'),
+    (BiasedDraw, "losses", "declares hard = True"),
+    (SeesTheUpstream, "scale", "as many times their gradient"),
+    (Twice, "evaluations", "evaluations says 1 of each row; there were 2"),
+    (LessTheMean, "rows", "declares pooled = False"),
+    (CountsInEvaluation, "state", "must leave calls"),
+    (Divides, "edges", "finite gradients"),
+    (Unchecked, "refusals", "one number for all rows must be a ValueError"),
+]
+
+
+@pytest.mark.parametrize(("broken", "law", "rule"), BROKEN)
+def test_a_broken_estimator_is_rejected(broken: type[Estimator], law: str, rule: str):
+    with pytest.raises(AssertionError, match=rule):
+        getattr(laws, law)(broken)
+
+
+def test_every_law_has_a_broken_estimator():
+    assert {law.__name__ for law in LAWS} == {law for _, law, _ in BROKEN}
