@@ -26,7 +26,8 @@ def formulas(estimator: Estimator) -> str:
 
 def _section(estimator: Estimator) -> str:
     kind = type(estimator)
-    parts = [f"### {kind.__name__}", _prose(_formula(kind)), _prose(_head(kind.__doc__)), _table(estimator)]
+    does = _head(kind.__doc__).split("\n\n")[0] if _formula(kind) else _head(kind.__doc__)
+    parts = [f"### {kind.__name__}", _prose(does), _prose(_formula(kind)), _table(estimator)]
     parts += [f"Source: {estimator.source}."] if estimator.source else []
     return "\n\n".join(part for part in parts if part)
 

@@ -8,7 +8,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning import tensorboard_session
-from ils_lightning.describe import Described, options
 from ils_lightning.modules.base import DiscreteModule
 
 
@@ -70,9 +69,9 @@ def table_line(trainer: Trainer, module: DiscreteModule) -> dict[str, Any]:
     line: dict[str, Any] = {"model": type(module).__name__, "seed": _number(os.environ.get("PL_GLOBAL_SEED"))}
     for name, value in module.hparams.items():
         if name not in ("estimator", "optimizer", "lr_scheduler") and not name.startswith("_"):
-            line |= _flat(f"model.{name}", value)
-    line |= _flat("lr_scheduler", module.hparams.get("lr_scheduler"))
-    line |= _flat("estimator", module.estimator)
+            line[f"model.{name}"] = value
+    line |= tensorboard_session.flat("lr_scheduler", module.hparams.get("lr_scheduler"))
+    line |= tensorboard_session.flat("estimator", module.estimator)
     for optimizer in trainer.optimizers[:1]:
         chosen = {name: value for name, value in optimizer.defaults.items() if value is not None and value is not False}
         line |= {"optimizer": type(optimizer).__name__} | {f"optimizer.{name}": one for name, one in chosen.items()}
@@ -93,18 +92,6 @@ def _of_data(data: Any) -> dict[str, Any]:
     given = {name: getattr(data, name, None) for name in inspect.signature(type(data)).parameters}
     plain = {name: value for name, value in given.items() if isinstance(value, bool | int | float | str)}
     return {"trained_on": type(data).__name__} | {f"trained_on.{name}": value for name, value in plain.items()}
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    """One level of names: a class counts by its bare name, its arguments by dotted names."""
-    if isinstance(value, Described):
-        value = {"class_path": type(value).__qualname__, "init_args": options(value)}
-    if not isinstance(value, dict) or "class_path" not in value:
-        return {name: value}
-    flat = {name: value["class_path"].rsplit(".", 1)[-1]}
-    for option, one in (value.get("init_args") or {}).items():
-        flat |= _flat(f"{name}.{option}", one)
-    return flat
 
 
 def _training_loss(measured: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.compare.job import Job
-from ils_lightning.compare.spec import Run
+from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.modules import Tracked
 
 
@@ -61,6 +61,20 @@ def outcomes(run: Run, job: Job, result: dict[str, Any]) -> list[Outcome]:
         return [Outcome(run.name, name, job.seed, job.change, result["failed"]) for name in names]
     shared = len(names) if run.shared else 0
     return [_outcome(run.name, name, index if shared else None, job, result) for index, name in enumerate(names)]
+
+
+def in_order(comparison: Comparison, found: list[Outcome]) -> list[Outcome]:
+    """Sorts by run, setting and seed, as the file has them; of two of a kind the first is kept."""
+    runs = {
+        run.name: (number, run.settings.names() if run.settings else []) for number, run in enumerate(comparison.runs)
+    }
+
+    def place(outcome: Outcome) -> tuple[int, int, int]:
+        number, settings = runs[outcome.run]
+        setting = settings.index(outcome.setting) if outcome.setting in settings else 0
+        return number, setting, comparison.seeds.index(outcome.seed)
+
+    return sorted({place(outcome): outcome for outcome in reversed(found)}.values(), key=place)
 
 
 def _outcome(run: str, name: str, index: int | None, job: Job, result: dict[str, Any]) -> Outcome:
