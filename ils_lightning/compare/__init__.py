@@ -9,7 +9,7 @@ from ils_lightning import atomic, plots
 from ils_lightning.compare import figure, page, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import Curve, curves
 from ils_lightning.compare.files import find, overrides
-from ils_lightning.compare.outcome import Outcome, in_order
+from ils_lightning.compare.outcome import Outcome, in_order, missing
 from ils_lightning.compare.runner import Runner
 from ils_lightning.compare.spec import Comparison, Level, Run, Settings, Tune, read
 from ils_lightning.compare.table import Row
@@ -74,7 +74,10 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
     for name, drawn in figures.items():
         plots.save(drawn, folder / name)
     tensorboard.write(folder / "tensorboard", found, rows, comparison)
-    atomic.write_text(page.page(comparison, rows, figures, file), folder / "report.html")
+    to_do = [f"not trained yet: {line}" for line in missing(comparison, outcomes)]
+    atomic.write_text(page.page(comparison, rows, figures, file, to_do), folder / "report.html")
+    for line in to_do:
+        console.print(line, highlight=False, markup=False)
     console.print(f"tables, figures, a page and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
 
 

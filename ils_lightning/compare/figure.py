@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from ils_lightning import plots
 from ils_lightning.compare.budgets import budgets
@@ -32,7 +33,7 @@ def _write_below(figure: Figure, caption: str) -> None:
         figure.supxlabel(caption, fontsize=9, wrap=True)
         return
     text = fill(caption, int(_LETTERS_PER_INCH * figure.get_figwidth()))
-    figure.legends[0].set_title(text, prop={"size": 9})
+    figure.legends[0].set_title(text, prop=FontProperties(size=9))
 
 
 def _panels(curves: list[Curve]) -> Figure:

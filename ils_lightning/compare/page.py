@@ -24,7 +24,7 @@ _WORDS = {
 }
 
 
-def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], file: str) -> str:
+def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], file: str, to_do: list[str]) -> str:
     """Returns the page.
 
     Args:
@@ -32,6 +32,7 @@ def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], fi
         rows: of the table.
         figures: by name, in their order.
         file: the comparison file as it is written.
+        to_do: lines on what is not trained yet.
     """
     columns, settings = screen.columns_of(rows), {row.setting for row in rows}
     head, *lines = wide.cells(rows) if comparison.measure and len(settings) > 1 else [[]]
@@ -43,7 +44,7 @@ def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], fi
         *(report_page.figure(figure, f"{comparison.title}: {name}") for name, figure in figures.items()),
         report_page.heading("All measurements"),
         report_page.table([column.heading for column in columns], _lines(rows, columns)),
-        report_page.notes([*_told(comparison), *screen.notes(rows)]),
+        report_page.notes([*_told(comparison), *screen.notes(rows), *to_do]),
         report_page.folded("comparison file", file),
         report_page.words({word: text for word, text in _WORDS.items() if _is_shown(word, columns)}),
     )

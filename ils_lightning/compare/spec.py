@@ -52,6 +52,10 @@ class Run:
             if self.only is None or name in self.only
         }
 
+    def labels(self) -> list[str]:
+        """Returns the names of the settings it has a curve for; one that is empty where there are none."""
+        return self.settings.names() if self.settings and self.settings.shared else list(self.parts())
+
     def changes(self, setting: str) -> dict[str, Any]:
         """Returns all changes of the base configuration under one setting."""
         return {**self.change, **self.parts().get(setting, {})}
