@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
 from tensorboard.data.provider import ListHyperparametersResult
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -29,10 +30,11 @@ from ils_lightning.data import Digits
 from ils_lightning.estimators import ILS, Average, GumbelRao, LeaveOneOut, ReinMax, table
 from ils_lightning.modules import DiscreteModule, DiscreteVAE
 
-FIT = ["fit", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=1"]
+FIT = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=1"]
+FIT += ["--trainer.check_val_every_n_epoch=null", "--trainer.limit_test_batches=1", "--trainer.max_steps=2"]
 RUNS = {
-    "toy1": ["--model.chunk=1"],
-    "polynomial": ["--model.chunk=1"],
+    "toy1": ["--model.chunk=2", "--trainer.max_steps=4"],
+    "polynomial": ["--model.chunk=2", "--trainer.max_steps=4"],
     "vae_digits": ["--model.estimator=ILS"],
     "vae_hierarchical": [],
     "hard_attention": ["--data.validation=100"],
@@ -88,8 +90,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("name", list(RUNS))
 def test_every_chart_of_a_packaged_run_shows_something(name, tmp_path):
-    words = [f"--config={name}", *RUNS[name], "--trainer.max_steps=2", f"--trainer.default_root_dir={tmp_path}"]
-    main([*FIT, "--trainer.check_val_every_n_epoch=null", "--trainer.limit_test_batches=1", *words])
+    main(["fit", f"--config={name}", *FIT, *RUNS[name], f"--trainer.default_root_dir={tmp_path}"])
     (run,) = tmp_path.rglob("version_0")
     found = events(run)
     tags = found.Tags()["scalars"]
@@ -108,7 +109,7 @@ def test_charts_of_callbacks_and_diagnostics_stand_beside_the_module_s(runs):
         assert next(iter(shown)) == "DiscreteVAE: objective"
         assert set(shown) == {"DiscreteVAE: objective", "DiscreteVAE: codes", "gradient estimates", "training"}
         pattern = shown["gradient estimates"]["cosine of the mean estimate"][0]
-        own = "LeaveOneOut" if run == "version_0" else "ReinMax"
+        own = "LeaveOneOut(samples=3)" if run == "version_0" else "ReinMax(temperature=1.3)"
         assert {tag for tag in found.Tags()["scalars"] if re.match(pattern, tag)} == {
             f"gradient/{own}/cosine",
             "gradient/ILSCV/cosine",
@@ -129,9 +130,10 @@ def test_runs_of_different_estimators_line_up_in_one_table(runs):
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(runs))
     multiplexer.Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(runs)), logdir=str(runs)))
-    written = context.hparams_metadata(None, "")
+    request = RequestContext()
+    written = context.hparams_metadata(request, "")
     nothing = ListHyperparametersResult(hyperparameters=[], session_groups=[])
-    experiment = context.experiment_from_metadata(None, "", True, written, nothing)
+    experiment = context.experiment_from_metadata(request, "", True, written, nothing)
     columns = [one.name for one in experiment.hparam_infos]
     assert columns[0] == "estimator"  # what differs stands in front
     expected = {"estimator.samples", "estimator.temperature", "model", "model.latents", "optimizer", "optimizer.lr"}
@@ -191,11 +193,11 @@ def test_a_run_resumed_in_its_folder_has_one_layout_and_one_elsewhere_has_its_ow
         return events(tmp_path / version)
 
     go("a", 1)
-    for version in ("a", "b"):
-        found = go(version, 2, tmp_path / "last.ckpt")
+    for version, epochs in (("a", 2), ("b", 3)):
+        found = go(version, epochs, tmp_path / "last.ckpt")
         assert list(charts(found)) == ["DiscreteVAE: objective", "DiscreteVAE: codes"]
         assert text(found, "estimator").startswith("### ReinMax")
-        assert found.Scalars("val/loss")[-1].step == 4
+        assert found.Scalars("at_end/val_loss")[-1].step == 2 * epochs
 
 
 def test_other_loggers_get_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """What a run's TensorBoard is read by: a layout of its charts, its configuration, and its estimator's formula."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ class Dashboard(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes, unless the checkpoint that is resumed was written in the same folder."""
-        folder = str(Path(trainer.log_dir).absolute()) if trainer.log_dir else ""  # all ranks take part in this
-        if not isinstance(pl_module, DiscreteModule) or folder == self._written_in:
+        place = trainer.log_dir  # all ranks take part in this
+        folder = str(Path(place).absolute()) if place else ""
+        writers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
+        if not isinstance(pl_module, DiscreteModule) or folder == self._written_in or not writers:
             return
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                self._written_in = folder
-                self._write(logger.experiment, trainer, pl_module)
+        self._written_in = folder
+        charts = layout(pl_module, trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+        for writer in writers if trainer.is_global_zero else []:
+            self._write(writer.experiment, charts, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         return {"written_in": self._written_in}
@@ -51,8 +54,7 @@ class Dashboard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._written_in = state_dict["written_in"]
 
-    def _write(self, writer: Any, trainer: Trainer, module: DiscreteModule) -> None:
-        charts = layout(module, trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+    def _write(self, writer: Any, charts: Charts, module: DiscreteModule) -> None:
         writer.add_custom_scalars({name: _multiline(group) for name, group in charts.items()})
         text = self.configuration or yaml.safe_dump(_plain(module), sort_keys=False)
         writer.add_text("run_configuration", f"```yaml\n{text.strip()}\n```")
@@ -83,7 +85,7 @@ def _default(monitor: str) -> Charts:
     return {"objective": {name: [f"train/{name}", f"val/{name}"] for name in names}}
 
 
-def _multiline(group: dict[str, list[str]]) -> dict[str, list[Any]]:
+def _multiline(group: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
     """Charts of one category in the writer's form: TensorBoard looks at how tags begin, so their end is marked."""
     return {title: ["Multiline", [f"{tag}$" for tag in tags]] for title, tags in group.items()}
 

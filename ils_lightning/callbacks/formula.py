@@ -4,6 +4,7 @@ import html
 import inspect
 import re
 import sys
+from textwrap import indent
 from typing import Any
 
 from ils_lightning.describe import options
@@ -26,7 +27,8 @@ def formulas(estimator: Estimator) -> str:
 
 def _section(estimator: Estimator) -> str:
     kind = type(estimator)
-    does = _head(kind.__doc__).split("\n\n")[0] if _formula(kind) else _head(kind.__doc__)
+    does = _head(inspect.getdoc(kind) or "")
+    does = does.split("\n\n")[0] if _formula(kind) else does
     parts = [f"### {kind.__name__}", _prose(does), _prose(_formula(kind)), _table(estimator)]
     parts += [f"Source: {estimator.source}."] if estimator.source else []
     return "\n\n".join(part for part in parts if part)
@@ -37,12 +39,16 @@ def _formula(kind: type[Estimator]) -> str:
     name = kind.__module__.rsplit(".", 1)[-1]
     if name.replace("_", "") != kind.__name__.lower():
         return ""
-    return _head(sys.modules[kind.__module__].__doc__)
+    text = _head(sys.modules[kind.__module__].__doc__ or "")
+    if "\n    " in text:
+        return text
+    first, *rest = text.split("\n\n")  # a docstring of nothing but formulas has no indentation
+    return "\n\n".join([first, *(indent(part, "    ") if " = " in part else part for part in rest)])
 
 
-def _head(docstring: str | None) -> str:
+def _head(docstring: str) -> str:
     """What comes before the first section of a docstring."""
-    return _END.split(inspect.cleandoc(docstring or ""), maxsplit=1)[0].strip()
+    return _END.split(docstring, maxsplit=1)[0].strip()
 
 
 def _prose(text: str) -> str:
