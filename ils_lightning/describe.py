@@ -86,6 +86,20 @@ def arguments(description: Any, base: Any) -> dict[str, Any]:
     return dict(parsed.as_dict()["value"].get("init_args", {}))
 
 
+def options(value: "Described") -> dict[str, Any]:
+    """Returns the arguments of an object as plain data, those left at their defaults included.
+
+    Example:
+        >>> from ils_lightning.estimators import LeaveOneOut
+        >>> options(LeaveOneOut())
+        {'samples': 4}
+    """
+    args, kwargs = value._arguments
+    bound = inspect.signature(type(value)).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return {name: describe(argument) for name, argument in bound.arguments.items()}
+
+
 def _parse(description: Any, base: Any) -> tuple[ArgumentParser, Namespace]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=base)

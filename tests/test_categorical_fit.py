@@ -95,8 +95,8 @@ def test_tensorboard_axis_is_optimiser_steps_and_pictures_are_there(tmp_path, ca
     assert {"train/loss", "train/kl", "val/kl", "val/total_variation", "val/entropy"} <= set(events.Tags()["scalars"])
     assert [point.step for point in events.Scalars("train/kl")] == [10, 20, 30, 40]
     assert [point.step for point in events.Scalars("val/kl")] == [10, 20, 30, 40]
-    assert "probabilities" in events.Tags()["histograms"]
-    assert "true_and_learnt" in events.Tags()["images"]
+    assert "values/probabilities" in events.Tags()["histograms"]
+    assert "visual/true_and_learnt" in events.Tags()["images"]
     printed = capsys.readouterr().out
     assert "KL / categories" in printed
     assert all((Path(trainer.log_dir) / name).stat().st_size > 1000 for name in ("curve.png", "true_and_learnt.png"))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,72 @@ def test_results_do_not_depend_on_the_number_of_workers(folder, tmp_path):
     parallel = compare(write(tmp_path, {}), tmp_path / "out", workers=2)
     for name in ("results.csv", "table.csv"):
         assert untimed(parallel / name) == untimed(folder / name)
+
+
+@pytest.fixture
+def _without_pictures(monkeypatch):
+    monkeypatch.setattr("ils_lightning.compare._figures", lambda *_: {})
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_a_part_keeps_what_is_finished_of_the_whole(folder, tmp_path):
+    before = shutil.copytree(folder, tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in before.glob("runs/*/result.pt")}
+    compare(write(tmp_path, {}), before, runs=["four"], seeds=[1], workers=1)
+    assert {path: path.stat().st_mtime_ns for path in before.glob("runs/*/result.pt")} == times
+    for name in ("results.csv", "table.csv"):
+        assert lines(before / name) == lines(folder / name)
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_parts_add_up_to_the_whole(folder, tmp_path, capsys):
+    place = tmp_path / "out"
+    compare(write(tmp_path, {}), place, runs=["four", "binary"], seeds=[0], workers=1)
+    assert {(line["run"], line["seed"]) for line in lines(place / "results.csv")} == {("four", "0"), ("binary", "0")}
+    assert "not trained yet: ReinMax L2K3, seed 0, 1\n" in capsys.readouterr().out
+    assert "not trained yet: four L2K3, seed 1</p>" in (place / "report.html").read_text()
+    compare(write(tmp_path, {}), place, seeds=[1], workers=1)
+    compare(write(tmp_path, {}), place, runs=["ReinMax", "binary"], seeds=[0], workers=1)
+    assert "not trained yet" not in (place / "report.html").read_text()
+    for name in ("results.csv", "table.csv"):
+        assert untimed(place / name) == untimed(folder / name)
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_another_configuration_s_results_are_not_mixed_in(tmp_path):
+    place, one = tmp_path / "out", {"runs": ["four"], "seeds": [0], "workers": 1}
+    compare(write(tmp_path, {}), place, **one)
+    compare(write(tmp_path, {}), place, override=["trainer.max_epochs=1"], **(one | {"seeds": [1]}))
+    assert [line["seed"] for line in lines(place / "results.csv")] == ["1"]
+    assert "changed for all runs: trainer.max_epochs=1" in (place / "report.html").read_text()
+
+
+def test_the_page_has_ranking_measurements_figures_file_and_failures(folder):
+    text = (folder / "report.html").read_text()
+    rows = lines(folder / "table.csv")
+    best = min((row for row in rows if row["setting"] == "L3K2"), key=lambda row: float(row["measured"]))
+    assert f"L3K2: {best['run']} {float(best['measured']):.5g}" in text
+    for row in rows:
+        assert row["measured"] == "nan" or f"<td>{float(row['measured']):.5g}</td>" in text
+    assert text.count("<svg") == 2
+    assert "by_setting:" in text
+    assert "DisArm is defined for 2 categories only" in text
+    for outside in ("<script", "<link", "src=", "@import", "url(http"):
+        assert outside not in text
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_a_part_of_a_tuned_comparison_keeps_what_was_tuned(tmp_path):
+    tune = {"key": "model.init_args.optimizer.init_args.lr", "candidates": [1e-9, 0.01], "seeds": [9]}
+    change = {"tune": tune | {"measure": "val/loss"}, "settings": None, "seeds": [0]}
+    change["runs"] = [
+        {"name": name, "change": {ESTIMATOR: {"class_path": name}}} for name in ("ReinMax", "LeaveOneOut")
+    ]
+    for name in ("ReinMax", "LeaveOneOut"):
+        compare(write(tmp_path, change), tmp_path / "out", runs=[name], workers=1)
+    assert [line["run"] for line in lines(tmp_path / "out" / "results.csv")] == ["ReinMax", "LeaveOneOut"]
+    assert all("lr=" in line["tuned"] for line in lines(tmp_path / "out" / "results.csv"))
+    assert len(lines(tmp_path / "out" / "tuning.csv")) == 4
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -43,7 +43,7 @@ def test_fit_prints_the_test_result_after_its_report(run):
 def test_fit_leaves_pictures_and_the_test_result(run):
     assert {"reconstructions.png", "samples.png", "traversal.png"} <= {path.name for path in run.iterdir()}
     events = EventAccumulator(str(run), {"images": 0, "scalars": 0}).Reload()
-    assert {"reconstructions", "samples", "traversal"} <= set(events.Tags()["images"])
+    assert {"visual/reconstructions", "visual/samples", "visual/traversal"} <= set(events.Tags()["images"])
     assert {"train/loss", "val/loss", "test/loss", "test/iwae"} <= set(events.Tags()["scalars"])
 
 

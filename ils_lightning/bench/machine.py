@@ -1,25 +1,17 @@
-"""Where a measurement was made: without it a time means nothing."""
+"""Where a measurement was made, and on how many threads."""
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-from ils_lightning import __version__
+from ils_lightning import machine
 from ils_lightning.compare.pool import cores
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """Returns versions, processor and threads."""
-    found = {
-        "ils_lightning": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": _processor(),
-        "threads": str(torch.get_num_threads()),
-    }
+    """Returns versions, processor, threads and device."""
+    found = machine.describe() | {"threads": str(torch.get_num_threads())}
     if device.type == "cuda":
         found["device"] = torch.cuda.get_device_name(device)
     return found | ({"device": str(device)} if device.type not in ("cpu", "cuda") else {})
@@ -34,10 +26,3 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -1,5 +1,6 @@
 """Lightning callbacks: pictures, reports, progress, checkpoints, random streams, schedules."""
 
+from ils_lightning.callbacks.dashboard import Dashboard
 from ils_lightning.callbacks.figures import Figures
 from ils_lightning.callbacks.finite_guard import FiniteGuard
 from ils_lightning.callbacks.gradient_probe import GradientProbe
@@ -15,6 +16,7 @@ from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, Hal
 __all__ = [
     "Constant",
     "Cosine",
+    "Dashboard",
     "EvaluationReport",
     "Exponential",
     "Figures",

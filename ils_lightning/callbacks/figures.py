@@ -1,5 +1,7 @@
 """TensorBoard pictures and histograms of what a module shows of itself."""
 
+from typing import Any
+
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -7,16 +9,18 @@ from ils_lightning.modules.base import DiscreteModule
 
 
 class Figures(Callback):
-    """Writes the module's figures and histograms to TensorBoard at validation; silent under other loggers.
+    """Writes the module's figures and histograms to TensorBoard; silent under other loggers.
 
-    Without validation, the end of an epoch takes its place.
+    They are written at validation, or at the end of an epoch where there is none: the 1st, 2nd, 4th, 8th and so on, and
+    at the end of the fit, so that a long run has a dozen. Tags are `visual/<figure>` and `values/<histogram>`: they
+    come behind the scalars.
 
     Args:
-        every: validations between two sets of pictures.
+        every: validations between two sets of pictures, instead of twice as many each time.
     """
 
-    def __init__(self, every: int = 10) -> None:
-        if every < 1:
+    def __init__(self, every: int | None = None) -> None:
+        if every is not None and every < 1:
             raise ValueError(f"Figures: every must be at least 1; given {every}")
         self.every = every
         self._seen = 0
@@ -36,10 +40,20 @@ class Figures(Callback):
         """Writes the pictures of the trained model."""
         self._write(trainer, pl_module)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self._seen, "written": self._written}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seen, self._written = state_dict["seen"], state_dict["written"]
+
     def _write_some(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._seen % self.every == 0:
+        if self._is_due():
             self._write(trainer, module)
         self._seen += 1
+
+    def _is_due(self) -> bool:
+        """Whether what was seen before is a multiple of `every`, or what is seen now a power of two."""
+        return self._seen & (self._seen + 1) == 0 if self.every is None else self._seen % self.every == 0
 
     def _write(self, trainer: Trainer, module: LightningModule) -> None:
         """Writes pictures, once a step."""
@@ -48,7 +62,7 @@ class Figures(Callback):
         self._written = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for tag, figure in module.figures().items():
-                    logger.experiment.add_figure(tag, figure, trainer.global_step)
-                for tag, values in module.histograms().items():
-                    logger.experiment.add_histogram(tag, values, trainer.global_step)
+                for name, figure in module.figures().items():
+                    logger.experiment.add_figure(f"visual/{name}", figure, trainer.global_step)
+                for name, values in module.histograms().items():
+                    logger.experiment.add_histogram(f"values/{name}", values, trainer.global_step)

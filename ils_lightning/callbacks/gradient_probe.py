@@ -11,7 +11,7 @@ trainer:
 import math
 import time
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -28,7 +28,7 @@ from ils_lightning.diagnose.problems import problem_of
 from ils_lightning.diagnose.target import enumerated, sampled
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 from ils_lightning.metrics import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise
-from ils_lightning.modules.base import Problem
+from ils_lightning.modules.base import Charts, Problem
 
 _MEMORY = 2**26
 _LIMIT = 2**12
@@ -53,6 +53,15 @@ class GradientProbe(Callback):
     Example:
         >>> callback = GradientProbe(every=200, rivals=["ReinMax", "LeaveOneOut"])
     """
+
+    charts: ClassVar[Charts] = {
+        "gradient estimates": {
+            "bias / length of the gradient": ["gradient/.+/bias"],
+            "variance / square of that length": ["gradient/.+/variance"],
+            "cosine of the mean estimate": ["gradient/.+/cosine"],
+            "signal to noise of one estimate": ["gradient/.+/snr"],
+        }
+    }
 
     def __init__(
         self,

@@ -9,13 +9,14 @@ trainer:
 """
 
 import difflib
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from ils_lightning.callbacks.schedules import Schedule
 from ils_lightning.estimators import Estimator
+from ils_lightning.modules.base import Charts
 
 
 class OptionSchedule(Callback):
@@ -33,6 +34,8 @@ class OptionSchedule(Callback):
         >>> from ils_lightning.callbacks import Cosine
         >>> callback = OptionSchedule("temperature", Cosine(start=1.0, end=0.1, steps=1000))
     """
+
+    charts: ClassVar[Charts] = {"training": {"scheduled options": ["option/.+"]}}
 
     def __init__(self, option: str, schedule: Schedule) -> None:
         self.option, self.schedule = option, schedule

@@ -1,6 +1,8 @@
 """`diagnose` as a verb of LightningCLI: model, data and checkpoint are named as for `fit`, by any LightningModule."""
 
-from lightning import LightningDataModule, LightningModule
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule, Trainer
 
 from ils_lightning.cli.training import CommandLine, run_command_line
 from ils_lightning.diagnose.command import DiagnosingTrainer
@@ -12,6 +14,12 @@ class DiagnosingCommandLine(CommandLine):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         return {"diagnose": {"model", "datamodule"}}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lets the Trainer know what it was configured with, for its report."""
+        trainer: Any = super().instantiate_trainer(**kwargs)
+        trainer.configuration = self._configuration()
+        return trainer
 
 
 def run(words: list[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import warnings
 from typing import Any
 
+import yaml
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
@@ -13,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.callbacks import (
+    Dashboard,
     EvaluationReport,
     Figures,
     FiniteGuard,
@@ -91,10 +93,17 @@ class CommandLine(LightningCLI):
         if self.config["subcommand"] == "predict":
             default.append(SavePredictions())
         if self.config["subcommand"] == "fit":
-            default += [FiniteGuard(), EndlessData(), Figures(), Hyperparameters(), FitReport()]
+            dashboard = Dashboard(self._configuration())
+            default += [FiniteGuard(), EndlessData(), dashboard, Figures(), Hyperparameters(), FitReport()]
             if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
                 default += _checkpoints(self.model)
         return default
+
+    def _configuration(self) -> str:
+        """The settings of this run in YAML, without those that are left to Lightning."""
+        verb = self.config["subcommand"]
+        settings = plain(self._subcommand_parsers[verb], self.config[verb])
+        return yaml.safe_dump(_without_none(settings), sort_keys=False)
 
 
 def run(words: list[str]) -> None:
@@ -134,6 +143,12 @@ def run_command_line(kind: type[CommandLine], model: type, data: type, words: li
             if not is_for_users(error):
                 raise
             fail(explain(str(error), [], _ROOTS))
+
+
+def _without_none(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _without_none(value) for name, value in settings.items() if value is not None}
 
 
 def _checkpoints(model: DiscreteModule) -> list[Callback]:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from ils_lightning import atomic, plots
-from ils_lightning.compare import figure, ranking, screen, table, tensorboard, wide
-from ils_lightning.compare.curves import curves
-from ils_lightning.compare.files import overrides
-from ils_lightning.compare.outcome import Outcome
+from ils_lightning.compare import figure, page, ranking, screen, table, tensorboard, wide
+from ils_lightning.compare.curves import Curve, curves
+from ils_lightning.compare.files import find, overrides
+from ils_lightning.compare.outcome import Outcome, in_order, missing
 from ils_lightning.compare.runner import Runner
 from ils_lightning.compare.spec import Comparison, Level, Run, Settings, Tune, read
+from ils_lightning.compare.table import Row
 
 __all__ = ["Comparison", "Level", "Run", "Settings", "Tune", "compare"]
 
@@ -24,10 +26,11 @@ def compare(
     override: list[str] | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Runs a comparison file and writes tables, figures and TensorBoard runs; started again, it resumes.
+    """Runs a comparison file and writes tables, figures, a page and TensorBoard runs; started again, it resumes.
 
     Every training runs on one thread and gives the same result whatever the number of workers. Several comparisons may
-    share a folder: what one of them trains, the others wait for.
+    share a folder: what one of them trains, the others wait for. The report of a part holds whatever else of the same
+    comparison is finished in the folder.
 
     Args:
         file: a comparison file, or the name of a packaged one, such as compare/toy1.
@@ -41,14 +44,22 @@ def compare(
     Returns:
         The folder.
     """
-    comparison = read(file).select(runs, settings, seeds, overrides(override or []))
+    changed = overrides(override or [])
+    comparison = read(file)
+    whole = comparison.select(overrides=changed)
+    part = comparison.select(runs, settings, seeds, changed)
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
-    runner = Runner(comparison, folder / "runs", workers)
-    _report(comparison, runner.run(), runner.tuning, folder)
+    runner = Runner(part, folder / "runs", workers)
+    found, tuning = runner.run(), runner.tuning
+    if runs or settings or seeds:
+        there = Runner(whole, folder / "runs")
+        found = in_order(whole, [*found, *there.finished()])
+        tuning = there.tuning
+    _report(whole, found, tuning, folder, find(file).read_text(encoding="utf-8"))
     return folder
 
 
-def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path) -> None:
+def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path, file: str) -> None:
     found = curves(comparison, outcomes)
     rows = table.rows(comparison, found)
     atomic.write_text(table.raw(outcomes), folder / "results.csv")
@@ -59,9 +70,20 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
         atomic.write_text(table.raw(tuning), folder / "tuning.csv")
     console = Console()
     screen.show(rows, console)
-    if any(row.seeds for row in rows):
-        plots.save(figure.draw(comparison, found), folder / "figure")
-        if comparison.measure:
-            plots.save(ranking.draw(comparison, rows), folder / "ranking")
-        tensorboard.write(folder / "tensorboard", found, rows, comparison)
-    console.print(f"tables, figures and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
+    figures = _figures(comparison, found, rows)
+    for name, drawn in figures.items():
+        plots.save(drawn, folder / name)
+    tensorboard.write(folder / "tensorboard", found, rows, comparison)
+    to_do = [f"not trained yet: {line}" for line in missing(comparison, outcomes)]
+    atomic.write_text(page.page(comparison, rows, figures, file, to_do), folder / "report.html")
+    for line in to_do:
+        console.print(line, highlight=False, markup=False)
+    console.print(f"tables, figures, a page and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
+
+
+def _figures(comparison: Comparison, found: list[Curve], rows: list[Row]) -> dict[str, Figure]:
+    """The figures by name of file, the ranking first; none where nothing came to a result."""
+    if not any(row.seeds for row in rows):
+        return {}
+    figures = {"ranking": ranking.draw(comparison, rows)} if comparison.measure else {}
+    return figures | {"figure": figure.draw(comparison, found)}

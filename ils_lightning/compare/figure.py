@@ -1,15 +1,19 @@
 """The comparison's figure: a panel for each run and setting, a panel for each setting, all in one, or by budget."""
 
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from ils_lightning import plots
 from ils_lightning.compare.budgets import budgets
 from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.looks import legend_below, looks
 from ils_lightning.compare.spec import Comparison
+
+_LETTERS_PER_INCH = 15  # of a caption
 
 
 def draw(comparison: Comparison, curves: list[Curve]) -> Figure:
@@ -19,8 +23,17 @@ def draw(comparison: Comparison, curves: list[Curve]) -> Figure:
         figure = _LAYOUTS[comparison.layout](curves)
         figure.suptitle(comparison.title)
         if comparison.caption:
-            figure.supxlabel(comparison.caption, fontsize=9, wrap=True)
+            _write_below(figure, comparison.caption)
     return figure
+
+
+def _write_below(figure: Figure, caption: str) -> None:
+    """Writes the caption under the panels, above the legend where that is below them."""
+    if not figure.legends:
+        figure.supxlabel(caption, fontsize=9, wrap=True)
+        return
+    text = fill(caption, int(_LETTERS_PER_INCH * figure.get_figwidth()))
+    figure.legends[0].set_title(text, prop=FontProperties(size=9))
 
 
 def _panels(curves: list[Curve]) -> Figure:

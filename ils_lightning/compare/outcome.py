@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.compare.job import Job
-from ils_lightning.compare.spec import Run
+from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.modules import Tracked
 
 
@@ -61,6 +61,29 @@ def outcomes(run: Run, job: Job, result: dict[str, Any]) -> list[Outcome]:
         return [Outcome(run.name, name, job.seed, job.change, result["failed"]) for name in names]
     shared = len(names) if run.shared else 0
     return [_outcome(run.name, name, index if shared else None, job, result) for index, name in enumerate(names)]
+
+
+def in_order(comparison: Comparison, found: list[Outcome]) -> list[Outcome]:
+    """Sorts by run, setting and seed, as the file has them; of two of a kind the first is kept."""
+    places = {place: number for number, place in enumerate(_places(comparison))}
+    by_place = {(outcome.run, outcome.setting, outcome.seed): outcome for outcome in reversed(found)}
+    return [by_place[place] for place in sorted(by_place, key=lambda place: places[place])]
+
+
+def missing(comparison: Comparison, found: list[Outcome]) -> list[str]:
+    """Returns what of the comparison is not among the outcomes: a line for each run and setting, with the seeds."""
+    there = {(outcome.run, outcome.setting, outcome.seed) for outcome in found}
+    seeds: dict[str, list[str]] = {}
+    for run, setting, seed in _places(comparison):
+        if (run, setting, seed) not in there:
+            seeds.setdefault(f"{run} {setting}".strip(), []).append(str(seed))
+    return [f"{name}, seed {', '.join(without)}" for name, without in seeds.items()]
+
+
+def _places(comparison: Comparison) -> list[tuple[str, str, int]]:
+    """All runs, settings and seeds, in the order of the file."""
+    pairs = [(run.name, setting) for run in comparison.runs for setting in run.labels()]
+    return [(*pair, seed) for pair in pairs for seed in comparison.seeds]
 
 
 def _outcome(run: str, name: str, index: int | None, job: Job, result: dict[str, Any]) -> Outcome:

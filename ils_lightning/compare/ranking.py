@@ -35,7 +35,8 @@ def _panel(axes: Axes, rows: list[Row]) -> None:
                 cell(row.measured), (edge, place), (-6, 0), textcoords="offset points", ha="right", va="center", size=8
             )
     axes.set_yticks(list(places), [f"{row.run} *" if row.failed else row.run for row in rows], fontsize=8)
-    axes.set_xlim(right=edge + 0.04 * (edge - rows[0].measured))
+    ends = [row.measured + error for row, error in zip(rows, errors, strict=True) if row.measured <= edge]
+    axes.set_xlim(right=max(edge + 0.04 * (edge - rows[0].measured), *ends))
     axes.invert_yaxis()
 
 

@@ -6,9 +6,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ils_lightning.compare import check
 from ils_lightning.compare.job import make
-from ils_lightning.compare.outcome import Outcome, outcomes
+from ils_lightning.compare.outcome import Outcome, in_order, outcomes
 from ils_lightning.compare.pool import Pool
-from ils_lightning.compare.spec import Comparison
+from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.tuning import Part, chosen, trials
 
 
@@ -49,20 +49,37 @@ class Runner:
                 bar.update(task, completed=bar.tasks[0].total)
         return found
 
+    def finished(self) -> list[Outcome]:
+        """Returns the outcomes on reporting seeds that are kept in the folder, without training anything."""
+        tried = [(part, self._kept(part)) for part in trials(self.comparison, self.parts)]
+        self.tuning = [outcome for _, found in tried for outcome in found]
+        unknown = [part[:2] for part, found in tried if not found]
+        parts, hopeless = self._parts([pair for pair in self.parts if pair not in unknown])
+        return [*(outcome for part in parts for outcome in self._kept(part)), *hopeless]
+
     def _report(self, pool: Pool) -> list[Outcome]:
         """Trains on reporting seeds what has a chance, and says so of the rest."""
+        parts, hopeless = self._parts(self.parts)
+        return in_order(self.comparison, [*self._train(pool, parts, self.comparison.measure), *hopeless])
+
+    def _parts(self, pairs: list[tuple[Run, str]]) -> tuple[list[Part], list[Outcome]]:
+        """What is to be trained of these runs and settings once tuning is done, and outcomes of what has no chance."""
         parts: list[Part] = []
         hopeless: list[Outcome] = []
-        for run, setting in self.parts:
+        for run, setting in pairs:
             change, why_not = chosen(self.comparison, run, setting, self.tuning)
             for seed in self.comparison.seeds:
                 if why_not:
                     hopeless += outcomes(run, make(self.comparison, run, setting, seed, {}, self.folder), why_not)
                 else:
                     parts.append((run, setting, seed, change))
-        order = {run.name: number for number, run in enumerate(self.comparison.runs)}
-        found = [*self._train(pool, parts, self.comparison.measure), *hopeless]
-        return sorted(found, key=lambda outcome: order[outcome.run])
+        return parts, hopeless
+
+    def _kept(self, part: Part) -> list[Outcome]:
+        """The outcomes of a training that is finished, else nothing."""
+        job = make(self.comparison, *part, self.folder)
+        result = job.result()
+        return outcomes(part[0], job, result) if result is not None else []
 
     def _train(self, pool: Pool, parts: list[Part], measure: str | None) -> list[Outcome]:
         jobs = [make(self.comparison, *part, self.folder) for part in parts]

@@ -47,14 +47,24 @@ _SHARED = [
 
 def show(rows: list[Row], console: Console) -> None:
     """Prints the table, and below it what does not fit into cells: references, budgets and failures."""
-    columns = [Column("run", _name, -1), *(_MEASURED if rows[0].measure else _PLATEAU), *_SHARED]
-    columns = [column for column in columns if any(column.text(row) for row in rows)]
+    columns = columns_of(rows)
     wide = console.options.update(max_width=10_000)
     while len(columns) > 2 and console.measure(_table(rows, columns), options=wide).maximum > console.width:
         columns.remove(max(columns, key=lambda column: column.rank))
     console.print(_table(rows, columns))
     for line in notes(rows):
         console.print(line, highlight=False, markup=False)
+
+
+def columns_of(rows: list[Row]) -> list[Column]:
+    """Returns the columns that say something."""
+    columns = [Column("run", _name, -1), *(_MEASURED if rows[0].measure else _PLATEAU), *_SHARED]
+    return [column for column in columns if any(column.text(row) for row in rows)]
+
+
+def sections(rows: list[Row]) -> list[list[Row]]:
+    """Returns the rows of each setting, where a measure ranks; else all together."""
+    return [list(section) for _, section in groupby(rows, key=lambda row: row.setting if row.measure else "")]
 
 
 def notes(rows: list[Row]) -> list[str]:
@@ -79,9 +89,9 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
         left, widest = column.heading in ("run", "tuned"), None if number else _WIDEST
         justify = "left" if left else "right"
         table.add_column(column.heading, justify=justify, no_wrap=number > 0, overflow="fold", max_width=widest)
-    sections = [list(section) for _, section in groupby(rows, key=lambda row: row.setting if row.measure else "")]
-    several = len(sections) > 1
-    for section in sections:
+    parts = sections(rows)
+    several = len(parts) > 1
+    for section in parts:
         if several:
             table.add_row(section[0].setting, style="bold")
         for row in section:

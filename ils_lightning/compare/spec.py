@@ -52,6 +52,14 @@ class Run:
             if self.only is None or name in self.only
         }
 
+    def labels(self) -> list[str]:
+        """Returns the names of the settings it has a curve for; one that is empty where there are none."""
+        return self.settings.names() if self.settings and self.settings.shared else list(self.parts())
+
+    def changes(self, setting: str) -> dict[str, Any]:
+        """Returns all changes of the base configuration under one setting."""
+        return {**self.change, **self.parts().get(setting, {})}
+
     def check(self) -> None:
         """Raises a ValueError where `only` or `by_setting` name no setting."""
         known = self.settings.names() if self.settings and not self.settings.shared else []
@@ -139,7 +147,7 @@ class Comparison:
                     "name the option by its dotted key to train each by itself"
                 )
         self._numbers = {name: number for number, name in enumerate(names)}
-        self._overrides: dict[str, Any] = {}
+        self.overrides: dict[str, Any] = {}
 
     def select(
         self,
@@ -166,7 +174,7 @@ class Comparison:
         _require("reporting seed", seeds, self.seeds)
         if not part.runs:
             raise ValueError(f"none of the runs {runs} is done under {settings}")
-        part._overrides = overrides or {}
+        part.overrides = overrides or {}
         return part
 
     def configuration(self, run: Run, seed: int, setting: str = "", change: dict[str, Any] | None = None) -> dict:
@@ -178,7 +186,7 @@ class Comparison:
         of_setting = run.parts().get(setting, {})
         for key, value in {**self.change, **run.change}.items():
             assign(config, key, value)
-        for key, value in [*of_setting.items(), *(change or {}).items(), *self._overrides.items()]:
+        for key, value in [*of_setting.items(), *(change or {}).items(), *self.overrides.items()]:
             assign(config, key, value)
         assign(config, "seed_everything", seed)
         if "seed" in arguments(config["data"], DiscreteData):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from ils_lightning import tensorboard_session
 from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.table import Row
@@ -16,13 +17,26 @@ def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Compar
     for curve in [curve for curve in curves if curve.finished]:
         line, target = lines[curve.run, curve.setting], folder / curve.label.replace(" ", "_").replace("/", "_")
         former = list(target.glob("events.out.*"))
-        hparams = {"run": curve.run, "setting": curve.setting, **curve.outcomes[0].change}
-        hparams |= {key: str(value) for key, value in runs[curve.run].change.items()}
+        options = {"run": curve.run, "setting": curve.setting or None}
+        for key, value in {**runs[curve.run].changes(curve.setting), **curve.outcomes[0].change}.items():
+            options |= tensorboard_session.flat(_short(key), value)
         results = {"plateau": line.plateau, "minimum": line.minimum}
         results |= {line.measure: line.measured} if line.measure else {}
         with SummaryWriter(str(target)) as writer:
-            writer.add_hparams(hparams, results, run_name=".")
+            tensorboard_session.begin(writer, options)
+            for name, value in results.items():
+                writer.add_scalar(f"at_end/{name.replace('/', '_')}", value, int(curve.steps[-1]))
             for point in range(0, len(curve.steps), max(len(curve.steps) // 500, 1)):
                 writer.add_scalar(curve.tracked.name, curve.mean[point], int(curve.steps[point]))
         for old in former:
             old.unlink(missing_ok=True)
+
+
+def _short(key: str) -> str:
+    """A key of the configuration as `fit` names it in its table.
+
+    Example:
+        >>> _short("model.init_args.estimator.init_args.samples"), _short("model.init_args.latents")
+        ('estimator.samples', 'model.latents')
+    """
+    return key.replace(".init_args", "").removeprefix("model.") if "estimator" in key else key.replace(".init_args", "")

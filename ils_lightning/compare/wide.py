@@ -1,4 +1,4 @@
-"""The ranking on a page: a row for each run, a column for each setting, in Markdown."""
+"""The ranking on a page: a row for each run, a column for each setting."""
 
 import math
 
@@ -6,19 +6,28 @@ from ils_lightning.compare.table import Row
 
 
 def markdown(rows: list[Row]) -> str:
+    """Returns `cells` in Markdown."""
+    head, *lines = cells(rows)
+    found = [f"| {' | '.join(head)} |", f"|---|{'---|' * (len(head) - 1)}"]
+    for name, *rest in lines:
+        found.append(f"| {name.replace('|', chr(92) + '|')} | {' | '.join(rest)} |")
+    return "\n".join(found) + "\n"
+
+
+def cells(rows: list[Row]) -> list[list[str]]:
     """Returns `measured (difference +- its standard error)` of every run under every setting, bold where it is best.
 
     Runs are in the order of the first setting, which is from best to worst; those that have nothing there follow. The
-    reference and runs without a partner have no difference; "failed" and blanks are told apart.
+    reference and runs without a partner have no difference; "failed" and blanks are told apart. The first line is that
+    of the headings.
     """
     settings = list(dict.fromkeys(row.setting for row in rows))
     best = {setting: min((row.ranked for row in rows if _finished(row, setting)), default=0.0) for setting in settings}
     found = {(row.run, row.setting): _cell(row, best[row.setting]) for row in rows}
-    lines = [f"| run | {' | '.join(settings)} |", f"|---|{'---|' * len(settings)}"]
+    lines = [["run", *settings]]
     for run in dict.fromkeys(row.run for row in rows):
-        cells = [found.get((run, setting), "") for setting in settings]
-        lines.append(f"| {run.replace('|', chr(92) + '|')} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([run, *(found.get((run, setting), "") for setting in settings)])
+    return lines
 
 
 def _finished(row: Row, setting: str) -> bool:

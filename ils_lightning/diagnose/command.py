@@ -22,6 +22,9 @@ from ils_lightning.estimators import Estimator
 class DiagnosingTrainer(Trainer):
     """A Trainer that can also measure gradient estimators on a model."""
 
+    configuration = ""
+    """What was measured, in YAML, for the page."""
+
     def diagnose(
         self,
         model: LightningModule,
@@ -77,7 +80,7 @@ class DiagnosingTrainer(Trainer):
                 title=title,
                 progress=True,
             )
-        write(report, folder, beside or [])
+        write(report, folder, beside or [], self.configuration)
         return report
 
     def _prepare(self, model: Any, datamodule: Any, ckpt_path: str | None, weights_only: bool) -> Any:
@@ -105,7 +108,7 @@ def _with_own(estimators: list[Estimator] | None, own: Estimator | None) -> dict
     return {f"{name} (the model's)": own} | {key: one for key, one in named.items() if key != name}
 
 
-def write(report: GradientReport, folder: Path, beside: list[Path]) -> None:
+def write(report: GradientReport, folder: Path, beside: list[Path], configuration: str = "") -> None:
     """Prints the table and the advice, and writes CSV, JSON, HTML and the figure."""
     console = Console()
     tables.show(report, console)
@@ -114,6 +117,6 @@ def write(report: GradientReport, folder: Path, beside: list[Path]) -> None:
     plots.save(figure.draw([*others, report]), folder / "figure")
     atomic.write_text(tables.comma_separated(report), folder / "report.csv")
     atomic.write_text(tables.to_json(report), folder / "report.json")
-    atomic.write_text(page(report, figure.draw([report])), folder / "report.html")
+    atomic.write_text(page(report, figure.draw([report]), configuration), folder / "report.html")
     console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
     console.print(advice(report), highlight=False, markup=False, soft_wrap=True)

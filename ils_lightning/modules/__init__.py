@@ -1,6 +1,6 @@
 """LightningModules: one per model; the estimator is an argument."""
 
-from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
+from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
 from ils_lightning.modules.categorical import CategoricalFit
 from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.discrete_vae import DiscreteVAE
@@ -12,6 +12,7 @@ from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
 
 __all__ = [
     "CategoricalFit",
+    "Charts",
     "CodePrior",
     "DiscreteModule",
     "DiscreteVAE",

@@ -1,7 +1,7 @@
 """The base of the LightningModules: an injected estimator, optimisers from the configuration, plain hparams."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -17,6 +17,10 @@ from ils_lightning.estimators.base import Loss
 
 VERSION = "ils_lightning_version"
 """Where a checkpoint keeps the version of the package that wrote it."""
+
+
+Charts = Mapping[str, Mapping[str, Sequence[str]]]
+"""Charts by category and title: the tags of the scalars that are drawn together, each a regular expression."""
 
 
 class Tracked(NamedTuple):
@@ -85,6 +89,8 @@ class DiscreteModule(LightningModule):
     """Whether the command line's `fit` ends with the test set."""
     tracked: Tracked | None = None
     """What `curve` records, lower being better; None where there is no curve."""
+    charts: ClassVar[Charts | None] = None
+    """What TensorBoard shows under Custom Scalars; unless given, the monitored quantity and the loss."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """A learnable categorical logit vector against a true distribution: the smallest model with a discrete node."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,7 +15,7 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.losses import ExpectedKL, ToyLoss
 from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
-from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
+from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
@@ -47,6 +47,11 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     monitor = "val/kl"
     tracked: Tracked = Tracked("kl", "KL(true || learnt) / categories")
+    charts: ClassVar[Charts] = {
+        "objective": {"KL(true || learnt) / categories": ["train/kl", "val/kl"], "loss of draws": ["train/loss"]},
+        "learnt distribution": {"total variation": ["val/total_variation"], "entropy (nats)": ["val/entropy"]},
+        "training": {"norm of the gradient": ["train/gradient_norm"]},
+    }
 
     def __init__(
         self,

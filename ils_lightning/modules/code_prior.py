@@ -10,7 +10,7 @@ Source: A. van den Oord, O. Vinyals and K. Kavukcuoglu, Neural Discrete Represen
 
 import math
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -23,7 +23,7 @@ from torchmetrics import MeanMetric
 from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.estimators.categorical import draw_index, log_prob, one_hot, softmax
-from ils_lightning.modules.base import Tracked
+from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.discrete_vae import DiscreteVAE
 from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.causal import CausalCodes
@@ -53,6 +53,9 @@ class CodePrior(Measured):
 
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-log p(codes), training images (nats)")
+    charts: ClassVar[Charts] = {
+        "objective": {"-log p(codes) (nats)": ["train/loss", "val/loss"], "-ELBO (nats)": ["val/elbo"]}
+    }
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ Source: the task of V. Mnih et al., Recurrent Models of Visual Attention, 2014, 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -25,7 +25,7 @@ from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe, in_words
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.modules.base import Tracked
+from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.measured import Measured
 
 _SHOWN = 8  # images in a picture
@@ -59,6 +59,9 @@ class HardAttention(Measured):
     monitor = "val/error"
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-log p(label), training images (nats)")
+    charts: ClassVar[Charts] = {
+        "objective": {"-log p(label) (nats)": ["train/loss", "val/loss"], "wrong answers": ["val/error"]}
+    }
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ M. Paulus et al., Gradient Estimation with Stochastic Softmax Tricks, 2020, 2006
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -26,7 +26,7 @@ from ils_lightning.data.expressions import BLANK, CLOSE, NAMES
 from ils_lightning.describe import in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, one_hot, softmax
-from ils_lightning.modules.base import Problem, Tracked
+from ils_lightning.modules.base import Charts, Problem, Tracked
 from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.trees import Executor, Layout, Parser, layout
 
@@ -58,6 +58,13 @@ class LatentTree(Measured):
     monitor = "val/error"
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-log p(value), training expressions (nats)")
+    charts: ClassVar[Charts] = {
+        "objective": {
+            "-log p(value) (nats)": ["train/loss", "val/loss"],
+            "wrong answers: along the best arcs, and along draws": ["val/error", "val/error_of_draws"],
+            "wrong arcs": ["val/wrong_arcs"],
+        }
+    }
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ expectation, whatever pi; Adam does not see that factor. Second-order and unbias
 by their noise alone, first-order ones by their bias.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -22,7 +22,7 @@ from ils_lightning.data.steps import NoData
 from ils_lightning.describe import in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
-from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
+from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
@@ -81,6 +81,13 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
 
     monitor = "val/excess"
     tracked: Tracked = Tracked("excess", "(E loss - optimum) / range")
+    charts: ClassVar[Charts] = {
+        "objective": {
+            "(E loss - optimum) / range": ["train/excess", "val/excess"],
+            "loss: of draws in training, expected in validation": ["train/loss", "val/loss"],
+        },
+        "training": {"norm of the gradient": ["train/gradient_norm"]},
+    }
 
     def __init__(
         self,

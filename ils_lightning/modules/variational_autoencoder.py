@@ -1,7 +1,7 @@
 """What variational autoencoders with discrete codes share: set-up from the data, steps, logs, pictures, samples."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -12,7 +12,7 @@ from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.likelihoods import Bernoulli, Likelihood
-from ils_lightning.modules.base import Tracked
+from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.code_measures import CodeMeasures, Evaluation
 from ils_lightning.modules.code_pictures import CodePictures, evaluating
 from ils_lightning.modules.measured import Measured
@@ -43,6 +43,18 @@ class VariationalAutoencoder(CodePictures, Measured):
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-ELBO of training images (nats)")
     layers: int = 1
+    charts: ClassVar[Charts] = {
+        "objective": {
+            "-ELBO (nats)": ["train/loss", "val/loss"],
+            "-log p(x | z) (nats)": ["train/reconstruction", "val/reconstruction"],
+            "KL (nats)": ["train/kl", r"val/kl(_layer_\d+)?"],
+        },
+        "codes": {
+            "perplexity": ["val/perplexity"],
+            "share of codes in use": ["val/code_usage"],
+            "active latents": ["val/active_latents"],
+        },
+    }
 
     def __init__(
         self,

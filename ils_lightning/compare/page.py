@@ -1,0 +1,91 @@
+"""The comparison as one HTML file that needs nothing else."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from ils_lightning import report_page
+from ils_lightning.compare import screen, wide
+from ils_lightning.compare.spec import Comparison
+from ils_lightning.compare.table import Row, cell
+
+_WORDS = {
+    "measured": "mean over seeds of the measure that ranks, lower being better; s.e.: its standard error",
+    "plateau": "mean over the last fifth of the curve of the tracked quantity; last: its last value; +-: half of the "
+    "plateau's 95 % bootstrap interval over seeds and trials",
+    "bias floor": "where the published form is predicted to settle",
+    "steps to 2x": "first optimiser step below twice the plateau",
+    "difference": "to the reference, paired by seed and trial; its s.e.: the standard error of that; n: pairs",
+    "f evaluations": "of one training, all rows counted; at equal f ev.: the curve's value where the run with the "
+    "fewest evaluations ends",
+    "seconds": "of one training on one thread, without validation and test; at equal s: the curve's value where the "
+    "run with the fewest seconds ends",
+    "tuned": "chosen on seeds that are not reported",
+}
+
+
+def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], file: str, to_do: list[str]) -> str:
+    """Returns the page.
+
+    Args:
+        comparison: what was compared.
+        rows: of the table.
+        figures: by name, in their order.
+        file: the comparison file as it is written.
+        to_do: lines on what is not trained yet.
+    """
+    columns, settings = screen.columns_of(rows), {row.setting for row in rows}
+    head, *lines = wide.cells(rows) if comparison.measure and len(settings) > 1 else [[]]
+    of = f", {rows[0].measure}" if comparison.measure else ""
+    return report_page.page(
+        comparison.title,
+        report_page.lead(lead(rows)),
+        report_page.heading(f"Ranking{of}") + report_page.table(head, lines) if lines else "",
+        *(report_page.figure(figure, f"{comparison.title}: {name}") for name, figure in figures.items()),
+        report_page.heading("All measurements"),
+        report_page.table([column.heading for column in columns], _lines(rows, columns)),
+        report_page.notes([*_told(comparison), *screen.notes(rows), *to_do]),
+        report_page.folded("comparison file", file),
+        report_page.words({word: text for word, text in _WORDS.items() if _is_shown(word, columns)}),
+    )
+
+
+def lead(rows: list[Row]) -> str:
+    """Returns which run came out best, by setting where every setting has several runs."""
+    done = [row for row in rows if row.seeds and not math.isnan(row.ranked)]
+    if not done:
+        return "No run came to a result; the reasons are below the table."
+    what = done[0].measure or f"plateau of {done[0].tracked}"
+    groups = [[row for row in done if row.setting == name] for name in dict.fromkeys(row.setting for row in done)]
+    if len(groups) == 1 or min(map(len, groups)) < 2:
+        return f"Lowest {what}: {_best(done)}."
+    return f"Lowest {what}: {'; '.join(f'{group[0].setting}: {_best(group)}' for group in groups)}."
+
+
+def _best(rows: list[Row]) -> str:
+    """The best run, and the next."""
+    first, *others = sorted(rows, key=lambda row: row.ranked)
+    name = first.run if len({row.setting for row in rows}) == 1 else f"{first.run} {first.setting}".strip()
+    return f"{name} {cell(first.ranked)}" + (f", next {others[0].run} {cell(others[0].ranked)}" if others else "")
+
+
+def _lines(rows: list[Row], columns: list[screen.Column]) -> list[list[str]]:
+    """The table's rows; those of a setting stand below its name where a measure ranks several."""
+    parts = screen.sections(rows)
+    if len(parts) == 1:
+        return [[column.text(row) for column in columns] for row in rows]
+    found = []
+    for part in parts:
+        found.append([part[0].setting])
+        found += [[row.run, *(column.text(row) for column in columns[1:])] for row in part]
+    return found
+
+
+def _told(comparison: Comparison) -> list[str]:
+    """What was changed on the command line."""
+    changed = ", ".join(f"{key}={value}" for key, value in comparison.overrides.items())
+    return [f"changed for all runs: {changed}"] if changed else []
+
+
+def _is_shown(word: str, columns: list[screen.Column]) -> bool:
+    return any(column.heading.startswith(word) for column in columns)
