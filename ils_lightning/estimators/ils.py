@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, per_row
-from ils_lightning.estimators.categorical import readable
+from ils_lightning.estimators.categorical import difference, plain, readable
 from ils_lightning.estimators.intermediate import (
     SMALLEST_SUM,
     IntermediateLoss,
@@ -77,18 +77,22 @@ class ILS(Pullback):
         """The same where nothing is masked and every step stays on the simplex."""
         if self.normalizer != "sum" or not (readable(pi) and pi.numel() and pi.amin().item() > 0):
             return super().rearranged(logits, pi, index, g)
-        k = index.unsqueeze(-1)
-        v = (g.gather(-1, k) - g).mul_(per_row(self.step_size, logits)).scatter_(-1, k, 1)  # z - alpha Delta
-        total = v.sum(dim=-1, keepdim=True)
+        k, alpha = index.unsqueeze(-1), per_row(self.step_size, logits)
+        v = difference(pi, g.gather(-1, k), g)  # -Delta
+        total = v.sum(dim=-1, keepdim=True).mul_(alpha).add_(1)  # of z - alpha Delta
         if not total.amin().item() >= SMALLEST_SUM:
             return super().rearranged(logits, pi, index, g)
         self.rows_seen += self.training * total.numel()
-        if self.reading == "none":
-            v = self.intermediate_loss.derivative(pi, v.div_(total))
-            return v - v.mean(dim=-1, keepdim=True)
-        if type(self.intermediate_loss) is KullbackLeibler:
-            return torch.addcmul(pi, v, -1 / total, out=v)  # pi - pi_D
-        return self.intermediate_loss.logit_gradient(pi, v.div_(total))
+        share = total.reciprocal_()
+        if self.reading == "softmax" and type(self.intermediate_loss) is KullbackLeibler:
+            share.neg_()
+            estimate = torch.addcmul(pi, v, share * alpha, out=plain(v))  # pi - pi_D
+            return estimate.scatter_add_(-1, k, share)
+        pi_d = v.mul_(share * alpha).scatter_add_(-1, k, share)
+        if self.reading == "softmax":
+            return self.intermediate_loss.logit_gradient(pi, pi_d)
+        v = self.intermediate_loss.derivative(pi, pi_d)
+        return v - v.mean(dim=-1, keepdim=True)
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Share of rows since the last call whose step left the half-space where "sum" is a distribution.
