@@ -5,7 +5,7 @@ import torch
 from test_categorical import chi_square_z, heavy_head
 from torch import Tensor
 
-from ils_lightning.estimators import ILS, ILSCV, Hellinger, Pullback, ReinMax, StraightThrough, categorical
+from ils_lightning.estimators import ILS, ILSCV, Hellinger, Pullback, ReinMax, StraightThrough, categorical, ils_cv
 from ils_lightning.estimators.categorical import conditional_gumbel, jacobian, one_hot
 from ils_lightning.estimators.gumbel_rao import rao
 
@@ -27,14 +27,45 @@ FORMS = {
 @pytest.mark.parametrize("categories", [2, 5, 40])
 @pytest.mark.parametrize("name", FORMS)
 def test_rearranged_forms_equal_the_formula(name: str, categories: int, slope: float, masked: bool):
-    logits = torch.randn(3, 4, 2, categories, dtype=torch.float64)
+    latents = 1 + (categories == 5)
+    logits = torch.randn(3, 90, latents, categories, dtype=torch.float64)
     if masked and categories > 2:
         logits[0, :, :, 1] = -float("inf")
-    pi = categorical.softmax(logits)
+    pi = categorical.probabilities(logits)
+    assert pi.is_contiguous() == (categories == 40)
     index, g = categorical.draw_index(pi), slope * torch.randn_like(logits)
     estimator = FORMS[name]().double()
     expected = estimator.pullback(logits, pi, one_hot(index, pi), g.clone())
     torch.testing.assert_close(estimator.rearranged(logits, pi, index, g), expected, rtol=1e-9, atol=1e-9 * slope)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("shape", [(50, 1, 7), (10, 5, 2, 7), (50, 1, 40), (1, 1, 40), (0, 2, 40), (2, 40)])
+def test_control_variate_in_tiles_equals_the_formula(monkeypatch, shape: tuple, broken: bool):
+    monkeypatch.setattr(ils_cv, "_CACHED", 100)
+    monkeypatch.setattr(ils_cv, "_NARROWEST", 3)
+    logits = torch.randn(shape, dtype=torch.float64)
+    pi = categorical.probabilities(logits)
+    index, g = categorical.draw_index(pi), torch.randn_like(logits)
+    if broken and len(g):
+        g[0, ..., 3] = float("nan")
+    expected = ILSCV().pullback(logits, pi, one_hot(index, pi), g)
+    estimate = ILSCV().rearranged(logits, pi, index, g)
+    finite = expected.isfinite()
+    torch.testing.assert_close(estimate[finite], expected[finite], rtol=1e-9, atol=1e-12)
+    assert torch.equal(estimate.isfinite().all(dim=-1), finite.all(dim=-1))
+
+
+def test_projected_rows_are_counted_like_those_of_the_formula():
+    logits = torch.randn(200, 1, 5)
+    pi = categorical.softmax(logits)
+    index, g = categorical.draw_index(pi), 10 * torch.randn_like(logits)
+    one, two = ILS(), ILS()
+    one.rearranged(logits, pi, index, g)
+    two.pullback(logits, pi, one_hot(index, pi), g)
+    share = one.diagnostics()["fallback_share"]
+    assert share == two.diagnostics()["fallback_share"]
+    assert 0 < share < 1
 
 
 class Doubled(ReinMax):

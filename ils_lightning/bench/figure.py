@@ -1,12 +1,13 @@
 """Pictures of a benchmark: ratios as bars by size, costs as lines over what grows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ils_lightning import plots
-from ils_lightning.bench.peers import FLOOR, REFERENCE, peers
+from ils_lightning.bench.peers import FLOOR, REFERENCE, floors, peers
 from ils_lightning.bench.section import Section
 
 
@@ -16,7 +17,8 @@ def draw(sections: Sequence[Section]) -> dict[str, Figure]:
     for section in sections:
         if section.name == "samplers, ratio":
             found["samplers"] = bars(section)
-    return found
+    grown = [section for section in sections if section.pivot and section.pivot[2] == "microseconds"]
+    return found | ({"growth": lines(grown)} if grown else {})
 
 
 def bars(section: Section) -> Figure:
@@ -37,6 +39,50 @@ def bars(section: Section) -> Figure:
         plots.plain_log_ticks(axes.yaxis)
         _legend(axes)
     return figure
+
+
+def lines(sections: Sequence[Section]) -> Figure:
+    """Time of each method over what grows, one panel for each of four sections; black is what no draw can go below."""
+    with plots.style():
+        figure = Figure(figsize=(9.5, 6.6), layout="constrained")
+        panels = figure.subplots(2, 2).flat
+        names = list(dict.fromkeys(row["method"] for section in sections for row in section.rows))
+        own = [name for name in names if name not in peers() | floors()]
+        styles = {name: _line(name, own.index(name) if name in own else 0) for name in names}
+        for section, axes in zip(sections, panels, strict=True):
+            _grow(axes, section, styles)
+        _legend_of_all(figure)
+    return figure
+
+
+def _grow(axes: Axes, section: Section, styles: dict[str, dict[str, Any]]) -> None:
+    for name, style in styles.items():
+        points = [(row["size"], row["microseconds"]) for row in section.rows if row["method"] == name]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, **style)
+    sizes = sorted({row["size"] for row in section.rows})
+    axes.set(xscale="log", yscale="log", xlabel=section.rows[0]["grows"], ylabel="microseconds")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    axes.set_title(section.title.removeprefix("microseconds of "))
+    low, high = axes.get_ylim()
+    if high < 1000 * low:
+        plots.plain_log_ticks(axes.yaxis)
+    axes.minorticks_off()
+
+
+def _line(name: str, number: int) -> dict[str, Any]:
+    if name in floors():
+        return {"color": "black", "linestyle": "-" if name == FLOOR else ":", "linewidth": 1.2}
+    style = {"color": _colour(name, number), "marker": "o", "markersize": 3.5, "linewidth": 1.6}
+    return style | ({"linestyle": "--"} if name in peers() else {})
+
+
+def _legend_of_all(figure: Figure) -> None:
+    labels: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        labels |= {name: handle for handle, name in zip(handles, names, strict=True) if name not in labels}
+    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=4)
 
 
 def _colour(name: str, number: int) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE, Draw, floors, peers, plain_gumbel
 from ils_lightning.bench.samplers import pass_through
 from ils_lightning.bench.section import Advance, Row, Section
-from ils_lightning.bench.timing import Work, interleaved
+from ils_lightning.bench.timing import STEADY, Work, interleaved
 from ils_lightning.estimators import ILS, ReinMax, StraightThrough
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.losses import ExpectedKL
@@ -14,9 +14,17 @@ from ils_lightning.modules import CategoricalFit
 
 CATEGORIES = tuple(2**power for power in range(3, 18, 2))
 BATCHES = tuple(4**power for power in range(1, 8))
-SAMPLES = tuple(2**power for power in range(0, 9, 2))
+SAMPLES = tuple(2**power for power in range(0, 7, 2))
 TRIALS = tuple(4**power for power in range(1, 7))
 NUMBERS = 2**18  # of logits, while categories grow
+
+
+TITLES = {
+    "categories": f"microseconds of draw and backward, {NUMBERS:,} logits in all",
+    "batch": "microseconds of draw and backward, 32 categories",
+    "samples": "microseconds of several draws a row from logits 1024 x 256",
+    "trials": "microseconds of one step of the categorical toy, 5 categories",
+}
 
 
 def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
@@ -30,21 +38,28 @@ def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
     rows: list[Row] = []
     for name, (sizes, make) in grown.items():
         for size in sizes:
-            for method, timing in interleaved(make(size), min(repeats, 20), device).items():
+            for method, timing in interleaved(make(size), min(repeats, 20), device, STEADY).items():
                 rows.append({"grows": name, "size": size, "method": method, "microseconds": timing.seconds() * 1e6})
             advance(f"{name} {size}")
-    titles = {
-        "categories": f"microseconds of draw and backward, {NUMBERS:,} logits in all",
-        "batch": "microseconds of draw and backward, 32 categories",
-        "samples": "microseconds of several draws a row from logits 1024 x 256",
-        "trials": "microseconds of one step of the categorical toy, 5 categories",
-    }
-    return [
-        Section(
-            f"growth, {name}", title, [row for row in rows if row["grows"] == name], ("method", "size", "microseconds")
-        )
-        for name, title in titles.items()
+    return sections(rows)
+
+
+def sections(rows: list[Row]) -> list[Section]:
+    """Returns one table for each thing that grows, and what one of many draws costs."""
+    by_name = {name: [row for row in rows if row["grows"] == name] for name in TITLES}
+    tables = [
+        Section(f"growth, {name}", title, by_name[name], ("method", "size", "microseconds"))
+        for name, title in TITLES.items()
     ]
+    return [*tables, _one_of_many(by_name["samples"])]
+
+
+def _one_of_many(rows: list[Row]) -> Section:
+    single = min(row["size"] for row in rows)
+    (one,) = (row["microseconds"] for row in rows if row["method"] == REFERENCE and row["size"] == single)
+    shares = [row | {"share": row["microseconds"] / row["size"] / one} for row in rows if row["method"] != FLOOR]
+    title = f"time of one of several draws a row / one {REFERENCE}(hard=True), forward only"
+    return Section("growth, one of many", title, shares, ("method", "size", "share"))
 
 
 def _passes(batch: int, categories: int, device: torch.device) -> dict[str, Work]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ils_lightning.bench.memory import peak_bytes
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE, RELEASED, Draw, floors, peers
 from ils_lightning.bench.section import Advance, Row, Section
-from ils_lightning.bench.timing import Timing, Work, interleaved
+from ils_lightning.bench.timing import STEADY, Timing, Work, interleaved
 from ils_lightning.estimators import ILS, ILSCV, ReinMax, StraightThrough, StraightThroughGumbelSoftmax
 
 SIZES = ((256, 8), (8192, 8), (4096, 32), (1024, 256), (256, 4096), (64, 32_000), (16, 131_072))
@@ -49,7 +49,7 @@ def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
     rows: list[Row] = []
     for batch, categories in SIZES:
         calls = work(batch, categories, device)
-        found = interleaved(calls, repeats, device)
+        found = interleaved(calls, repeats, device, STEADY)
         size = batch * categories * 4
         for name, call in calls.items():
             rows.append(_row(name, f"{batch} x {categories}", found) | {"tensors": peak_bytes(call, device) / size})

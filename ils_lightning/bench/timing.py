@@ -14,6 +14,7 @@ import torch
 Work = Callable[[], object]
 
 LEAST = 2e-3  # seconds that one timing takes at least, by repeating the call
+STEADY = 2e-2  # the same where what the method before left in the caches must not count
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
-from ils_lightning.estimators.delivery import Deliver, Draw
+from ils_lightning.estimators.delivery import Deliver, draw
 
 Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
@@ -268,8 +268,11 @@ class Pullback(Sampler):
         raise NotImplementedError(f"{type(self).__name__} must define pullback(logits, pi, z, g)")
 
     def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
-        """The same for a one-hot draw, given by its drawn categories `[*batch, latents]`."""
-        return self.pullback(logits, pi, categorical.one_hot(index, pi), g)
+        """The same for a one-hot draw, given by its drawn categories `[*batch, latents]`.
+
+        `pi` may be laid out as `categorical.probabilities` likes it while g is not: `categorical.beside` tells how.
+        """
+        return self.pullback(logits, pi, categorical.one_hot(index, pi), categorical.beside(pi, g))
 
     def drawn(self, logits: Tensor, pi: Tensor) -> tuple[Tensor, Tensor]:
         """Returns a draw, and what backward needs to know of it: the drawn categories, or z if it has others too."""
@@ -286,13 +289,14 @@ class Pullback(Sampler):
         return self.rearranged(logits, pi, drawn, g)
 
     def sample(self, logits: Tensor) -> Tensor:
-        return Draw.apply(logits, self)[0]
+        return draw(logits, self, tied=False)[0]
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        pi = categorical.softmax(logits.detach())
+        pi = categorical.probabilities(logits.detach())
         z, drawn = self.drawn(logits.detach(), pi)
         loss, g = self._loss_and_gradient(f, z.to(logits.dtype))
-        return loss, self.at_draw(logits.detach(), pi, drawn, g.to(pi.dtype)).to(logits.dtype)
+        estimate = self.at_draw(logits.detach(), pi, drawn, g.to(pi.dtype))
+        return loss, estimate.to(logits.dtype).contiguous()
 
     def _loss_and_gradient(self, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluates f and g = df/dz, by f's own closed form `f.closed_form_gradient` where it has one."""
@@ -312,6 +316,6 @@ class Pullback(Sampler):
             return self.value(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
-        z, tie, *_ = Draw.apply(logits, self)
+        z, tie = draw(logits, self, tied=True)
         loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
-        return loss + tie.to(loss.dtype)
+        return loss if tie is None else loss + tie.to(loss.dtype)

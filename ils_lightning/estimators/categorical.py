@@ -10,16 +10,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_FEW = 16  # below this many categories torch's CPU softmax takes 17 ns a number along the last axis, 2 along the first
+_FEW = 16  # below this many categories CPU loops along the last axis cost 2 to 20 times those along the first
 _TINY = 512  # fewer numbers than this are not worth a change of layout
 _NARROW = 64  # below this many a one-hot vector is copied from a table
 _MANY = 256  # from here on a draw looks at sums of blocks first
+_COUNTED = 256  # up to this many sums, comparing with all is faster than a search, whose branches cannot be foreseen
 _BELOW_ONE = 1 - 2**-52  # u times a total times this is below the total, however it is rounded
 
 
+_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
+def plain_call() -> bool:
+    """Whether Python calls torch as it stands: neither traced by torch.compile nor transformed by torch.func."""
+    return not (torch.compiler.is_compiling() or _transformed())
+
+
 def readable(x: Tensor) -> bool:
-    """Whether Python may look at values of `x` and branch: on a CPU, and outside of compiled code."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether Python may look at values of `x` and branch: on a CPU, in a plain call."""
+    return x.device.type == "cpu" and plain_call()
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -34,10 +43,34 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 def _along_categories(function: Callable[..., Tensor], logits: Tensor) -> Tensor:
     """Applies a function of torch along the last axis, on a CPU by way of the layout in which it is fast."""
+    return _laid_out(function, logits).contiguous()
+
+
+def _laid_out(function: Callable[..., Tensor], logits: Tensor) -> Tensor:
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     if logits.shape[-1] >= _FEW or not readable(logits) or logits.numel() < _TINY:
         return function(logits, dim=-1)
-    return function(logits.movedim(-1, 0).contiguous(), dim=0).movedim(0, -1).contiguous()
+    return function(logits.movedim(-1, 0).contiguous(), dim=0).movedim(0, -1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """`softmax`, on a CPU in the layout in which formulas with it are fast: few categories lie apart in memory."""
+    return _laid_out(torch.softmax, logits)
+
+
+def difference(pi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """`x - y`, new, in the layout of `pi` `[..., categories]`; x and y broadcast to its shape."""
+    return torch.sub(x, y, out=torch.empty_like(pi))
+
+
+def plain(x: Tensor) -> Tensor:
+    """Memory of the usual layout for the last step of a formula: `x` itself where it has it, else new."""
+    return x if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def beside(pi: Tensor, x: Tensor) -> Tensor:
+    """`x` in the dtype of `pi`, and in its layout where that is not the usual one; both `[..., categories]`."""
+    return x.to(pi.dtype) if pi.is_contiguous() else torch.empty_like(pi).copy_(x)
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
@@ -75,19 +108,23 @@ def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generato
     u = torch.rand(shape, dtype=torch.float64, device=pi.device, generator=generator)
     size = _block_size(pi.shape[-1])
     in_blocks = pi.shape[-1] >= _MANY and shape[-1] * size <= pi.shape[-1]  # else the blocks looked into outweigh pi
-    index = _invert_by_blocks(pi, u, size) if in_blocks else _invert(pi, u)[0]
+    index = _invert_by_blocks(pi, u, size) if in_blocks else _find(*_placed(pi, u))
     return index.squeeze(-1) if samples is None else index.movedim(-1, 0)
 
 
-def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Finds where each u `[..., samples]` in [0, 1) falls among `weights` `[..., categories]`, in float64.
+def _placed(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Cumulative sums of `weights` `[..., categories]` in float64, and u `[..., samples]` in [0, 1) times the total."""
+    weights = weights.to(torch.float64, copy=True)
+    cumulative = weights.cumsum_(dim=-1) if readable(weights) else weights.cumsum(dim=-1)
+    return cumulative, u * (cumulative.narrow(-1, -1, 1) * _BELOW_ONE)
 
-    Returns:
-        The category, u times the total, and the cumulative sums.
-    """
-    cumulative = weights.double().cumsum(dim=-1).contiguous()
-    place = u * (cumulative[..., -1:] * _BELOW_ONE)
-    return torch.searchsorted(cumulative, place, right=True), place, cumulative
+
+def _find(cumulative: Tensor, place: Tensor) -> Tensor:
+    """The category at each place `[..., samples]`; overwrites the cumulative sums `[..., categories]`."""
+    if place.shape[-1] > 1 or cumulative.shape[-1] > _COUNTED:
+        return torch.searchsorted(cumulative.contiguous(), place, right=True)
+    passed = cumulative.le_(place) if readable(cumulative) else cumulative <= place
+    return passed.sum(dim=-1, keepdim=True).long()
 
 
 def _padded(weights: Tensor, size: int) -> Tensor:
@@ -102,18 +139,19 @@ def _block_size(categories: int) -> int:
 
 
 def _invert_by_blocks(weights: Tensor, u: Tensor, size: int) -> Tensor:
-    """The category of `_invert`, found in two steps: most of the work is one sum over all weights.
+    """The category at each u, found in two steps: most of the work is one sum over all weights.
 
     Where u fell in its block's share is a uniform again, and finds the category in the block.
     """
     blocks = _padded(weights, size).unflatten(-1, (-1, size))
     sums = blocks.sum(dim=-1)
-    number, place, cumulative = _invert(sums, u)
-    u = 1 - (cumulative.gather(-1, number) - place) / sums.double().gather(-1, number)
+    cumulative, place = _placed(sums, u)
+    number = _find(cumulative.clone(), place)
+    u = 1 - (cumulative.gather(-1, number) - place) / sums.gather(-1, number)
     rows = blocks.reshape(-1, size)
-    first = torch.arange(0, len(rows), blocks.shape[-2], device=weights.device).reshape(*u.shape[:-1], 1)
-    chosen = rows.index_select(0, (first + number).flatten()).reshape(*u.shape, size)
-    return number * size + _invert(chosen, u.unsqueeze(-1))[0].squeeze(-1)
+    first = torch.arange(0, len(rows), blocks.shape[-2], device=weights.device).view(*u.shape[:-1], 1)
+    chosen = rows.index_select(0, (first + number).view(-1)).view(*u.shape, size)
+    return _find(*_placed(chosen, u.unsqueeze(-1))).squeeze(-1).add(number, alpha=size)
 
 
 def draw(pi: Tensor, samples: int | None = None, generator: torch.Generator | None = None) -> Tensor:

@@ -32,41 +32,74 @@ class Deliver(torch.autograd.Function):
         return (c, c[..., None, None].to(estimate.dtype) * estimate, None, None, *own)
 
 
+def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
+    """An exact draw z whose backward is the estimator's, and the rows' tie where asked for.
+
+    A function that torch.func can transform takes twice the calls of one it cannot, so only its transforms get one.
+    """
+    if categorical.plain_call():
+        return Draw.apply(logits, estimator, tied)
+    z, tie, *_ = TransformableDraw.apply(logits, estimator)
+    return z, tie if tied else None
+
+
 class Draw(torch.autograd.Function):
     """An exact draw z and its tie, a zero for each row; backward applies the estimator to one example's gradient."""
 
     @staticmethod
-    def forward(logits: Tensor, estimator: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        pi = categorical.softmax(logits)
+    def forward(ctx: Any, logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
+        pi = categorical.probabilities(logits)
         z, drawn = estimator.drawn(logits, pi)
-        return z.to(logits.dtype), torch.zeros_like(logits[..., 0, 0]), pi, drawn
+        Draw.keep(ctx, logits, pi, drawn, estimator)
+        return z.to(logits.dtype), logits.new_zeros(logits.shape[:-2]) if tied else None
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        logits, ctx.estimator = inputs
-        _, _, pi, drawn = output
-        ctx.mark_non_differentiable(pi, drawn)
+    def keep(ctx: Any, logits: Tensor, pi: Tensor, drawn: Tensor, estimator: Any) -> None:
+        """Saves what backward needs."""
+        ctx.estimator = estimator
         ctx.save_for_backward(logits, pi, drawn)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
-        logits, pi, drawn = ctx.saved_tensors
         if g is None:
-            return None, None
-        g = g.to(pi.dtype)
+            return None, None, None
+        logits, pi, drawn = ctx.saved_tensors
         if c is None:
-            return ctx.estimator.at_draw(logits, pi, drawn, g).to(logits.dtype), None
-        c = c[..., None, None].to(pi.dtype)
-        g = torch.where(c == 0, 0, g / c)
-        return (c * ctx.estimator.at_draw(logits, pi, drawn, g)).to(logits.dtype), None
+            estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
+        else:
+            c = c[..., None, None].to(pi.dtype)
+            g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
+            estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
+        return estimate.to(logits.dtype).contiguous(), None, None
+
+
+class TransformableDraw(torch.autograd.Function):
+    """The same for torch.func and torch.compile, to which what is saved must be an output."""
+
+    @staticmethod
+    def forward(logits: Tensor, estimator: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        pi = categorical.probabilities(logits)
+        z, drawn = estimator.drawn(logits, pi)
+        return z.to(logits.dtype), logits.new_zeros(logits.shape[:-2]), pi, drawn
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        logits, estimator = inputs
+        _, _, pi, drawn = output
+        ctx.mark_non_differentiable(pi, drawn)
+        Draw.keep(ctx, logits, pi, drawn, estimator)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
+        return Draw.backward(ctx, g, c)[:2]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any) -> tuple:
         """One more batch axis, beside the latents: options that hold one value a row keep theirs in front."""
         if info.randomness != "different":
             raise ValueError(f"draws under vmap need randomness='different'; given {info.randomness!r}")
-        z, tie, pi, drawn = Draw.apply(logits.movedim(in_dims[0], -3), estimator)
+        z, tie, pi, drawn = TransformableDraw.apply(logits.movedim(in_dims[0], -3), estimator)
         last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
         return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)

@@ -8,19 +8,20 @@ The published program hands d L_I / d pi = -pi_D / (pi + 1e-7) to the logits wit
 (`pullback="none"`): the natural gradient of the same loss, up to a constant to which softmax is blind.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, per_row
-from ils_lightning.estimators.categorical import readable
+from ils_lightning.estimators.categorical import difference, plain, readable
 from ils_lightning.estimators.intermediate import (
     SMALLEST_SUM,
     IntermediateLoss,
     KullbackLeibler,
     Normalizer,
     normalize,
+    simplex,
 )
 
 
@@ -74,21 +75,35 @@ class ILS(Pullback):
         return (v - v.sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)) * support
 
     def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
-        """The same where nothing is masked and every step stays on the simplex."""
+        """The same where nothing is masked, in few passes: rows whose step leaves the simplex are mended afterwards."""
         if self.normalizer != "sum" or not (readable(pi) and pi.numel() and pi.amin().item() > 0):
             return super().rearranged(logits, pi, index, g)
-        k = index.unsqueeze(-1)
-        v = (g.gather(-1, k) - g).mul_(per_row(self.step_size, logits)).scatter_(-1, k, 1)  # z - alpha Delta
-        total = v.sum(dim=-1, keepdim=True)
-        if not total.amin().item() >= SMALLEST_SUM:
-            return super().rearranged(logits, pi, index, g)
+        k, alpha = index.unsqueeze(-1), per_row(self.step_size, logits)
+        v = difference(pi, g.gather(-1, k), g)  # -Delta
+        total = v.sum(dim=-1, keepdim=True).mul_(alpha).add_(1)  # of z - alpha Delta
+        small, projected = self._projected(v, total, index, alpha)
+        share = total.reciprocal_()
+        if self.reading == "softmax" and type(self.intermediate_loss) is KullbackLeibler:
+            share.neg_()
+            estimate = torch.addcmul(pi, v, share * alpha, out=plain(v)).scatter_add_(-1, k, share)  # pi - pi_D
+            return estimate if small is None else estimate.index_put_((small,), pi[small] - projected)
+        pi_d = v.mul_(share * alpha).scatter_add_(-1, k, share)
+        if small is not None:
+            pi_d[small] = projected
+        if self.reading == "softmax":
+            return self.intermediate_loss.logit_gradient(pi, pi_d)
+        v = self.intermediate_loss.derivative(pi, pi_d)
+        return v - v.mean(dim=-1, keepdim=True)
+
+    def _projected(self, v: Tensor, total: Tensor, index: Tensor, alpha: Any) -> tuple[Tensor | None, Tensor]:
+        """Which rows have too small a total, and z - alpha Delta of these projected onto the simplex."""
         self.rows_seen += self.training * total.numel()
-        if self.reading == "none":
-            v = self.intermediate_loss.derivative(pi, v.div_(total))
-            return v - v.mean(dim=-1, keepdim=True)
-        if type(self.intermediate_loss) is KullbackLeibler:
-            return torch.addcmul(pi, v, -1 / total, out=v)  # pi - pi_D
-        return self.intermediate_loss.logit_gradient(pi, v.div_(total))
+        if total.amin().item() >= SMALLEST_SUM:
+            return None, total
+        small = total.squeeze(-1) < SMALLEST_SUM
+        self.fallbacks = self.fallbacks + self.training * small.sum()
+        step = v[small] * torch.as_tensor(alpha, dtype=v.dtype).expand_as(total)[small]
+        return small, simplex(step.scatter_add_(-1, index[small].unsqueeze(-1), torch.ones_like(step)))
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Share of rows since the last call whose step left the half-space where "sum" is a distribution.

@@ -10,12 +10,21 @@ subtracted because its product with d is nothing else. pi_b sum_j c_bj, of mean 
 over categories at zero.
 """
 
+import math
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option
+from ils_lightning.estimators.categorical import beside, readable
 from ils_lightning.estimators.distributed import sum_over_ranks
+from ils_lightning.estimators.family import rows
 from ils_lightning.estimators.reinmax import ReinMax
+
+_CACHED = 2**17  # numbers of one tensor that stay in a processor's cache beside a few others
+_NARROWEST = 64  # fewer columns than this make loops too short
+_SMALLEST_NORM = 1e-12
 
 
 class ILSCV(ReinMax):
@@ -46,6 +55,71 @@ class ILSCV(ReinMax):
         noise = leave_one_out_coefficient(R, d) * d
         return R - noise + pi * noise.sum(dim=-1, keepdim=True)
 
+    def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
+        """The same, tile by tile."""
+        R = super().rearranged(logits, pi, index, g)
+        if pi.shape[-2] == 1:
+            R = beside(pi, R)
+        R, pi, k = rows(R), rows(pi), rows(index.unsqueeze(-1))
+        d = torch.neg(pi, out=torch.empty_like(R)).scatter_add_(-1, k, pi.new_ones(k.shape))
+        return R.addcmul_(pi, subtract_noise(R, d)).reshape(logits.shape)
+
+
+def subtract_noise(R: Tensor, d: Tensor) -> Tensor:
+    """Subtracts eta d from R `[rows, latents, categories]` in place; returns its sums over categories.
+
+    It goes over the tensors twice, for the sums over rows and for what follows from them, both times in tiles that stay
+    in the processor's cache.
+    """
+    seen, one = [R, d], R.new_ones(1, 1, 1)
+    if not (readable(R) and math.isfinite(R.sum().item())):
+        finite = torch.isfinite(R).all(dim=-1, keepdim=True)
+        seen, one = [torch.where(finite, x, 0) for x in seen], finite.to(R)
+    one = one.expand(*R.shape[:2], 1)
+    number = (sum_over_ranks(one.sum(dim=0)) - one).clamp(min=1)
+    total = torch.zeros_like(R[..., :1])
+    width, height = _tile(R)
+    sums = [
+        torch.stack([_sums(r, c) for r, c in _split(columns, 0, height)]).sum(dim=0)
+        for columns in _split(seen, -1, width)
+    ]
+    over_rows = sum_over_ranks(torch.cat(sums, dim=-1)).split(width, dim=-1)
+    for columns, of_columns in zip(_split([*seen, R, d], -1, width), over_rows, strict=True):
+        for r, c, estimate, own, n, part in _split([*columns, number, total], 0, height):
+            noise = _coefficient(r, c, of_columns, n).mul_(own)
+            estimate.sub_(noise)
+            part.add_(noise.sum(dim=-1, keepdim=True))
+    return total
+
+
+def _tile(R: Tensor) -> tuple[int, int]:
+    """Columns and rows of a tile; all where Python's calls are not what takes the time."""
+    if not readable(R):
+        return R.shape[-1], max(1, len(R))
+    width = min(R.shape[-1], max(_NARROWEST, _CACHED // max(1, R[..., 0].numel())))
+    return width, max(1, _CACHED // (width * R.shape[1]))
+
+
+def _split(tensors: Sequence[Tensor], axis: int, size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Parts of several tensors, side by side."""
+    return zip(*(x.split(size, dim=axis) for x in tensors), strict=True)
+
+
+def _sums(R: Tensor, d: Tensor) -> Tensor:
+    """Sums over rows of R, d, R d, d^2 and (R d)^2, `[5, latents, categories]`."""
+    products = R * d
+    return torch.stack([x.sum(dim=0) for x in (R, d, products, d.square(), products.square())])
+
+
+def _coefficient(R: Tensor, d: Tensor, sums: Tensor, number: Tensor) -> Tensor:
+    """`leave_one_out_coefficient` from the sums over all rows and the number of others."""
+    products = R * d
+    A = (sums[2] - products).sub_((sums[0] - R).mul_(sums[1] - d).div_(number))
+    squares = torch.addcmul(sums[4], products, products, value=-1)
+    shrink = squares.div_(A.square().clamp_(min=torch.finfo(A.dtype).tiny)).neg_().add_(1).clamp_(min=0)
+    norm = torch.addcmul(sums[3], d, d, value=-1)
+    return A.mul_(shrink).div_(torch.threshold_(norm, _SMALLEST_NORM, math.inf))
+
 
 def leave_one_out_coefficient(R: Tensor, d: Tensor) -> Tensor:
     """Eta of each row and category, from all other rows of the batch; all `[*batch, latents, categories]`."""
@@ -54,7 +128,7 @@ def leave_one_out_coefficient(R: Tensor, d: Tensor) -> Tensor:
     products, norm = R * d, others(d.square())
     A = others(products) - others(R) * others(d) / others(finite.to(R)).clamp(min=1)
     shrink = (1 - others(products.square()) / A.square().clamp(min=torch.finfo(A.dtype).tiny)).clamp(min=0)
-    return torch.where(norm > 1e-12, shrink * A / norm.clamp(min=1e-12), 0)
+    return torch.where(norm > _SMALLEST_NORM, shrink * A / norm.clamp(min=_SMALLEST_NORM), 0)
 
 
 def others(x: Tensor) -> Tensor:

@@ -66,11 +66,30 @@ class Hellinger(IntermediateLoss):
 
 def simplex(v: Tensor) -> Tensor:
     """Euclidean projection of `v` onto the simplex (Duchi et al., 2008, ICML); entries of -inf stay at zero."""
+    if readable(v) and v.numel():
+        v = v - v.amax(dim=-1, keepdim=True)
+        return v.sub_(_threshold(v)).clamp_(min=0)
     ordered = v.sort(dim=-1, descending=True).values
     excess = ordered.cumsum(dim=-1) - 1
     rank = torch.arange(1, v.shape[-1] + 1, device=v.device, dtype=v.dtype)
     size = (ordered * rank > excess).sum(dim=-1, keepdim=True).clamp(min=1)
     return (v - excess.gather(-1, size - 1) / size).clamp(min=0)
+
+
+def _threshold(v: Tensor) -> Tensor:
+    """The number t of each row for which max(v - t, 0) sums to one, by Newton's method: without a sort. max v is 0.
+
+    From -1, where the sum is one at least, t grows until no more entries fall below it (Michelot, 1986).
+    """
+    t = torch.full_like(v[..., :1], -1)
+    positive = torch.full_like(t, v.shape[-1] + 1)
+    while True:
+        rest = (v - t).clamp_(min=0)
+        before, total = positive, rest.sum(dim=-1, keepdim=True)
+        positive = rest.sign_().sum(dim=-1, keepdim=True)
+        if not (positive < before).any():
+            return t
+        t = torch.maximum(t, t + (total - 1) / positive)
 
 
 def normalize(v: Tensor, support: Tensor, normalizer: Normalizer) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,11 @@ Exact in expectation for f quadratic in z at tau = 1 (Heun's second-order rule).
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
-from ils_lightning.estimators.categorical import jacobian, softmax
+from ils_lightning.estimators.categorical import difference, jacobian, plain, softmax
 
 
 class ReinMax(Pullback):
@@ -45,5 +46,6 @@ class ReinMax(Pullback):
         if not is_one(self.temperature):
             return super().rearranged(logits, pi, index, g)
         k = index.unsqueeze(-1)
-        h = (g - g.gather(-1, k)).mul_(pi).mul_(0.5)
-        return h.scatter_add_(-1, k, -h.sum(dim=-1, keepdim=True))
+        h = difference(pi, g, g.gather(-1, k)).mul_(pi)
+        total = h.sum(dim=-1, keepdim=True).mul_(-0.5)
+        return torch.mul(h, 0.5, out=plain(h)).scatter_add_(-1, k, total)
