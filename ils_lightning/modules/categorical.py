@@ -77,6 +77,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
             {"kl": KLDivergence(), "total_variation": TotalVariation(), "entropy": LearntEntropy()}
         )
         self._p: Tensor | None = None
+        self._loss_at = self.loss.at(self.logits.detach())
 
     def step_loss(self, x: Tensor) -> Tensor:
         """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""
@@ -84,8 +85,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def _latent_logits(self) -> Tensor:
         """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
-        logits = self.logits.unsqueeze(-2)
-        return logits if self.loss.latents == 1 else logits.expand(*logits.shape[:-2], self.loss.latents, -1)
+        return _latent_axis(self.logits, self.loss.latents)
 
     def problem(self, batch: Targets) -> Problem:
         """The loss of the batch's first step, per row."""
@@ -124,7 +124,10 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
-        loss, estimate = self.estimator.estimate(self._latent_logits().detach(), self.loss.at(x))
+        if self._loss_at.x is not x:
+            self._loss_at = self.loss.at(x)
+        logits = _latent_axis(self.logits.detach(), self.loss.latents)
+        loss, estimate = self.estimator.estimate(logits, self._loss_at)
         return loss, estimate.squeeze(-2) if self.loss.latents == 1 else estimate.sum(dim=-2)
 
     def track(self, logits: Tensor) -> Tensor:
@@ -194,3 +197,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
                 "1 / epsilon; lower --model.optimizer.lr, or try --model.loss RBFEnergy --data SingleDraws"
             )
         return rows
+
+
+def _latent_axis(logits: Tensor, latents: int) -> Tensor:
+    logits = logits.unsqueeze(-2)
+    return logits if latents == 1 else logits.expand(*logits.shape[:-2], latents, -1)
