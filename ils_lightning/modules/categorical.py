@@ -13,7 +13,7 @@ from ils_lightning.data.draws import Targets
 from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
-from ils_lightning.losses import ExpectedKL, ToyLoss
+from ils_lightning.losses import ExpectedKL, LossAt, ToyLoss
 from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
 from ils_lightning.modules.base import DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
@@ -81,7 +81,13 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def step_loss(self, x: Tensor) -> Tensor:
         """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""
-        return self.estimator(self._latent_logits(), self.loss.at(x))
+        return self.estimator(self._latent_logits(), self._at(x))
+
+    def _at(self, x: Tensor) -> LossAt:
+        """The loss against x; steps in chunks that all see one tensor make it once."""
+        if self._loss_at.x is not x:
+            self._loss_at = self.loss.at(x)
+        return self._loss_at
 
     def _latent_logits(self) -> Tensor:
         """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
@@ -124,10 +130,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
-        if self._loss_at.x is not x:
-            self._loss_at = self.loss.at(x)
         logits = _latent_axis(self.logits.detach(), self.loss.latents)
-        loss, estimate = self.estimator.estimate(logits, self._loss_at)
+        loss, estimate = self.estimator.estimate(logits, self._at(x))
         return loss, estimate.squeeze(-2) if self.loss.latents == 1 else estimate.sum(dim=-2)
 
     def track(self, logits: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class ChunkedSteps(LightningModule):
         With nothing but the logits to train, and no other rank, the estimate is their gradient.
         """
         if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
-            return self._backward
+            return self._backward()
         logits = self.logits
 
         def estimate(x: Tensor) -> Tensor:
@@ -84,11 +84,18 @@ class ChunkedSteps(LightningModule):
 
         return estimate
 
-    def _backward(self, x: Tensor) -> Tensor:
-        self.zero_grad()
-        loss = self.step_loss(x)
-        self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
-        return loss.detach()
+    def _backward(self) -> Callable[[Tensor], Tensor]:
+        """The same by autograd, which lets the strategy average gradients over ranks."""
+        trained = list(self.parameters())
+
+        def backward(x: Tensor) -> Tensor:
+            for parameter in trained:
+                parameter.grad = None
+            loss = self.step_loss(x)
+            self.manual_backward(loss.sum())
+            return loss.detach()
+
+        return backward
 
     def _optimizer_step(self) -> Callable[[], Any]:
         """What takes one step of the optimiser, and of the scheduler where there is one."""
