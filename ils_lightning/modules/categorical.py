@@ -78,6 +78,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         )
         self._p: Tensor | None = None
         self._loss_at = self.loss.at(self.logits.detach())
+        self.needs_no_graph = self.estimator.closed_form and hasattr(self._loss_at, "closed_form_gradient")
 
     def step_loss(self, x: Tensor) -> Tensor:
         """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""

@@ -25,6 +25,8 @@ class ChunkedSteps(LightningModule):
     logits: nn.Parameter
     chunk: int
     record_every: int
+    needs_no_graph: bool = False
+    """Whether `gradient` is nothing but formulas, so that tensors need not be ready for differentiation."""
     _curve: list[tuple[Tensor, Tensor]]
 
     def prepare_chunks(self, chunk: int, record_every: int) -> None:
@@ -61,6 +63,7 @@ class ChunkedSteps(LightningModule):
             step()
         self._count_steps(len(losses))
         self._record(snapshots)
+        self._make_ordinary()
         return torch.stack(losses)
 
     def _within_max_steps(self, x: Tensor) -> Sequence[Tensor]:
@@ -76,13 +79,23 @@ class ChunkedSteps(LightningModule):
         """
         if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
             return self._backward()
-        logits = self.logits
+        logits, lean = self.logits, torch.inference_mode(self.needs_no_graph)
 
         def estimate(x: Tensor) -> Tensor:
-            loss, logits.grad = self.gradient(x)
+            with lean:
+                loss, logits.grad = self.gradient(x)
             return loss.detach()
 
         return estimate
+
+    def _make_ordinary(self) -> None:
+        """Copies what inference mode made and what stays, for tensors of that mode can never be part of a graph."""
+        if self.logits.grad is not None and self.logits.grad.is_inference():
+            self.logits.grad = self.logits.grad.clone()
+        for module in self.estimator.modules():
+            for name, state in module.named_buffers(recurse=False):
+                if state.is_inference():
+                    setattr(module, name, state.clone())
 
     def _backward(self) -> Callable[[Tensor], Tensor]:
         """The same by autograd, which lets the strategy average gradients over ranks."""
