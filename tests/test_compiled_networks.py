@@ -12,6 +12,8 @@ from ils_lightning.estimators import Average, ILSNewton, Rebar, ReinMax, Relax
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
 
+# torch.compile itself looks at what it then warns of
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
