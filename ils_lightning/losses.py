@@ -4,8 +4,6 @@ z is `[samples, *batch, latents, categories]`, x `[*batch, categories]`; the ans
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,8 +17,6 @@ class ToyLoss(Described):
     _abstract = True
 
     latents: int = 1
-    gradient: Callable[..., Tensor] | None = None
-    """Closed form of df/dz `[*batch, latents, categories]` at draws z of that shape, where it is known."""
 
     def at(self, x: Tensor) -> "LossAt":
         """Returns f, the loss against `x` as a function of z alone."""
@@ -32,15 +28,29 @@ class ToyLoss(Described):
 
 
 class LossAt:
-    """f(z) = loss(z, x), with `closed_form_gradient` where the loss has a closed form."""
+    """f(z) = loss(z, x). One that knows df/dz at draws z `[*batch, latents, categories]` has `closed_form_gradient`."""
 
     def __init__(self, loss: ToyLoss, x: Tensor) -> None:
         self.loss, self.x = loss, x
-        if loss.gradient is not None:
-            self.closed_form_gradient = partial(loss.gradient, x=x)
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.loss(z, self.x)
+
+
+class CrossEntropyAt(LossAt):
+    """-sum_k x_k log(z_k + epsilon) / categories + constant, with its gradient; what x alone decides is made once."""
+
+    def __init__(self, loss: ToyLoss, x: Tensor, epsilon: float, constant: Tensor | float = 0.0) -> None:
+        super().__init__(loss, x)
+        self.epsilon, self.constant = epsilon, constant
+        self.weights = x.unsqueeze(-2) / -x.shape[-1]
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return (self.weights * torch.log(z + self.epsilon)).sum(dim=(-2, -1)) + self.constant
+
+    def closed_form_gradient(self, z: Tensor) -> Tensor:
+        """Returns df/dz."""
+        return self.weights / (z + self.epsilon)
 
 
 class ExpectedKL(ToyLoss):
@@ -59,13 +69,12 @@ class ExpectedKL(ToyLoss):
             raise ValueError(f"ExpectedKL: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
         self.epsilon = epsilon
 
-    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
-        p = x.unsqueeze(-2)
-        return (p * (torch.log(p + self.epsilon) - torch.log(z + self.epsilon))).mean(dim=-1).sum(dim=-1)
+    def at(self, x: Tensor) -> LossAt:
+        negative_entropy = (x * torch.log(x + self.epsilon)).mean(dim=-1)
+        return CrossEntropyAt(self, x, self.epsilon, negative_entropy)
 
-    def gradient(self, z: Tensor, x: Tensor) -> Tensor:
-        """Returns df/dz."""
-        return x.unsqueeze(-2) / ((z + self.epsilon) * -x.shape[-1])
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.at(x)(z)
 
 
 class LogLoss(ToyLoss):
@@ -80,12 +89,11 @@ class LogLoss(ToyLoss):
             raise ValueError(f"LogLoss: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
         self.epsilon = epsilon
 
-    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
-        return -(x.unsqueeze(-2) * torch.log(z + self.epsilon)).mean(dim=-1).sum(dim=-1)
+    def at(self, x: Tensor) -> LossAt:
+        return CrossEntropyAt(self, x, self.epsilon)
 
-    def gradient(self, z: Tensor, x: Tensor) -> Tensor:
-        """Returns df/dz."""
-        return x.unsqueeze(-2) / ((z + self.epsilon) * -x.shape[-1])
+    def __call__(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.at(x)(z)
 
 
 class BilinearEnergy(ToyLoss):

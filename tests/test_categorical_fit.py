@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from examples import EXAMPLES
+from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -25,6 +26,7 @@ from ils_lightning.estimators import (
 )
 from ils_lightning.losses import BilinearEnergy, ExpectedKL, LogLoss, RBFEnergy
 from ils_lightning.modules import CategoricalFit
+from ils_lightning.modules.descent import plain_descent
 
 
 def fit(folder: Path, steps: int, resume: Path | None = None, data=None, logger=False, callbacks=(), **options):
@@ -63,6 +65,71 @@ def test_chunks_equal_single_steps_bit_for_bit(tmp_path, make, data):
     chunked, _ = fit(tmp_path, 23, chunk=10, estimator=make(), data=data(seed=1))
     single, _ = fit(tmp_path, 23, chunk=1, estimator=make(), data=data(seed=1))
     assert torch.equal(chunked.logits, single.logits)
+
+
+class OrdinaryTensors(Callback):
+    """Looks for tensors that can never be part of a graph."""
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        tensors = [pl_module.logits.grad, *pl_module.parameters(), *pl_module.buffers()]
+        assert not any(tensor.is_inference() for tensor in tensors)
+
+
+def seeded(make):
+    torch.manual_seed(0)
+    return make()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_chunks_of_every_estimator_equal_single_steps(tmp_path, example):
+    size = {"categories": 2 if example.make().binary else 5}
+    chunked, single = (
+        fit(
+            tmp_path,
+            5,
+            chunk=chunk,
+            estimator=seeded(example.make),
+            loss=ExpectedKL(epsilon=0.1),
+            data=TrueDistribution(seed=1, **size),
+            callbacks=[OrdinaryTensors()],
+            **size,
+        )[0].state_dict()
+        for chunk in (3, 1)
+    )
+    assert chunked.keys() == single.keys()
+    assert [name for name, value in chunked.items() if not torch.equal(value, single[name])] == []
+    assert all(torch.isfinite(value).all() for value in chunked.values())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)},
+        {"optimizer": lambda parameters: torch.optim.Adam(parameters, lr=0.1)},
+        {"lr_scheduler": lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)},
+    ],
+    ids=["momentum", "Adam", "schedule"],
+)
+def test_chunks_with_any_optimiser_and_schedule_equal_single_steps(tmp_path, options):
+    chunked, single = (fit(tmp_path, 12, chunk=chunk, **options)[0] for chunk in (5, 1))
+    assert torch.equal(chunked.logits, single.logits)
+
+
+def test_plain_descent_is_sgd_and_nothing_else():
+    p, q = (torch.nn.Parameter(torch.arange(3.0)) for _ in range(2))
+    optimizer, reference = torch.optim.SGD([p], lr=0.3), torch.optim.SGD([q], lr=0.3)
+    step = plain_descent(optimizer)
+    for rate in (0.3, 0.1):
+        optimizer.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = rate
+        p.grad, q.grad = torch.full((3,), 1 / 3), torch.full((3,), 1 / 3)
+        step()
+        reference.step()
+    assert torch.equal(p, q)
+    assert plain_descent(torch.optim.SGD([p, q], lr=0.3)) is None
+    assert plain_descent(torch.optim.SGD([p], lr=0.3, weight_decay=0.1)) is None
+    assert plain_descent(torch.optim.Adam([p], lr=0.3)) is None
+    optimizer.register_step_post_hook(lambda *_: None)
+    assert plain_descent(optimizer) is None
 
 
 @pytest.mark.parametrize("data", [TrueDistribution, SingleDraws])
@@ -144,7 +211,7 @@ def test_closed_form_gradients_equal_autograd(loss):
     z = torch.eye(5, dtype=torch.float64)[torch.tensor([0, 3])].unsqueeze(1).requires_grad_()
     x = torch.rand(2, 5, dtype=torch.float64)
     (expected,) = torch.autograd.grad(loss(z, x).sum(), z)
-    torch.testing.assert_close(loss.gradient(z, x), expected)
+    torch.testing.assert_close(loss.at(x).closed_form_gradient(z), expected)
 
 
 def test_single_draws_follow_p_and_do_not_depend_on_the_batch():

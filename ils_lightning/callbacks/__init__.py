@@ -1,5 +1,6 @@
 """Lightning callbacks: pictures, reports, progress, checkpoints, random streams, schedules."""
 
+from ils_lightning.callbacks.compiled_networks import CompiledNetworks
 from ils_lightning.callbacks.dashboard import Dashboard
 from ils_lightning.callbacks.figures import Figures
 from ils_lightning.callbacks.finite_guard import FiniteGuard
@@ -14,6 +15,7 @@ from ils_lightning.callbacks.report import EvaluationReport, FitReport
 from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
 
 __all__ = [
+    "CompiledNetworks",
     "Constant",
     "Cosine",
     "Dashboard",

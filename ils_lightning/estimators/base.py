@@ -63,6 +63,7 @@ class Estimator(Described, nn.Module):
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
         pooled_by_state: it does so through learnt state alone: in evaluation mode rows are independent.
         binary: defined for two categories only.
+        closed_form: where f has a `closed_form_gradient`, `estimate` is nothing but formulas: no graph is built.
         kind: "pathwise", "score function", "finite difference", "exact" or "wrapper".
         cost: `evaluations` as a formula for readers: S is `samples`, K categories, L latents; options by their name.
         source: authors, year and identifier of the paper.
@@ -73,6 +74,7 @@ class Estimator(Described, nn.Module):
     unbiased: ClassVar[bool] = False
     needs_gradient: bool = False
     binary: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = False
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
     hard: bool = True
@@ -252,6 +254,8 @@ class Pullback(Sampler):
     """
 
     _abstract = True
+
+    closed_form = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -23,6 +23,7 @@ class GumbelSoftmax(Sampler):
 
     source = "Jang et al. 2016, 1611.01144"
     hard = False
+    closed_form = True
 
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from ils_lightning.data.draws import Targets
 from ils_lightning.describe import create, in_words
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
-from ils_lightning.losses import ExpectedKL, ToyLoss
+from ils_lightning.losses import ExpectedKL, LossAt, ToyLoss
 from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
 from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
@@ -82,15 +82,22 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
             {"kl": KLDivergence(), "total_variation": TotalVariation(), "entropy": LearntEntropy()}
         )
         self._p: Tensor | None = None
+        self._loss_at = self.loss.at(self.logits.detach())
+        self.needs_no_graph = self.estimator.closed_form and hasattr(self._loss_at, "closed_form_gradient")
 
     def step_loss(self, x: Tensor) -> Tensor:
         """Returns the loss `[*rows]` of one optimiser step on x `[*rows, categories]`."""
-        return self.estimator(self._latent_logits(), self.loss.at(x))
+        return self.estimator(self._latent_logits(), self._at(x))
+
+    def _at(self, x: Tensor) -> LossAt:
+        """The loss against x; steps in chunks that all see one tensor make it once."""
+        if self._loss_at.x is not x:
+            self._loss_at = self.loss.at(x)
+        return self._loss_at
 
     def _latent_logits(self) -> Tensor:
         """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
-        logits = self.logits.unsqueeze(-2)
-        return logits if self.loss.latents == 1 else logits.expand(*logits.shape[:-2], self.loss.latents, -1)
+        return _latent_axis(self.logits, self.loss.latents)
 
     def problem(self, batch: Targets) -> Problem:
         """The loss of the batch's first step, per row."""
@@ -129,7 +136,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
-        loss, estimate = self.estimator.estimate(self._latent_logits().detach(), self.loss.at(x))
+        logits = _latent_axis(self.logits.detach(), self.loss.latents)
+        loss, estimate = self.estimator.estimate(logits, self._at(x))
         return loss, estimate.squeeze(-2) if self.loss.latents == 1 else estimate.sum(dim=-2)
 
     def track(self, logits: Tensor) -> Tensor:
@@ -199,3 +207,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
                 "1 / epsilon; lower --model.optimizer.lr, or try --model.loss RBFEnergy --data SingleDraws"
             )
         return rows
+
+
+def _latent_axis(logits: Tensor, latents: int) -> Tensor:
+    logits = logits.unsqueeze(-2)
+    return logits if latents == 1 else logits.expand(*logits.shape[:-2], latents, -1)

@@ -4,7 +4,7 @@ A step of a toy problem takes less time than the Trainer's own work around it: s
 faster, and `global_step` still counts optimiser steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ils_lightning.estimators import Estimator
+from ils_lightning.modules.descent import plain_descent
 
 
 class ChunkedSteps(LightningModule):
@@ -24,6 +25,8 @@ class ChunkedSteps(LightningModule):
     logits: nn.Parameter
     chunk: int
     record_every: int
+    needs_no_graph: bool = False
+    """Whether `gradient` is nothing but formulas, so that tensors need not be ready for differentiation."""
     _curve: list[tuple[Tensor, Tensor]]
 
     def prepare_chunks(self, chunk: int, record_every: int) -> None:
@@ -49,34 +52,76 @@ class ChunkedSteps(LightningModule):
 
     def chunk_of_steps(self, x: Tensor) -> Tensor:
         """Takes one optimiser step for each entry of x, cut at the Trainer's max_steps; returns their losses."""
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        scheduler: Any = self.lr_schedulers()
-        snapshots, losses = [], []
+        first, snapshots, losses = self.global_step, [], []
         every = self.record_every or self.chunk
-        for step, entry in enumerate(self._within_max_steps(x), start=self.global_step):
-            if step % every == 0 and not self._has(step):
-                snapshots.append((step, self.logits.detach().clone()))
-            losses.append(self._gradient_step(entry))
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
+        fill, step = self._gradient_step(), self._optimizer_step()
+        logits = self.logits.detach()
+        for number, entry in enumerate(self._within_max_steps(x), start=first):
+            if number % every == 0 and (number > first or not self._has(first)):
+                snapshots.append((number, logits.clone()))
+            losses.append(fill(entry))
+            step()
         self._count_steps(len(losses))
         self._record(snapshots)
+        self._make_ordinary()
         return torch.stack(losses)
 
-    def _within_max_steps(self, x: Tensor) -> Iterator[Tensor]:
+    def _within_max_steps(self, x: Tensor) -> Sequence[Tensor]:
+        """The entries of x: one tensor for all where they are one in memory, so that what it needs is made once."""
         left = self.trainer.max_steps - self.global_step if self.trainer.max_steps >= 0 else len(x)
-        return iter(x[:left].unbind())
+        x = x[:left]
+        return [x[0]] * len(x) if x.stride(0) == 0 else x.unbind()
 
-    def _gradient_step(self, x: Tensor) -> Tensor:
-        """Fills gradients for one step; with nothing but the logits to train, the estimate is their gradient."""
+    def _gradient_step(self) -> Callable[[Tensor], Tensor]:
+        """What fills gradients for one step and returns its loss.
+
+        With nothing but the logits to train, and no other rank, the estimate is their gradient.
+        """
         if self.trainer.world_size > 1 or any(True for _ in self.estimator.parameters()):
-            self.zero_grad()
-            loss = self.step_loss(x)
-            self.manual_backward(loss.sum())  # lets the strategy average gradients over ranks
+            return self._backward()
+        logits, lean = self.logits, torch.inference_mode(self.needs_no_graph)
+
+        def estimate(x: Tensor) -> Tensor:
+            with lean:
+                loss, logits.grad = self.gradient(x)
             return loss.detach()
-        loss, self.logits.grad = self.gradient(x)
-        return loss.detach()
+
+        return estimate
+
+    def _make_ordinary(self) -> None:
+        """Copies what inference mode made and what stays, for tensors of that mode can never be part of a graph."""
+        if self.logits.grad is not None and self.logits.grad.is_inference():
+            self.logits.grad = self.logits.grad.clone()
+        for module in self.estimator.modules():
+            for name, state in module.named_buffers(recurse=False):
+                if state.is_inference():
+                    setattr(module, name, state.clone())
+
+    def _backward(self) -> Callable[[Tensor], Tensor]:
+        """The same by autograd, which lets the strategy average gradients over ranks."""
+        trained = list(self.parameters())
+
+        def backward(x: Tensor) -> Tensor:
+            for parameter in trained:
+                parameter.grad = None
+            loss = self.step_loss(x)
+            self.manual_backward(loss.sum())
+            return loss.detach()
+
+        return backward
+
+    def _optimizer_step(self) -> Callable[[], Any]:
+        """What takes one step of the optimiser, and of the scheduler where there is one."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        if scheduler is None:
+            return plain_descent(optimizer) or optimizer.step
+
+        def both() -> None:
+            optimizer.step()
+            scheduler.step()
+
+        return both
 
     def _count_steps(self, steps: int) -> None:
         """Keeps the Trainer's global_step equal to the optimiser steps taken."""

@@ -111,6 +111,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         self.draws, self.separate = draws, separate
         self.estimator.build(1 if separate else latents, 2)
         self.prepare_chunks(chunk, record_every)
+        self.needs_no_graph = self.estimator.closed_form
 
     def _rows(self) -> Tensor:
         """The logits as the estimator sees them: `[draws, latents, 2]`, or `[draws, latents, 1, 2]` if separate."""
