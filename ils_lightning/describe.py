@@ -11,6 +11,9 @@ from typing import Any, Self
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
 
+from ils_lightning import strict
+
+strict.enforce()
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import get_type_hints
 
-from ils_lightning import __version__
+from ils_lightning import __version__, strict
 from ils_lightning.cli.errors import (
     PROGRAM,
     did_you_mean,
@@ -51,6 +51,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> None:
+    words = _without_strict(words)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
     elif words[0] == "--version":
@@ -71,6 +72,18 @@ def _run(words: list[str]) -> None:
         fail(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}; verbs: {', '.join(verbs)}")
 
 
+def _without_strict(words: list[str]) -> list[str]:
+    """Returns the words other than --strict, which holds for whatever verb it stands by."""
+    try:
+        if "--strict" in words:
+            strict.switch_on()
+        elif strict.is_on():
+            strict.enforce()
+    except ValueError as error:
+        fail(str(error))
+    return [word for word in words if word != "--strict"]
+
+
 def usage() -> str:
     """Returns the text of `--help`."""
     verbs = {**TRAINER_VERBS} | {name: OWN_VERBS[name][0] for name in own_verbs()}
@@ -86,6 +99,7 @@ def usage() -> str:
             "  python -m ils_lightning fit --config FILE_OR_NAME            a configuration file, or a packaged one",
             "  python -m ils_lightning fit --print_config                   show every setting and its value",
             "  python -m ils_lightning VERB --help                          options of a verb",
+            "  python -m ils_lightning VERB --strict                        name no class but those of this package",
         ]
     )
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from ils_lightning import strict
 from ils_lightning.cli.errors import did_you_mean, fail, listed
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
 
@@ -44,6 +45,8 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> 
         roots: types of the top-level keys, such as `model`.
     """
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message)).split(".")
+    if found := re.search(r"Importing '([^']+)' is not allowed", message):
+        return f"--{'.'.join(keys)}: {strict.refusal(found[1])}"
     paths = re.findall(r"class_path '([\w.]+)'", message)
     owner = class_at(paths[-1]) if paths else roots.get(keys[0]) if len(keys) > 1 else None
     if owner and keys[-1] not in hints(owner):  # a class made by a factory is named elsewhere in the report

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from ils_lightning import strict
 from ils_lightning.callbacks import (
     EvaluationReport,
     Figures,
@@ -60,8 +61,10 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Puts back the checkpoint's path, to be read as weights and plain data unless told otherwise."""
+        verb = self.config[self.config["subcommand"]]
+        if strict.is_on() and verb.get("weights_only") is False:
+            fail("--weights_only false is refused in strict mode: loading anything but weights and plain data runs code")
         if self._path:
-            verb = self.config[self.config["subcommand"]]
             verb.ckpt_path = self._path
             verb.weights_only = verb.weights_only is not False
 

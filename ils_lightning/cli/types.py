@@ -7,6 +7,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
+from ils_lightning import strict
+
 _PLAIN = {
     int: "a whole number",
     float: "a number",
@@ -28,7 +30,9 @@ def hints(owner: type) -> dict[str, Any]:
 
 
 def class_at(path: str) -> type | None:
-    """Returns the class of a dotted path."""
+    """Returns the class of a dotted path, or None where there is none that may be imported."""
+    if strict.is_on() and not strict.accepts(path):
+        return None
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name, None)
 
