@@ -18,6 +18,18 @@ strict.enforce()
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
 
+class DescriptionError(ValueError):
+    """A description of which no object can be made.
+
+    Attributes:
+        base: the type that was asked for.
+    """
+
+    def __init__(self, base: Any, error: BaseException) -> None:
+        super().__init__(f"{getattr(base, '__name__', base)}: {error}")
+        self.base = base
+
+
 class Described:
     """Mixin that remembers the arguments an object was made with."""
 
@@ -102,7 +114,7 @@ def _named(base: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{getattr(base, '__name__', base)}: {error}") from None
+        raise DescriptionError(base, error) from None
 
 
 def in_words(value: Any) -> str:

@@ -51,7 +51,9 @@ class Attempt:
     left: list[str] = field(default_factory=list)
 
 
-def attempt(words: list[str], folder: Path, run: Callable[[list[str]], Any] = main, seconds: float = SECONDS) -> Attempt:
+def attempt(
+    words: list[str], folder: Path, run: Callable[[list[str]], Any] = main, seconds: float = SECONDS
+) -> Attempt:
     """Runs a command in `folder`, forked from this process, in which everything is imported already."""
     output, before = folder.with_name(f"{folder.name}.output"), contents(folder)
     sys.stdout.flush(), sys.stderr.flush()
@@ -104,9 +106,7 @@ def _wait(child: int, seconds: float) -> int | None:
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder: the bytes of files, None for folders."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def complaints(case: Case, found: Attempt) -> list[str]:

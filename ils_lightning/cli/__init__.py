@@ -141,7 +141,7 @@ def _run_own(verb: str, *words: str) -> None:
     command = getattr(import_module(module), function)
     from jsonargparse import auto_cli
 
-    from ils_lightning.cli.messages import OneLine
+    from ils_lightning.cli.messages import OneLine, explained
 
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": OneLine}
     try:
@@ -153,4 +153,4 @@ def _run_own(verb: str, *words: str) -> None:
     except ValueError as error:
         if not is_for_users(error):
             raise
-        fail(f"{verb}: {error}")
+        fail(f"{verb}: {explained(error)}")

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 from ils_lightning import strict
 from ils_lightning.cli.errors import did_you_mean, fail, listed
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
+from ils_lightning.describe import DescriptionError
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
@@ -63,6 +64,17 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> 
     if found := re.search(r"Expected a .*?\. Got value: (.*)", message):
         return f"{option}: {_wrong_value(found[1], kind)}"
     return _essence(message)
+
+
+def explained(error: ValueError) -> str:
+    """Returns one line for an error, that of an object which cannot be made of its description included."""
+    if not isinstance(error, DescriptionError):
+        return str(error)
+    name = getattr(error.base, "__name__", str(error.base))
+    report = str(error).removeprefix(f"{name}: ")
+    if "Parser key" not in report:
+        return report
+    return explain(report, [], {"value": error.base}).replace("--value.", "").replace("--value", name)
 
 
 def _unknown_option(given: str, options: list[str], above: str, owner: type | None) -> str:

@@ -28,8 +28,9 @@ from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, is_of_the_disk, of_the_disk
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
-from ils_lightning.cli.messages import OneLine, explain
+from ils_lightning.cli.messages import OneLine, explain, explained
 from ils_lightning.data.base import DiscreteData
+from ils_lightning.describe import DescriptionError
 from ils_lightning.modules.base import DiscreteModule
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer}
@@ -63,7 +64,9 @@ class CommandLine(LightningCLI):
         """Puts back the checkpoint's path, to be read as weights and plain data unless told otherwise."""
         verb = self.config[self.config["subcommand"]]
         if strict.is_on() and verb.get("weights_only") is False:
-            fail("--weights_only false is refused in strict mode: loading anything but weights and plain data runs code")
+            fail(
+                "--weights_only false is refused in strict mode: loading anything but weights and plain data runs code"
+            )
         if self._path:
             verb.ckpt_path = self._path
             verb.weights_only = verb.weights_only is not False
@@ -136,7 +139,7 @@ def run_command_line(kind: type[CommandLine], model: type, data: type, words: li
         except (ValueError, MisconfigurationException) as error:
             if not is_for_users(error):
                 raise
-            fail(explain(str(error), [], _ROOTS))
+            fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
 
 
 def _checkpoints(model: DiscreteModule) -> list[Callback]:
