@@ -15,7 +15,7 @@ import torch
 
 from ils_lightning.cli import main
 
-LONGEST = 700  # letters of a message
+LONGEST = 950  # letters of a message
 SECONDS = 120.0  # that a refusal may take, on a busy machine
 _GREETINGS = ("GPU available", "TPU available", "HPU available", "note: ")
 

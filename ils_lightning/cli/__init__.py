@@ -143,7 +143,8 @@ def _run_own(verb: str, *words: str) -> None:
 
     from ils_lightning.cli.messages import OneLine, explained
 
-    options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": OneLine}
+    parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
+    options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}
     try:
         auto_cli(command, args=_repeatable(words, command), **options)
     except OSError as error:

@@ -1,5 +1,8 @@
 """Callbacks of the command line that keep runs honest."""
 
+import shutil
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -8,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
 from ils_lightning.cli.checkpoints import KEY
+from ils_lightning.cli.errors import is_for_users
 
 
 class SaveConfiguration(SaveConfigCallback):
@@ -20,6 +24,29 @@ class SaveConfiguration(SaveConfigCallback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the configuration as plain data."""
         checkpoint[KEY] = plain(self.parser, self.config)
+
+
+class RefusedRun(Callback):
+    """Takes back the folder of a run that is refused before its first step: there is nothing in it to keep."""
+
+    def __init__(self) -> None:
+        self._made: list[Path] = []
+
+    def watch(self, trainer: Trainer) -> None:
+        """Notes which folders of logs are about to be made; Lightning makes them before any callback is called."""
+        folders = [Path(folder) for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
+        self._made = [folder for folder in folders if not folder.exists()] if trainer.is_global_zero else []
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Removes the folders where what was asked for is at fault, and the one above if that leaves it empty."""
+        if trainer.global_step or not self._made or not is_for_users(exception):
+            return
+        for logger in trainer.loggers:
+            logger.finalize("failed")
+        for folder in self._made:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # other runs are there
+                folder.parent.rmdir()
 
 
 class EndlessData(Callback):

@@ -180,6 +180,12 @@ class Comparison:
             assign(config, key, value)
         for key, value in [*of_setting.items(), *(change or {}).items(), *self._overrides.items()]:
             assign(config, key, value)
+        for section in ("model", "data", "trainer"):
+            if not isinstance(config.get(section), dict):
+                raise ValueError(
+                    f"the sections model, data and trainer of a comparison must be mappings; {section} is "
+                    f"{config.get(section)!r} in run {run.name!r}"
+                )
         assign(config, "seed_everything", seed)
         if "seed" in arguments(config["data"], DiscreteData):
             data_seed = seed if self.paired else seed + 10_000 * self._numbers[run.name]

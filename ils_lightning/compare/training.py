@@ -97,7 +97,7 @@ def make_trainer(options: dict[str, Any]) -> Trainer:
 
 
 def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
-    trainer = make_trainer(job.config["trainer"])
+    trainer: Any = make_trainer(job.config["trainer"])
     use_complete_checkpoints(trainer)
     trainer.callbacks.extend(callbacks)
     return trainer
