@@ -91,7 +91,9 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], tuple[str, ...]]] = {
     "configuration runs a command": (having(configuration={"model": {"class_path": "os.system"}}), ("os.system",)),
     "configuration misspells": (having(configuration={"modle": {}}), ("modle",)),
     "configuration has a bad value": (
-        having(configuration={"model": {"class_path": "CategoricalFit", "init_args": {"trials": -1}}}),
+        having(
+            configuration={"model": {"class_path": "CategoricalFit", "init_args": {"estimator": "ILS", "trials": -1}}}
+        ),
         ("trials",),
     ),
 }
@@ -112,7 +114,7 @@ def checkpoints(made: dict[str, bytes], chance: Random) -> Iterator[Case]:
         for name, content in damaged(made["toy"], chance).items():
             yield Case(f"{verb}: checkpoint: {name}", words, ("bad.ckpt",), partial(put, "bad.ckpt", content))
         for name in ("nothing.ckpt", "no/folder/last.ckpt", "last", "best", "~", "é.ckpt", "a" * 300):
-            yield Case(f"{verb}: checkpoint {name[:9]}", [verb, f"--ckpt_path={name}"], ("ckpt_path", name[:40]))
+            yield Case(f"{verb}: checkpoint {name[:9]}", [verb, f"--ckpt_path={name}"], (name[:40],))
         for name, (change, named) in CHANGES.items():
             content = changed(made["toy"], change)
             named = named if verb != "sample" else ()

@@ -54,7 +54,7 @@ PARTS = {
     "model: {class_path: CategoricalFit, init_args: [7]}": ("model",),
     "model: {class_path: CategoricalFit, init_args: {trails: 3}}": ("trails", "did you mean 'trials'"),
     "model: {class_path: CategoricalFit, init_args: {trials: abc}}": ("trials", "abc"),
-    "model: {class_path: CategoricalFit, init_args: {trials: }}": ("trials",),
+    "model: {class_path: CategoricalFit, init_args: {estimator: ILS, trials: }}": ("trials",),
     "model: {class_path: CategoricalFit, init_args: {trials: 1.5}}": ("trials", "1.5"),
     "model: {class_path: CategoricalFit, init_args: {trials: .nan}}": ("trials",),
     "model: {class_path: CategoricalFit, init_args: {estimator: {class_path: ISL}}}": ("ISL", "did you mean 'ILS'"),
@@ -72,7 +72,7 @@ PARTS = {
     "trainer: {callbacks: 7}": ("callbacks",),
     "trainer: {callbacks: [7]}": ("callbacks",),
     "trainer: {callbacks: [{class_path: LearningRateMonito}]}": ("LearningRateMonito",),
-    "trainer: {callbacks: [{class_path: OptionSchedule}]}": ("OptionSchedule",),
+    "trainer: {callbacks: [{class_path: OptionSchedule}]}": ("option, schedule",),
     "trainer: {logger: {class_path: shutil.rmtree}}": ("shutil.rmtree",),
     "trainer: {plugins: [{class_path: subprocess.Popen}]}": ("subprocess.Popen",),
     "ckpt_path: 7": ("ckpt_path",),
@@ -140,6 +140,6 @@ def configurations() -> Iterator[Case]:
         yield Case(f"comparison: {name}", ["compare", "run.yaml"], (), prepare)
         yield Case(f"settings: {name}", [*TOY, "--model.estimator=run.yaml"], ("estimator",), prepare)
     for text, named in PARTS.items():
-        yield Case(text, ["fit", "--config=run.yaml"], named, partial(put, "run.yaml", text))
+        yield Case(text, ["fit", "--config=toy1", "--config=run.yaml"], named, partial(put, "run.yaml", text))
     for text, named in GRIDS.items():
         yield Case(text, ["compare", "run.yaml"], named, partial(put, "run.yaml", text))

@@ -17,7 +17,15 @@ from ils_lightning.cli import main
 
 LONGEST = 950  # letters of a message
 SECONDS = 120.0  # that a refusal may take, on a busy machine
-_GREETINGS = ("GPU available", "TPU available", "HPU available", "note: ")
+_GREETINGS = (
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "`Trainer(",
+    "Restoring states",
+    "Loaded model",
+    "note: ",
+)
 
 
 def nothing(folder: Path) -> None:

@@ -16,6 +16,7 @@ from ils_lightning.cli.errors import (
     did_you_mean,
     fail,
     is_for_users,
+    is_of_memory,
     is_of_the_disk,
     of_the_disk,
     quiet_threads,
@@ -151,7 +152,9 @@ def _run_own(verb: str, *words: str) -> None:
         if not is_of_the_disk(error):
             raise
         fail(f"{verb}: {of_the_disk(error)}")
-    except ValueError as error:
-        if not is_for_users(error):
+    except (ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        if is_of_memory(error):
+            fail(f"{verb}: not enough memory: {error}")
+        if not isinstance(error, ValueError) or not is_for_users(error):
             raise
         fail(f"{verb}: {explained(error)}")

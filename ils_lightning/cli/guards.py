@@ -10,8 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from ils_lightning.cli.checkpoints import KEY
-from ils_lightning.cli.errors import is_for_users
+from ils_lightning.cli.checkpoints import KEY, SECTIONS
+from ils_lightning.cli.errors import is_refusal
 
 
 class SaveConfiguration(SaveConfigCallback):
@@ -39,7 +39,7 @@ class RefusedRun(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Removes the folders where what was asked for is at fault, and the one above if that leaves it empty."""
-        if trainer.global_step or not self._made or not is_for_users(exception):
+        if trainer.global_step or not self._made or not is_refusal(exception):
             return
         for logger in trainer.loggers:
             logger.finalize("failed")
@@ -61,4 +61,4 @@ class EndlessData(Callback):
 def plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
     """The configuration as data, without what belongs to one invocation."""
     data = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
-    return {part: data[part] for part in ("seed_everything", "model", "data", "trainer") if part in data}
+    return {part: data[part] for part in SECTIONS if part in data}

@@ -17,7 +17,7 @@ from ils_lightning.describe import DescriptionError
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
-    r"Parser key|Problem with given class_path"
+    r"Parser key|Problem with given class_path|Subclass types expect one of|a class path \(str\)|a dict with"
 )
 
 

@@ -27,7 +27,15 @@ from ils_lightning.callbacks import (
 )
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
-from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, is_of_the_disk, of_the_disk
+from ils_lightning.cli.errors import (
+    PROGRAM,
+    fail,
+    is_for_users,
+    is_of_a_checkpoint,
+    is_of_memory,
+    is_of_the_disk,
+    of_the_disk,
+)
 from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain, explained
 from ils_lightning.data.base import DiscreteData
@@ -141,8 +149,13 @@ def run_command_line(
             if not is_of_the_disk(error):
                 raise
             fail(of_the_disk(error))
-        except (ValueError, MisconfigurationException) as error:
-            if not is_for_users(error):
+        except Exception as error:
+            if is_of_memory(error):
+                fail(f"not enough memory: {error}")
+            known = isinstance(error, ValueError | MisconfigurationException) and is_for_users(error)
+            if not known and is_of_a_checkpoint(error):
+                fail(f"--ckpt_path: the checkpoint cannot be restored: {type(error).__name__}: {error}")
+            if not known:
                 raise
             fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
 
