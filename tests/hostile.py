@@ -17,15 +17,8 @@ from ils_lightning.cli import main
 
 LONGEST = 950  # letters of a message
 SECONDS = 120.0  # that a refusal may take, on a busy machine
-_GREETINGS = (
-    "GPU available",
-    "TPU available",
-    "HPU available",
-    "`Trainer(",
-    "Restoring states",
-    "Loaded model",
-    "note: ",
-)
+_GREETINGS = ("GPU available", "TPU available", "HPU available", "`Trainer(", "Restoring states", "Loaded model")
+_GREETINGS += ("note: ",)
 
 
 def nothing(folder: Path) -> None:
