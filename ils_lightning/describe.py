@@ -11,8 +11,23 @@ from typing import Any, Self
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
 
+from ils_lightning import strict
+
+strict.enforce()
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
+
+
+class DescriptionError(ValueError):
+    """A description of which no object can be made.
+
+    Attributes:
+        base: the type that was asked for.
+    """
+
+    def __init__(self, base: Any, error: BaseException) -> None:
+        super().__init__(f"{getattr(base, '__name__', base)}: {error}")
+        self.base = base
 
 
 class Described:
@@ -113,7 +128,7 @@ def _named(base: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{getattr(base, '__name__', base)}: {error}") from None
+        raise DescriptionError(base, error) from None
 
 
 def in_words(value: Any) -> str:

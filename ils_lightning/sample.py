@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ils_lightning import atomic, plots
+from ils_lightning import atomic, plots, strict
 from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.cli.types import class_at
 from ils_lightning.modules.code_prior import CodePrior
@@ -47,7 +47,9 @@ def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
     name = configuration(ckpt_path).get("model", {}).get("class_path")
     if name is None:
         raise ValueError(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
-    kind = class_at(name)
+    if strict.is_on() and not strict.accepts(str(name)):
+        raise ValueError(strict.refusal(str(name)))
+    kind = class_at(str(name))
     if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder | CodePrior)):
         known = ", ".join(sorted(one.__name__ for one in (CodePrior, *VariationalAutoencoder.__subclasses__())))
         raise ValueError(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")

@@ -94,5 +94,5 @@ def test_sparse_marginals_equal_the_backward_of_entmax(alpha: float):
 
 def test_missing_entmax_library_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "entmax", None)
-    with pytest.raises(ModuleNotFoundError, match=r"ils-lightning\[entmax\]"):
-        EntmaxMarginal()
+    with pytest.raises(ValueError, match=r"ils-lightning\[entmax\]"):
+        EntmaxMarginal().build(1, 3)

@@ -53,11 +53,13 @@ def bench(
             )
     if repeats < 1 or threads < 0:
         raise ValueError(f"--repeats must be at least 1 and --threads at least 0; given {repeats} and {threads}")
+    place = machine.device(device)
+    folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     with machine.threads(threads):
-        where = machine.describe(torch.device(device)) | {"repeats": str(repeats)}
+        where = machine.describe(place) | {"repeats": str(repeats)}
         console.print(", ".join(f"{name} {value}" for name, value in where.items()), highlight=False)
-        sections = [section for part in chosen for section in _measured(part, repeats, torch.device(device))]
+        sections = [section for part in chosen for section in _measured(part, repeats, place)]
     for section in sections:
         _show(section, console)
     _write(sections, where, folder)
@@ -84,7 +86,6 @@ def _show(section: Section, console: Console) -> None:
 
 
 def _write(sections: list[Section], where: dict[str, str], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     plain = {section.name: {"title": section.title, "rows": section.rows} for section in sections}
     (folder / "bench.json").write_text(json.dumps({"machine": where, "sections": plain}, indent=1), encoding="utf-8")
     head = ", ".join(f"{name} {value}" for name, value in where.items())

@@ -9,6 +9,21 @@ from ils_lightning import machine
 from ils_lightning.compare.pool import cores
 
 
+def device(name: str) -> torch.device:
+    """Returns the device of this name.
+
+    Raises:
+        ValueError: when this machine has none.
+    """
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device must be one that this machine has, such as cpu; given {name!r}: {reason}") from None
+    return found
+
+
 def describe(device: torch.device) -> dict[str, str]:
     """Returns versions, processor, threads and device."""
     found = machine.describe() | {"threads": str(torch.get_num_threads())}

@@ -10,12 +10,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import get_type_hints
 
-from ils_lightning import __version__
+from ils_lightning import __version__, strict
 from ils_lightning.cli.errors import (
     PROGRAM,
     did_you_mean,
     fail,
     is_for_users,
+    is_of_memory,
     is_of_the_disk,
     of_the_disk,
     quiet_threads,
@@ -52,6 +53,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> None:
+    words = _without_strict(words)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
     elif words[0] == "--version":
@@ -72,6 +74,18 @@ def _run(words: list[str]) -> None:
         fail(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}; verbs: {', '.join(verbs)}")
 
 
+def _without_strict(words: list[str]) -> list[str]:
+    """Returns the words other than --strict, which holds for whatever verb it stands by."""
+    try:
+        if "--strict" in words:
+            strict.switch_on()
+        elif strict.is_on():
+            strict.enforce()
+    except ValueError as error:
+        fail(str(error))
+    return [word for word in words if word != "--strict"]
+
+
 def usage() -> str:
     """Returns the text of `--help`."""
     verbs = {**TRAINER_VERBS} | {name: OWN_VERBS[name][0] for name in own_verbs()}
@@ -87,6 +101,7 @@ def usage() -> str:
             "  python -m ils_lightning fit --config FILE_OR_NAME            a configuration file, or a packaged one",
             "  python -m ils_lightning fit --print_config                   show every setting and its value",
             "  python -m ils_lightning VERB --help                          options of a verb",
+            "  python -m ils_lightning VERB --strict                        name no class but those of this package",
         ]
     )
 
@@ -128,7 +143,7 @@ def _run_own(verb: str, *words: str) -> None:
     command = getattr(import_module(module), function)
     from jsonargparse import auto_cli
 
-    from ils_lightning.cli.messages import OneLine
+    from ils_lightning.cli.messages import OneLine, explained
 
     parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}
@@ -138,7 +153,9 @@ def _run_own(verb: str, *words: str) -> None:
         if not is_of_the_disk(error):
             raise
         fail(f"{verb}: {of_the_disk(error)}")
-    except ValueError as error:
-        if not is_for_users(error):
+    except (ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        if is_of_memory(error):
+            fail(f"{verb}: not enough memory: {error}")
+        if not isinstance(error, ValueError) or not is_for_users(error):
             raise
-        fail(f"{verb}: {error}")
+        fail(f"{verb}: {explained(error)}")

@@ -7,6 +7,7 @@ evaluation needs a file.
 
 import pickle
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ from ils_lightning import __version__
 from ils_lightning.cli.configs import option_values
 from ils_lightning.cli.errors import did_you_mean, fail
 from ils_lightning.modules.base import VERSION
+
+SECTIONS = ("seed_everything", "model", "data", "trainer")
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OSError,
+)
+_SHARDED = ("meta.pt", ".metadata", "checkpoint", "latest")  # one of them is in a checkpoint that is a folder
 
 KEY = "configuration"
 """Where a checkpoint keeps the configuration of its run, as plain data."""
@@ -37,6 +51,8 @@ def path_among(words: list[str]) -> str | None:
     if "://" not in given and not Path(given).exists():
         known = [str(path) for path in Path(given).parent.glob("*.ckpt")] if Path(given).parent.is_dir() else []
         fail(f"--ckpt_path: there is no file {given!r}{did_you_mean(given, known)}{'' if known else _newest()}")
+    if Path(given).is_dir() and not any(Path(given, name).exists() for name in _SHARDED):
+        fail(f"--ckpt_path: {given!r} is a folder that holds no sharded checkpoint{_newest()}")
     return given
 
 
@@ -44,20 +60,40 @@ def configuration(path: str) -> dict[str, Any]:
     """Returns the configuration of the run that wrote the checkpoint; model settings alone from a foreign one."""
     if not Path(path).is_file():
         return {}
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).strip().split("\n")[-1]
-        fail(f"--ckpt_path: {path!r} is no checkpoint that can be loaded safely (weights and plain data): {reason}")
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        fail(f"--ckpt_path: {path!r} is not a checkpoint of a LightningModule: it has no state_dict")
+    checkpoint = _load(path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        fail(f"--ckpt_path: {path!r} is not a checkpoint of a LightningModule: it has no state_dict of weights by name")
     _note_version(checkpoint.get(VERSION))
     if KEY in checkpoint:
-        return checkpoint[KEY]
-    settings = dict(checkpoint.get("hyper_parameters", {}))
-    settings.pop("_instantiator", None)
+        return _sections(path, checkpoint[KEY])
+    settings = checkpoint.get("hyper_parameters", {})
+    if not isinstance(settings, dict):
+        fail(f"--ckpt_path: the hyper_parameters in {path!r} must be a mapping; they are {settings!r}")
+    settings = {key: value for key, value in settings.items() if key != "_instantiator"}
     name = settings.pop("_class_path", None)
     return {"model": {"class_path": name, "init_args": settings}} if name else {}
+
+
+def _load(path: str) -> Any:
+    """Returns what a file holds, weights and plain data."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch makes of files of another kind
+            return torch.load(path, weights_only=True, map_location="cpu")
+    except _UNREADABLE as error:
+        reason = str(error).strip().split("\n")[-1]
+        fail(f"--ckpt_path: {path!r} is no checkpoint that can be loaded safely (weights and plain data): {reason}")
+
+
+def _sections(path: str, configuration: Any) -> dict[str, Any]:
+    """Returns a checkpoint's configuration if it is one."""
+    if not isinstance(configuration, dict):
+        fail(f"--ckpt_path: the configuration in {path!r} must be a mapping; it is {configuration!r}")
+    for name in configuration:
+        if name not in SECTIONS:
+            hint = did_you_mean(str(name), SECTIONS)
+            fail(f"--ckpt_path: the configuration in {path!r} has an unknown section {name!r}{hint}")
+    return configuration
 
 
 def _note_version(written_by: str | None) -> None:

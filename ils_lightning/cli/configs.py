@@ -12,6 +12,7 @@ from ils_lightning.cli.errors import did_you_mean, fail, listed
 DEFAULT = "toy1"
 _DEFAULT_MODEL = "CategoricalFit"
 _FOR_ANY_MODEL = ("num_sanity_val_steps", "enable_model_summary")
+_OF_DESCRIPTIONS = ("class_path", "init_args", "dict_kwargs")
 _OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
 
 
@@ -60,13 +61,31 @@ def _readable(path: str) -> str:
     """Returns the path of a file that holds a YAML mapping; else exits."""
     try:
         content = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         fail(f"--config: {path!r} is not readable as YAML: {error}")
     if isinstance(content, dict) and "class_path" in content:
         fail(f"--config: {path!r} describes one object, such as an estimator; give it as --model.estimator {path}")
     if not isinstance(content, dict):
         fail(f"--config: {path!r} must hold a mapping (model: ..., data: ..., trainer: ...)")
+    for key, keys in _descriptions(content):
+        if unknown := [name for name in keys if name not in _OF_DESCRIPTIONS]:
+            fail(
+                f"--config: {path!r}: beside class_path stands init_args; {key} has {unknown[0]!r}"
+                f"{did_you_mean(str(unknown[0]), _OF_DESCRIPTIONS)}"
+            )
     return path
+
+
+def _descriptions(content: Any, key: str = "") -> Iterator[tuple[str, list]]:
+    """Yields place and keys of every mapping that names a class."""
+    if isinstance(content, dict):
+        if "class_path" in content:
+            yield key, list(content)
+        for name, value in content.items():
+            yield from _descriptions(value, f"{key}.{name}".strip("."))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _descriptions(value, key)
 
 
 def require_values(words: list[str]) -> None:

@@ -1,11 +1,18 @@
 """`diagnose` as a verb of LightningCLI: model, data and checkpoint are named as for `fit`, by any LightningModule."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_type_hints
 
 from lightning import LightningDataModule, LightningModule, Trainer
 
-from ils_lightning.cli.training import CommandLine, run_command_line
+from ils_lightning.cli.training import CommandLine, Parser, run_command_line
 from ils_lightning.diagnose.command import DiagnosingTrainer
+
+
+class DiagnosingParser(Parser):
+    """The parser of `diagnose`, which knows the types of its options."""
+
+    roots: ClassVar[Mapping[str, Any]] = {**get_type_hints(DiagnosingTrainer.diagnose), **Parser.roots}
 
 
 class DiagnosingCommandLine(CommandLine):
@@ -25,5 +32,10 @@ class DiagnosingCommandLine(CommandLine):
 def run(words: list[str]) -> None:
     """Runs `diagnose`; mistakes in what was typed end in one line and exit status 2."""
     run_command_line(
-        DiagnosingCommandLine, LightningModule, LightningDataModule, words, trainer_class=DiagnosingTrainer
+        DiagnosingCommandLine,
+        LightningModule,
+        LightningDataModule,
+        words,
+        DiagnosingParser,
+        trainer_class=DiagnosingTrainer,
     )

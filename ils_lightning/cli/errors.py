@@ -1,6 +1,7 @@
 """One line for a mistyped word: what is wrong, what is allowed, what was probably meant."""
 
 import errno
+import re
 import sys
 import threading
 import traceback
@@ -11,18 +12,32 @@ from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = "python -m ils_lightning"
-_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_TOO_LARGE = r"allocate|out of memory|[Ss]torage size|overflow"
+_LONGEST = 900  # letters of a message
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def fail(message: str) -> NoReturn:
     """Prints `message` as one line on the standard error and exits with status 2."""
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"error: {one_line(message)}\n")
     raise SystemExit(2)
 
 
+def one_line(text: str) -> str:
+    r"""Returns the text on one line that a terminal can show, without its end where that is very long.
+
+    Example:
+        >>> one_line("a\n  b\x07")
+        'a b\\x07'
+    """
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
+
+
 def is_of_the_disk(error: BaseException) -> bool:
-    """Whether a full or failing disk, a limit or missing permissions caused the error."""
-    return isinstance(error, OSError) and error.errno in _DISK
+    """Whether a full or failing disk, a limit, missing permissions or a path that cannot be caused the error."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, *_NO_PLACE)
 
 
 def of_the_disk(error: OSError) -> str:
@@ -45,6 +60,23 @@ def quiet_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = report
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether sizes that no machine has room for caused the error."""
+    return isinstance(error, MemoryError | OverflowError) or (
+        isinstance(error, RuntimeError) and re.search(_TOO_LARGE, str(error)) is not None
+    )
+
+
+def is_of_a_checkpoint(error: BaseException) -> bool:
+    """Whether the error came up while Lightning restored a checkpoint."""
+    return any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether what was asked for is at fault, in any of these ways."""
+    return is_for_users(error) or is_of_the_disk(error) or is_of_memory(error) or is_of_a_checkpoint(error)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,5 +1,8 @@
 """Callbacks of the command line that keep runs honest."""
 
+import shutil
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -7,7 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from ils_lightning.cli.checkpoints import KEY
+from ils_lightning.cli.checkpoints import KEY, SECTIONS
+from ils_lightning.cli.errors import is_refusal
 
 
 class SaveConfiguration(SaveConfigCallback):
@@ -22,6 +26,29 @@ class SaveConfiguration(SaveConfigCallback):
         checkpoint[KEY] = plain(self.parser, self.config)
 
 
+class RefusedRun(Callback):
+    """Takes back the folder of a run that is refused before its first step: there is nothing in it to keep."""
+
+    def __init__(self) -> None:
+        self._made: list[Path] = []
+
+    def watch(self, trainer: Trainer) -> None:
+        """Notes which folders of logs are about to be made; Lightning makes them before any callback is called."""
+        folders = [Path(folder) for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
+        self._made = [folder for folder in folders if not folder.exists()] if trainer.is_global_zero else []
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Removes the folders where what was asked for is at fault, and the one above if that leaves it empty."""
+        if trainer.global_step or not self._made or not is_refusal(exception):
+            return
+        for logger in trainer.loggers:
+            logger.finalize("failed")
+        for folder in self._made:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # other runs are there
+                folder.parent.rmdir()
+
+
 class EndlessData(Callback):
     """Says so where endless training data mean that validation never comes."""
 
@@ -34,4 +61,4 @@ class EndlessData(Callback):
 def plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
     """The configuration as data, without what belongs to one invocation."""
     data = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
-    return {part: data[part] for part in ("seed_everything", "model", "data", "trainer") if part in data}
+    return {part: data[part] for part in SECTIONS if part in data}

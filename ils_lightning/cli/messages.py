@@ -10,12 +10,20 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from ils_lightning import strict
 from ils_lightning.cli.errors import did_you_mean, fail, listed
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
+from ils_lightning.describe import DescriptionError
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
-    r"Parser key|Problem with given class_path"
+    r"Parser key|Problem with given class_path|Subclass types expect one of|a class path \(str\)|a dict with"
+)
+
+
+_NO_CLASS = re.compile(
+    r"does not correspond to a subclass|has no attribute|import path format|No module named '.*?'|"
+    r"to be a subclass of|[Uu]nexpected import object|to be a function that returns"
 )
 
 
@@ -26,7 +34,7 @@ class OneLine(ArgumentParser):
         roots: types of the top-level keys, where they are not in the signature of a class.
     """
 
-    roots: ClassVar[Mapping[str, type]] = {}
+    roots: ClassVar[Mapping[str, Any]] = {}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # one of the parser's own trials
@@ -35,7 +43,7 @@ class OneLine(ArgumentParser):
         fail(explain(message, parser.get_defaults(skip_validation=True).keys(), self.roots))
 
 
-def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> str:
+def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> str:
     """Returns one line for the parser's report `message`.
 
     Args:
@@ -44,7 +52,13 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> 
         roots: types of the top-level keys, such as `model`.
     """
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message)).split(".")
+    if found := re.search(r"Importing '([^']+)' is not allowed", message):
+        return f"--{'.'.join(keys)}: {strict.refusal(found[1])}"
     paths = re.findall(r"class_path '([\w.]+)'", message)
+    if found := _NO_CLASS.search(message):
+        above = class_at(paths[-2]) if len(paths) > 1 else roots.get(keys[0])
+        kind = hints(above).get(keys[-1]) if above and len(keys) > 1 else roots.get(keys[-1])
+        return f"--{'.'.join(keys)}: {_no_class(message, found[0], kind)}"
     owner = class_at(paths[-1]) if paths else roots.get(keys[0]) if len(keys) > 1 else None
     if owner and keys[-1] not in hints(owner):  # a class made by a factory is named elsewhere in the report
         made = [class_at(path) for path in re.findall(r"class_path='([\w.]+)'", message)]
@@ -57,9 +71,23 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, type]) -> 
         return _unknown_option(found[1] or f"--{found[2]}", list(options), option if paths else "", owner)
     if found := re.search(r"Expected a dot import path string: (.*)", message):
         return f"{option}: {_wrong_value(found[1], kind)}"
-    if found := re.search(r"Expected a .*?\. Got value: (.*)", message):
+    if found := re.search(r"(?:Expected a|Not a valid subclass of) .*?\. Got value: (.*)", message):
         return f"{option}: {_wrong_value(found[1], kind)}"
-    return _essence(message)
+    if kind and (found := re.search(r"Given value: (.*)", message)) and "required" not in message:
+        return f"{option}: {_wrong_value(found[1], kind)}"
+    text = _essence(message)
+    return f"{option}: {text}" if keys[0] and keys[0] not in text else text
+
+
+def explained(error: ValueError) -> str:
+    """Returns one line for an error, that of an object which cannot be made of its description included."""
+    if not isinstance(error, DescriptionError):
+        return str(error)
+    name = getattr(error.base, "__name__", str(error.base))
+    report = str(error).removeprefix(f"{name}: ")
+    if "Parser key" not in report:
+        return report
+    return explain(report, [], {"value": error.base}).replace("--value.", "").replace("--value", name)
 
 
 def _unknown_option(given: str, options: list[str], above: str, owner: type | None) -> str:
@@ -91,6 +119,23 @@ def _unknown_argument(name: str, owner: type | None) -> str:
     return f"{owner.__name__} has no option {name!r}{did_you_mean(name, known)}; {allowed}"
 
 
+def _no_class(message: str, reason: str, kind: Any) -> str:
+    """Says what may be named where a name leads to no class of the `kind` that is asked for."""
+    places = (
+        r"Import path (\S+\.\S+) does",
+        r"Expected '(.+?)' to be",
+        r"path format: (\S+)",
+        r"(?:Got|Given) value: ([\w.]+)$",
+    )
+    found = [name for place in (*places, r"class_path '(.+?)'") for name in re.findall(place, message, re.MULTILINE)]
+    name = found[0] if found else ""
+    why = {"has no attribute": "there is nothing of that name", "import path format": "that is no name of a class"}
+    module = reason if reason.startswith("No module") else "that is another kind of class"
+    names = class_names(kind)
+    known = f"{did_you_mean(name, names)}; known: {listed(names, name)}" if names else ""
+    return f"{name!r} cannot be used here: {why.get(reason, module)}{known}"
+
+
 def _wrong_value(given: str, kind: Any) -> str:
     """Says what may stand where `given` does."""
     given = given.strip()
@@ -105,4 +150,5 @@ def _essence(message: str) -> str:
     """Keeps the lines of a report that say something."""
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     kept = [line for line in lines if line and not _NOISE.match(line)]
+    kept = [line for line in kept if not line.startswith("Expected a <class")] or kept
     return " ".join(kept or lines)

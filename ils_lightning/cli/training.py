@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_type_hints
 
 import yaml
 from lightning import Trainer
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from ils_lightning import strict
 from ils_lightning.callbacks import (
     Dashboard,
     EvaluationReport,
@@ -27,19 +29,28 @@ from ils_lightning.callbacks import (
 )
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
-from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, is_of_the_disk, of_the_disk
-from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
-from ils_lightning.cli.messages import OneLine, explain
+from ils_lightning.cli.errors import (
+    PROGRAM,
+    fail,
+    is_for_users,
+    is_of_a_checkpoint,
+    is_of_memory,
+    is_of_the_disk,
+    of_the_disk,
+)
+from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration, plain
+from ils_lightning.cli.messages import OneLine, explain, explained
 from ils_lightning.data.base import DiscreteData
+from ils_lightning.describe import DescriptionError
 from ils_lightning.modules.base import DiscreteModule
 
-_ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer}
+_ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
 
 
 class Parser(OneLine, LightningArgumentParser):
     """LightningCLI's parser, whose errors are one line."""
 
-    roots = _ROOTS
+    roots: ClassVar[Mapping[str, Any]] = get_type_hints(Trainer.fit) | _ROOTS
 
 
 class CommandLine(LightningCLI):
@@ -62,8 +73,12 @@ class CommandLine(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Puts back the checkpoint's path, to be read as weights and plain data unless told otherwise."""
+        verb = self.config[self.config["subcommand"]]
+        if strict.is_on() and verb.get("weights_only") is False:
+            fail(
+                "--weights_only false is refused in strict mode: loading anything but weights and plain data runs code"
+            )
         if self._path:
-            verb = self.config[self.config["subcommand"]]
             verb.ckpt_path = self._path
             verb.weights_only = verb.weights_only is not False
 
@@ -72,13 +87,15 @@ class CommandLine(LightningCLI):
         chosen = self.config_init[self.config["subcommand"]].trainer
         given = chosen.callbacks or []
         given = given if isinstance(given, list) else [given]
-        kwargs["callbacks"] = [*given, *_missing(self._defaults(chosen), given)]
+        refused = RefusedRun()
+        kwargs["callbacks"] = [refused, *given, *_missing(self._defaults(chosen), given)]
         if chosen.logger in (None, True) and not chosen.fast_dev_run:
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
         trainer = super().instantiate_trainer(**kwargs)
         use_complete_checkpoints(trainer)
+        refused.watch(trainer)
         return trainer
 
     def after_fit(self) -> None:
@@ -111,7 +128,9 @@ def run(words: list[str]) -> None:
     run_command_line(CommandLine, DiscreteModule, DiscreteData, words)
 
 
-def run_command_line(kind: type[CommandLine], model: type, data: type, words: list[str], **options: Any) -> None:
+def run_command_line(
+    kind: type[CommandLine], model: type, data: type, words: list[str], parser: type[Parser] = Parser, **options: Any
+) -> None:
     """Makes a command line of this kind, for models and data of these types, and so runs the verb `words[0]`."""
     with warnings.catch_warnings():
         _silence()
@@ -123,7 +142,7 @@ def run_command_line(kind: type[CommandLine], model: type, data: type, words: li
                 save_config_kwargs={"overwrite": True},
                 seed_everything_default=0,
                 parser_kwargs={"prog": PROGRAM},
-                parser_class=Parser,
+                parser_class=parser,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 args=words,
@@ -139,10 +158,15 @@ def run_command_line(kind: type[CommandLine], model: type, data: type, words: li
             if not is_of_the_disk(error):
                 raise
             fail(of_the_disk(error))
-        except (ValueError, MisconfigurationException) as error:
-            if not is_for_users(error):
+        except Exception as error:
+            if is_of_memory(error):
+                fail(f"not enough memory: {error}")
+            known = isinstance(error, ValueError | MisconfigurationException) and is_for_users(error)
+            if not known and is_of_a_checkpoint(error):
+                fail(f"--ckpt_path: the checkpoint cannot be restored: {type(error).__name__}: {error}")
+            if not known:
                 raise
-            fail(explain(str(error), [], _ROOTS))
+            fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
 
 
 def _without_none(settings: Any) -> Any:

@@ -3,7 +3,10 @@
 import types
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ils_lightning import strict
 
 _PLAIN = {
     int: "a whole number",
@@ -11,6 +14,7 @@ _PLAIN = {
     bool: "true or false",
     str: "text",
     dict: "a mapping",
+    Path: "a path",
     type(None): "null",
 }
 
@@ -26,9 +30,14 @@ def hints(owner: type) -> dict[str, Any]:
 
 
 def class_at(path: str) -> type | None:
-    """Returns the class of a dotted path."""
+    """Returns the class of a dotted path, or None where there is none that may be imported."""
+    if strict.is_on() and not strict.accepts(path):
+        return None
     module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name, None)
+    try:
+        return getattr(import_module(module), name, None)
+    except (ImportError, ValueError):  # there is no such module, or no name of one
+        return None
 
 
 def choices(kind: Any) -> list[str]:
@@ -55,7 +64,10 @@ def readable(kind: Any) -> str:
 def _sequence(kind: Any) -> str:
     if get_origin(kind) is not list:
         return ""
-    return "a list of numbers" if set(_leaves(get_args(kind)[0])) <= {int, float} else "a list"
+    items = set(_leaves(get_args(kind)[0]))
+    if items == {int}:
+        return "a list of whole numbers"
+    return "a list of numbers" if items <= {int, float} else "a list"
 
 
 def _annotations(owner: type) -> dict[str, Any]:

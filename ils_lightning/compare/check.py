@@ -1,10 +1,10 @@
 """Mistakes that show before anything is trained."""
 
 from ils_lightning.cli.errors import did_you_mean
-from ils_lightning.cli.messages import explain
+from ils_lightning.cli.messages import explained
 from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.compare.training import make
+from ils_lightning.compare.training import make, make_trainer
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
 from ils_lightning.estimators import Estimator
@@ -55,6 +55,24 @@ def data_are_there(comparison: Comparison, parts: list[tuple[Run, str]]) -> None
         data.setup("fit")
 
 
+def trainers_can_be_made(comparison: Comparison, parts: list[tuple[Run, str]]) -> None:
+    """Makes each of the Trainers once.
+
+    Raises:
+        ValueError: when its options are at fault.
+    """
+    seen = []
+    for run, setting in parts:
+        options = comparison.configuration(run, comparison.seeds[0], setting)["trainer"]
+        if options in seen:
+            continue
+        seen.append(options)
+        try:
+            make_trainer(options)
+        except ValueError as error:
+            raise ValueError(f"run {f'{run.name} {setting}'.strip()!r}: {explained(error)}") from None
+
+
 def measure_exists(outcome: Outcome, measure: str | None) -> None:
     """Raises a ValueError where a run that finished has no such measure."""
     if measure and not outcome.failed and measure not in outcome.metrics:
@@ -72,6 +90,4 @@ def _raise_mistakes(name: str, config: dict) -> None:
         arguments(config["model"], DiscreteModule)
         create(config["model"]["init_args"]["estimator"], Estimator)
     except ValueError as error:
-        bases: list[type] = [DiscreteData, DiscreteModule, Estimator]
-        root = next((base for base in bases if str(error).startswith(f"{base.__name__}:")), DiscreteModule)
-        raise ValueError(f"{name}: {explain(str(error), [], {'value': root})}") from None
+        raise ValueError(f"{name}: {explained(error)}") from None

@@ -44,7 +44,19 @@ def overrides(words: list[str]) -> dict[str, Any]:
     for word, (key, equals, _) in zip(words, pairs, strict=True):
         if not equals or not key or not all(key.split(".")):
             raise ValueError(f"an override is a dotted key and its value, such as trainer.max_epochs=2; given {word!r}")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    return {key: _parsed(value, f"override {key}") for key, _, value in pairs}
+
+
+def _parsed(text: str, where: str) -> Any:
+    """Reads YAML.
+
+    Raises:
+        ValueError: when it is none; it names `where`.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not readable as YAML: {error}") from None
 
 
 def find(name: str) -> Path:
@@ -65,5 +77,17 @@ def find(name: str) -> Path:
 
 
 def load(name: str) -> dict:
-    """Reads a YAML file, or the packaged configuration of that name."""
-    return yaml.safe_load(find(name).read_text(encoding="utf-8"))
+    """Reads a YAML file, or the packaged configuration of that name.
+
+    Raises:
+        ValueError: when there is no such file, or it is no mapping.
+    """
+    path = find(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not readable as YAML: {error}") from None
+    content = _parsed(text, name)
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} must hold a mapping (of keys to values); given {type(content).__name__}")
+    return content

@@ -35,15 +35,18 @@ class Runner:
         Raises:
             ValueError: when a configuration is at fault, or no estimator can serve its model.
         """
+        pool = Pool(self.workers, lambda share: bar.advance(task, share))
+        check.trainers_can_be_made(self.comparison, self.parts)
         refusals = [check.run_can_be_made(self.comparison, *part) for part in self.parts]
         if all(refusals):
             raise ValueError(f"no run can be made; the first: {refusals[0]}")
         check.data_are_there(self.comparison, self.parts)
+        self.folder.mkdir(parents=True, exist_ok=True)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
             task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
-            with Pool(self.workers, lambda share: bar.advance(task, share)) as pool:
+            with pool:
                 self.tuning = self._train(pool, tried, (tune and tune.measure) or self.comparison.measure)
                 found = self._report(pool)
                 bar.update(task, completed=bar.tasks[0].total)

@@ -134,6 +134,8 @@ class Comparison:
             raise ValueError(f"a comparison needs runs with different names; given {names}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"a comparison needs at least one seed, each once; given {self.seeds or 'none'}")
+        if any(not 0 <= seed < 2**32 for seed in self.seeds):
+            raise ValueError(f"seeds must be from 0 to {2**32 - 1}; given {self.seeds}")
         if not isinstance((load(self.base) if isinstance(self.base, str) else self.base).get("trainer"), dict):
             raise ValueError("the base of a comparison needs the sections model, data and trainer")
         if self.tune and set(self.tune.seeds) & set(self.seeds):
@@ -188,6 +190,12 @@ class Comparison:
             assign(config, key, value)
         for key, value in [*of_setting.items(), *(change or {}).items(), *self.overrides.items()]:
             assign(config, key, value)
+        for section in ("model", "data", "trainer"):
+            if not isinstance(config.get(section), dict):
+                raise ValueError(
+                    f"the sections model, data and trainer of a comparison must be mappings; {section} is "
+                    f"{config.get(section)!r} in run {run.name!r}"
+                )
         assign(config, "seed_everything", seed)
         if "seed" in arguments(config["data"], DiscreteData):
             data_seed = seed if self.paired else seed + 10_000 * self._numbers[run.name]

@@ -88,10 +88,16 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     }
 
 
-def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
+def make_trainer(options: dict[str, Any]) -> Trainer:
+    """Makes a silent Trainer with these options."""
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    options = {**job.config["trainer"], **quiet, "enable_checkpointing": False}
-    trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
+    options = {**options, **quiet, "enable_checkpointing": False}
+    with _quiet():
+        return create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
+
+
+def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
+    trainer: Any = make_trainer(job.config["trainer"])
     use_complete_checkpoints(trainer)
     trainer.callbacks.extend(callbacks)
     return trainer

@@ -1,10 +1,31 @@
 """Images from arrays that others made."""
 
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ils_lightning.data.image_set import ImageSet
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """Returns the arrays of an .npz file by name; that of an .npy file is named x.
+
+    Raises:
+        ValueError: when the file is damaged, or holds anything but arrays of plain numbers; it is named.
+    """
+    try:
+        loaded = np.load(path)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        with loaded as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is no {path.suffix} file of plain numbers that can be read: {error}") from None
 
 
 def as_images(x: NDArray, y: NDArray | None = None) -> ImageSet:
@@ -25,5 +46,7 @@ def as_images(x: NDArray, y: NDArray | None = None) -> ImageSet:
         pixels = pixels.movedim(-1, 1)
     if y is not None and y.shape != x.shape[:1]:
         raise ValueError(f"there must be one label an image, [{len(x)}]; given {list(y.shape)}")
+    if y is not None and y.dtype.kind not in "iub":
+        raise ValueError(f"labels must be whole numbers; given {y.dtype}")
     label = torch.full((len(x),), -1) if y is None else torch.from_numpy(y.astype(np.int64))
     return ImageSet(pixels.contiguous(), label)

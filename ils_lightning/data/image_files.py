@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ils_lightning.data.batches import generator
-from ils_lightning.data.image_arrays import as_images
+from ils_lightning.data.image_arrays import as_images, read_arrays
 from ils_lightning.data.image_batches import Binarize, ImageBatches
 from ils_lightning.data.image_set import ImageSet, Splits
 
@@ -72,7 +72,9 @@ class ImageFiles(ImageBatches):
         count = len(everything)
         test, validation = (max(1, round(share * count)) if share else 0 for share in (self.test, self.validation))
         if test + validation >= count:
-            raise ValueError(f"ImageFiles: {count} images are too few for training, validation and test; add some")
+            raise ValueError(
+                f"ImageFiles: {count} images are too few for training, validation and test; add some to {self.path}"
+            )
         order = torch.randperm(count, generator=generator(self.split_seed))
         parts = order.split([count - test - validation, validation, test])
         return Splits(*(everything.at(part) for part in parts))
@@ -83,12 +85,10 @@ class ImageFiles(ImageBatches):
     def _of_array(self) -> ImageSet:
         if not self.path.is_file() or self.path.suffix not in (".npy", ".npz"):
             raise ValueError(f"ImageFiles: path must be a folder of images or a .npy or .npz file; given {self.path}")
-        if self.path.suffix == ".npy":
-            return as_images(np.load(self.path))
-        with np.load(self.path) as arrays:
-            if "x" not in arrays.files:
-                raise ValueError(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays.files)}")
-            return as_images(arrays["x"], arrays["y"] if "y" in arrays.files else None)
+        arrays = read_arrays(self.path)
+        if "x" not in arrays:
+            raise ValueError(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays)}")
+        return as_images(arrays["x"], arrays.get("y"))
 
     def _of_folder(self) -> ImageSet:
         classes = sorted(folder for folder in self.path.iterdir() if folder.is_dir())
@@ -112,10 +112,15 @@ class ImageFiles(ImageBatches):
 
     def _pixels(self, path: Path) -> Tensor:
         """Reads one image: uint8 `[channels, height, width]`."""
-        with Image.open(path) as file:
-            if file.mode[0] in "IF":  # converting would cut off everything above 255
-                raise ValueError(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {file.mode}")
-            image = ImageOps.exif_transpose(file).convert(_MODES[self.color])  # as a camera was held
+        try:
+            with Image.open(path) as file:
+                mode = file.mode
+                upright = ImageOps.exif_transpose(file)  # as a camera was held
+                image = upright.convert(_MODES[self.color])
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"ImageFiles: {path} is no image that can be read: {error}") from None
+        if mode[0] in "IF":  # converting cut off everything above 255
+            raise ValueError(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {mode}")
         if self.size is not None:
             height, width = self.size
             image = image.resize((width, height))

@@ -1,6 +1,7 @@
 """ListOps by its own rules: expressions to learn from, generated in memory, and the published file to be tested on."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -122,13 +123,16 @@ class ListOps(SplitData):
         path: Any = self.test_file
         if not path.is_file():
             raise ValueError(f"ListOps: test_file must be a file of label, tab and expression a line; given {path}")
-        content = path.read_bytes()
-        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
+        try:
+            content = path.read_bytes()
+            lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            raise ValueError(f"ListOps: test_file {path} cannot be read: {error}") from None
         found = [_line(line, f"{path.name}, line {number}") for number, line in enumerate(lines, start=1)]
         self.lines = len(found)
         short = [one for one in found if len(one.tokens) <= self.longest]
         if not short:
-            raise ValueError(f"ListOps: no expression of {path.name} has at most {self.longest} tokens")
+            raise ValueError(f"ListOps: no expression of test_file {path.name} has at most {self.longest} tokens")
         return short
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
+from ils_lightning.data.image_arrays import read_arrays
 from ils_lightning.data.image_set import ImageSet
 
 
@@ -56,8 +56,7 @@ class Source(ABC):
         """Returns the images kept at `place`, a folder or an archive, or None where it does not hold them all."""
         archive = place if place.suffix == ".npz" else place / f"{self.name}.npz"
         if archive.is_file():
-            with np.load(archive) as arrays:
-                return self.of_arrays({key: arrays[key] for key in arrays.files})
+            return self.of_arrays(read_arrays(archive))
         for folder in (place, place / self.layout, place / self.name):
             paths = {file: _plain_or_compressed(folder / file) for file in self.files}
             if all(paths.values()):

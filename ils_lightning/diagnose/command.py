@@ -63,9 +63,14 @@ class DiagnosingTrainer(Trainer):
             folder: where to write; lightning_logs/diagnose/TITLE unless given.
             weights_only: read nothing but weights and plain data from the checkpoint.
         """
+        for name, value in {"rows": rows, "limit": limit}.items():
+            if value < 1:
+                raise ValueError(f"--{name} must be at least 1; given {value}")
+        others = [tables.read(one) for one in beside or []]
         batch = self._prepare(model, datamodule, ckpt_path, weights_only)
         title = title or f"{type(model).__name__} on {type(datamodule).__name__}"
         folder = folder or Path("lightning_logs") / "diagnose" / "_".join(title.split()).replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
         with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f, own):
             report = gradient_report(
                 f,
@@ -80,7 +85,7 @@ class DiagnosingTrainer(Trainer):
                 title=title,
                 progress=True,
             )
-        write(report, folder, beside or [], self.configuration)
+        write(report, folder, others, self.configuration)
         return report
 
     def _prepare(self, model: Any, datamodule: Any, ckpt_path: str | None, weights_only: bool) -> Any:
@@ -108,12 +113,10 @@ def _with_own(estimators: list[Estimator] | None, own: Estimator | None) -> dict
     return {f"{name} (the model's)": own} | {key: one for key, one in named.items() if key != name}
 
 
-def write(report: GradientReport, folder: Path, beside: list[Path], configuration: str = "") -> None:
+def write(report: GradientReport, folder: Path, others: list[GradientReport], configuration: str = "") -> None:
     """Prints the table and the advice, and writes CSV, JSON, HTML and the figure."""
     console = Console()
     tables.show(report, console)
-    folder.mkdir(parents=True, exist_ok=True)
-    others = [tables.from_json((one / "report.json").read_text(encoding="utf-8")) for one in beside]
     plots.save(figure.draw([*others, report]), folder / "figure")
     atomic.write_text(tables.comma_separated(report), folder / "report.csv")
     atomic.write_text(tables.to_json(report), folder / "report.json")

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
@@ -150,6 +151,19 @@ def from_json(text: str) -> GradientReport:
     for row in rows:
         row["cosines"] = {int(n): value for n, value in row["cosines"].items()}
     return GradientReport(**{**data, "rows": [Row(**row) for row in rows]})
+
+
+def read(folder: Path) -> GradientReport:
+    """Returns the report kept in a folder.
+
+    Raises:
+        ValueError: when there is none, or it cannot be read.
+    """
+    path = folder / "report.json"
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"--beside needs folders of diagnose; {path} is no report that can be read: {error}") from None
 
 
 def _plain(value: object) -> object:

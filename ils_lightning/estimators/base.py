@@ -172,7 +172,8 @@ class Estimator(Described, nn.Module):
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""
         values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        if not (torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))).all():
+        allowed = torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))
+        if not allowed.all() or not len(allowed.flatten()):
             rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
             raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
         return values

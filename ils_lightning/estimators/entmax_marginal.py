@@ -41,6 +41,9 @@ class EntmaxMarginal(SparsemaxMarginal):
             raise ValueError(f"EntmaxMarginal: alpha must be greater than 1 and finite; given {alpha}")
         self.alpha = alpha
         self.ranges["alpha"] = (1.0, True)
+
+    def build(self, latents: int, categories: int) -> None:
+        super().build(latents, categories)
         _library()
 
     def probabilities(self, theta: Tensor) -> Tensor:
@@ -58,8 +61,8 @@ class EntmaxMarginal(SparsemaxMarginal):
 def _library() -> ModuleType:
     try:
         return import_module("entmax")
-    except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError(
+    except ModuleNotFoundError:
+        raise ValueError(
             "EntmaxMarginal needs the entmax library: pip install 'ils-lightning[entmax]'. "
             "SparsemaxMarginal does without it"
-        ) from missing
+        ) from None
