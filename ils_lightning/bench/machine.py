@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ils_lightning import __version__
-from ils_lightning.compare.pool import cores
+from ils_lightning.compare.launchers.base import cores
 
 
 def describe(device: torch.device) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ils_lightning import atomic, plots
-from ils_lightning.compare import figure, ranking, screen, table, tensorboard, wide
+from ils_lightning.compare import figure, launchers, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import curves
 from ils_lightning.compare.files import overrides
 from ils_lightning.compare.outcome import Outcome
@@ -23,11 +23,13 @@ def compare(
     seeds: list[int] | None = None,
     override: list[str] | None = None,
     workers: int | None = None,
+    launcher: str = "pool",
+    launcher_options: list[str] | None = None,
 ) -> Path:
     """Runs a comparison file and writes tables, figures and TensorBoard runs; started again, it resumes.
 
-    Every training runs on one thread and gives the same result whatever the number of workers. Several comparisons may
-    share a folder: what one of them trains, the others wait for.
+    Every training runs on one thread and gives the same result whatever the launcher and the number of workers. Several
+    comparisons may share a folder: what one of them trains, the others wait for.
 
     Args:
         file: a comparison file, or the name of a packaged one, such as compare/toy1.
@@ -36,14 +38,18 @@ def compare(
         settings: names of the settings to do; all unless given. May be repeated.
         seeds: reporting seeds to do; all unless given. May be repeated.
         override: dotted key and value for all runs, such as trainer.max_epochs=2. May be repeated.
-        workers: processes that train; the number of cores less one unless given, and at least one.
+        workers: trainings at a time; on this machine the number of cores less one unless given, and at least one.
+        launcher: what trains: processes of this machine (pool), tasks of a SLURM array (submitit), or a Ray cluster.
+        launcher_options: key and value for submitit, such as partition=gpu, timeout_min=60, mem_gb=4, or cluster=local
+            to try it without SLURM; for ray.init, such as address=auto, with ray. May be repeated.
 
     Returns:
         The folder.
     """
     comparison = read(file).select(runs, settings, seeds, overrides(override or []))
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
-    runner = Runner(comparison, folder / "runs", workers)
+    launch = launchers.launch(launcher, folder, workers, overrides(launcher_options or []))
+    runner = Runner(comparison, folder.resolve() / "runs", launch)
     _report(comparison, runner.run(), runner.tuning, folder)
     return folder
 

@@ -6,8 +6,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ils_lightning.compare import check
 from ils_lightning.compare.job import make
+from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.outcome import Outcome, outcomes
-from ils_lightning.compare.pool import Pool
 from ils_lightning.compare.spec import Comparison
 from ils_lightning.compare.tuning import Part, chosen, trials
 
@@ -18,14 +18,14 @@ class Runner:
     Args:
         comparison: the grid.
         folder: where trainings are kept, a folder for each.
-        workers: processes; see `Pool`.
+        launch: makes what trains.
 
     Attributes:
         tuning: outcomes on tuning seeds, once `run` has returned.
     """
 
-    def __init__(self, comparison: Comparison, folder: Path, workers: int | None = 1) -> None:
-        self.comparison, self.folder, self.workers = comparison, folder, workers
+    def __init__(self, comparison: Comparison, folder: Path, launch: Launch) -> None:
+        self.comparison, self.folder, self.launch = comparison, folder, launch
         self.parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
         self.tuning: list[Outcome] = []
 
@@ -41,15 +41,15 @@ class Runner:
         check.data_are_there(self.comparison, self.parts)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-            task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
-            with Pool(self.workers, lambda share: bar.advance(task, share)) as pool:
-                self.tuning = self._train(pool, tried, (tune and tune.measure) or self.comparison.measure)
-                found = self._report(pool)
-                bar.update(task, completed=bar.tasks[0].total)
+        bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
+        task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
+        with self.launch(lambda share: bar.advance(task, share)) as launcher, bar:
+            self.tuning = self._train(launcher, tried, (tune and tune.measure) or self.comparison.measure)
+            found = self._report(launcher)
+            bar.update(task, completed=bar.tasks[0].total)
         return found
 
-    def _report(self, pool: Pool) -> list[Outcome]:
+    def _report(self, launcher: Launcher) -> list[Outcome]:
         """Trains on reporting seeds what has a chance, and says so of the rest."""
         parts: list[Part] = []
         hopeless: list[Outcome] = []
@@ -61,13 +61,13 @@ class Runner:
                 else:
                     parts.append((run, setting, seed, change))
         order = {run.name: number for number, run in enumerate(self.comparison.runs)}
-        found = [*self._train(pool, parts, self.comparison.measure), *hopeless]
+        found = [*self._train(launcher, parts, self.comparison.measure), *hopeless]
         return sorted(found, key=lambda outcome: order[outcome.run])
 
-    def _train(self, pool: Pool, parts: list[Part], measure: str | None) -> list[Outcome]:
+    def _train(self, launcher: Launcher, parts: list[Part], measure: str | None) -> list[Outcome]:
         jobs = [make(self.comparison, *part, self.folder) for part in parts]
         found: dict[int, list[Outcome]] = {}
-        for position, result in pool.results(jobs):
+        for position, result in launcher.results(jobs):
             found[position] = outcomes(parts[position][0], jobs[position], result)
             for outcome in found[position]:
                 check.measure_exists(outcome, measure)

@@ -1,0 +1,40 @@
+"""Where the jobs of a comparison are trained: one class for each way, one file for each class."""
+
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ils_lightning.cli.errors import did_you_mean
+from ils_lightning.compare.extras import require
+from ils_lightning.compare.launchers.base import Launch, Launcher, checked, cores
+from ils_lightning.compare.launchers.pool import Pool
+
+__all__ = ["Launch", "Launcher", "Pool", "cores", "launch"]
+
+_EXTRAS = {"submitit": "slurm", "ray": "ray"}  # by what they need, which is also the name of their file
+
+
+def launch(name: str, folder: Path, workers: int | None, options: Mapping[str, Any]) -> Launch:
+    """Returns what makes the launcher of that name.
+
+    Args:
+        name: of the launcher.
+        folder: of the comparison.
+        workers: jobs that train at a time; as many as the launcher sees fit unless given.
+        options: of the launcher.
+
+    Raises:
+        ValueError: when there is no such launcher, when the package it needs is missing, or the pool is given options.
+    """
+    if name == "pool":
+        if options:
+            raise ValueError(f"--launcher pool has no options; given {', '.join(options)}")
+        return partial(Pool, checked(workers))
+    if name not in _EXTRAS:
+        known = ["pool", *_EXTRAS]
+        raise ValueError(f"unknown --launcher {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+    require(name, f"--launcher {name}", _EXTRAS[name])
+    module = import_module(f"ils_lightning.compare.launchers.{name}")
+    return partial(getattr(module, name.capitalize()), checked(workers), options=options, folder=folder)
