@@ -13,7 +13,8 @@ from ils_lightning.compare.launchers.pool import Pool
 
 __all__ = ["Launch", "Launcher", "Pool", "cores", "launch"]
 
-_EXTRAS = {"submitit": "slurm", "ray": "ray"}  # by what they need, which is also the name of their file
+_OTHERS = {"submitit": ("slurm", "slurm_array:SlurmArray"), "ray": ("ray", "ray_cluster:RayCluster")}
+"""Extra to install and class of each launcher that is called by the name of the package it needs."""
 
 
 def launch(name: str, folder: Path, workers: int | None, options: Mapping[str, Any]) -> Launch:
@@ -32,9 +33,11 @@ def launch(name: str, folder: Path, workers: int | None, options: Mapping[str, A
         if options:
             raise ValueError(f"--launcher pool has no options; given {', '.join(options)}")
         return partial(Pool, checked(workers))
-    if name not in _EXTRAS:
-        known = ["pool", *_EXTRAS]
+    if name not in _OTHERS:
+        known = ["pool", *_OTHERS]
         raise ValueError(f"unknown --launcher {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
-    require(name, f"--launcher {name}", _EXTRAS[name])
-    module = import_module(f"ils_lightning.compare.launchers.{name}")
-    return partial(getattr(module, name.capitalize()), checked(workers), options=options, folder=folder)
+    extra, target = _OTHERS[name]
+    require(name, f"--launcher {name}", extra)
+    module, kind = target.split(":")
+    made = getattr(import_module(f"ils_lightning.compare.launchers.{module}"), kind)
+    return partial(made, checked(workers), options=options, folder=folder)

@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
-
-import ray
 
 from ils_lightning.compare.attempt import Advance, elsewhere
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher
 from ils_lightning.compare.training import Result
+
+ray: Any = import_module("ray")
 
 
 def train(job: Job, folder: str) -> Result | None:
@@ -19,7 +20,7 @@ def train(job: Job, folder: str) -> Result | None:
     return elsewhere(job, lambda share: None)
 
 
-class Ray(Launcher):
+class RayCluster(Launcher):
     """Gives Ray a task for each job, one core each; a task whose machine is lost is begun again by Ray.
 
     Args:
@@ -40,7 +41,7 @@ class Ray(Launcher):
         super().__init__(advance)
         self.most = workers
         try:
-            ray.init(log_to_driver=False, **options)
+            ray.init(**{"log_to_driver": False, "logging_level": "ERROR", **options})
         except (RuntimeError, ValueError, ConnectionError) as error:
             raise ValueError(f"--launcher ray: {' '.join(str(error).split())}") from None
         self._task = ray.remote(num_cpus=1)(train)

@@ -41,7 +41,7 @@ class Task:
         return DelayedSubmission(self)
 
 
-class Submitit(Launcher):
+class SlurmArray(Launcher):
     """Submits all jobs that are neither finished nor claimed as one array, and waits for its tasks.
 
     Args:
@@ -107,7 +107,7 @@ class Submitit(Launcher):
 def _executor(logs: Path, cluster: str, parameters: dict[str, Any]) -> submitit.AutoExecutor:
     if cluster not in ("slurm", "local"):
         raise ValueError(f"--launcher submitit: cluster must be slurm or local; given {cluster!r}")
-    named = {key if key in _SHARED or "_" in key else f"slurm_{key}": value for key, value in parameters.items()}
+    named = {key if "_" in key or key in _SHARED else f"slurm_{key}": value for key, value in parameters.items()}
     try:
         executor = submitit.AutoExecutor(logs, cluster=cluster)
         executor.update_parameters(**(_DEFAULTS | named))
