@@ -1,11 +1,14 @@
 """Trains jobs as the tasks of a SLURM array, or, to try that out, as processes of this machine."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
 from ils_lightning.compare.attempt import Advance, elsewhere, is_claimed
@@ -14,16 +17,7 @@ from ils_lightning.compare.launchers.base import Answers, Launcher, cores
 from ils_lightning.compare.training import Result
 
 _DEFAULTS = {"name": "ils_lightning", "timeout_min": 24 * 60, "cpus_per_task": 1}
-_SHARED = (
-    "name",
-    "timeout_min",
-    "mem_gb",
-    "nodes",
-    "cpus_per_task",
-    "gpus_per_node",
-    "tasks_per_node",
-    "stderr_to_stdout",
-)
+_SHARED = ("name", "nodes")  # the names without an underscore that submitit has for any cluster
 
 
 class Task:
@@ -65,8 +59,8 @@ class SlurmArray(Launcher):
         self.most = workers or max(cores() - 1, 1) if self.local else None
         if workers and not self.local:
             rest.setdefault("slurm_array_parallelism", workers)
-        self.logs = folder.resolve() / "submitit"
-        self.executor = _executor(self.logs, str(options.get("cluster", "slurm")), rest)
+        logs = folder.resolve() / "submitit" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        self.executor = _executor(logs, str(options.get("cluster", "slurm")), rest)
         self._running: dict[int, submitit.Job] = {}
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -84,8 +78,7 @@ class SlurmArray(Launcher):
         yield from self._train(dict(list(free.items())[: self.most]))
 
     def _train(self, jobs: dict[int, Job]) -> Answers:
-        with self.executor.batch():
-            self._running = {position: self.executor.submit(Task(job)) for position, job in jobs.items()}
+        self._running = self._submitted(jobs)
         died = []
         while self._running:
             for position, task in list(self._finished()):
@@ -99,6 +92,15 @@ class SlurmArray(Launcher):
             time.sleep(0.3 if self.local else self.pause)
         if died:
             raise ValueError(f"a task ended without a result, what is finished is kept: {died[0]}")
+
+    def _submitted(self, jobs: dict[int, Job]) -> dict[int, submitit.Job]:
+        if not jobs:
+            return {}
+        try:
+            with self.executor.batch():
+                return {position: self.executor.submit(Task(job)) for position, job in jobs.items()}
+        except FailedJobError as error:
+            raise ValueError(f"--launcher submitit: {' '.join(str(error).split())}") from None
 
     def _finished(self) -> Iterator[tuple[int, submitit.Job]]:
         yield from ((position, task) for position, task in self._running.items() if task.done())
