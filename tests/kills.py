@@ -1,12 +1,15 @@
-"""Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, or `compare`.
+"""Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, `compare` or `ranks`.
 
-Processes are forked from this one, in which everything is imported already, and get SIGKILL.
+Processes are forked from this one, in which everything is imported already, and get SIGKILL. Fits of two ranks are
+started as from a shell, and one rank or both are killed: the other has to end by itself.
 """
 
 import csv
 import multiprocessing
 import os
 import random
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +42,9 @@ AVERAGE += [
 ]
 AVERAGE += ["--trainer.val_check_interval=12", "--trainer.accumulate_grad_batches=3", *QUIET]
 FITS = [VAE, REBAR, AVERAGE]
+RANKS = [*VAE, "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=20"]
+PATIENCE = 60.0
+"""Seconds after which a rank that has lost the other has to have ended."""
 GRID = {
     "title": "kills",
     "base": {
@@ -95,6 +101,54 @@ def fit(words: list[str], folder: Path, moments: list[float]) -> dict[str, Any]:
     return torch.load(last, weights_only=True)
 
 
+def members(group: int) -> list[int]:
+    """Processes of a group, the first rank first; those that have ended and were not waited for do not count."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, owner, *_ = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(owner) == group and state != "Z":
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def ranks(folder: Path, moments: list[float]) -> dict[str, Any]:
+    """Fits on two ranks, one of which (or both) is killed at each of `moments`; returns the last checkpoint."""
+    chance = random.Random(str(moments))
+    for moment in [*moments, None]:
+        last = newest(folder)
+        start_ranks([*RANKS, *([f"--ckpt_path={last}"] if last else [])], folder, moment, chance)
+        for path in folder.rglob("*.ckpt"):
+            torch.load(path, weights_only=True)
+    last = newest(folder)
+    assert last is not None
+    return torch.load(last, weights_only=True)
+
+
+def start_ranks(words: list[str], folder: Path, moment: float | None, chance: random.Random) -> None:
+    """Runs a command and kills one of its processes, or all, after `moment` seconds; all have to end."""
+    with (folder / "output.txt").open("a") as output:
+        command = [sys.executable, "-m", "ils_lightning", *words]
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    try:
+        process.wait(moment)
+    except subprocess.TimeoutExpired:
+        alive = members(process.pid)
+        for victim in alive if chance.random() < 0.25 else [chance.choice(alive)]:
+            os.kill(victim, signal.SIGKILL)
+    ends = time.monotonic() + PATIENCE
+    while alive := members(process.pid):
+        process.poll()
+        if time.monotonic() > ends:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise RuntimeError(f"{len(alive)} rank(s) still ran {PATIENCE} s after a kill at {moment} s, in {folder}")
+        time.sleep(0.05)
+    if process.wait() != 0 and moment is None:
+        raise RuntimeError(f"exit status {process.returncode}: {(folder / 'output.txt').read_text()[-2000:]}")
+
+
 def grid(workers: int, folder: Path, moments: list[float]) -> dict[str, Any]:
     """Compares, killed at each of `moments`, and returns checkpoints, results and tables."""
     (folder / "grid.yaml").write_text(yaml.safe_dump(GRID))
@@ -143,10 +197,11 @@ def jobs(count: int) -> list[tuple[str, Job, int]]:
     """Name, job and number of trials: `count` of fits, and as many of comparisons."""
     names = ["fit: VAE, ILSNewton", "fit: toy, Rebar", "fit: toy, moving average, accumulated gradients"]
     fits = [(name, partial(fit, words)) for name, words in zip(names, FITS, strict=True)]
+    both = [("ranks: VAE, ILSNewton, ddp", ranks)]
     grids = [(f"compare with {workers} worker(s)", partial(grid, workers)) for workers in (1, 1, 1, 2)]
     return [
         (name, job, count // len(group) + (position < count % len(group)))
-        for group in (fits, grids)
+        for group in (fits, grids, both)
         for position, (name, job) in enumerate(group)
     ]
 

@@ -28,6 +28,7 @@ from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail, is_for_users, is_of_the_disk, of_the_disk
 from ils_lightning.cli.guards import EndlessData, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain
+from ils_lightning.cli.ranks import lost_another
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.modules.base import DiscreteModule
 
@@ -130,6 +131,10 @@ def run_command_line(kind: type[CommandLine], model: type, data: type, words: li
             if not is_of_the_disk(error):
                 raise
             fail(of_the_disk(error))
+        except RuntimeError as error:
+            if not lost_another(error):
+                raise
+            fail("another rank of this run has ended, and this one ends with it. What was saved before stays")
         except (ValueError, MisconfigurationException) as error:
             if not is_for_users(error):
                 raise
