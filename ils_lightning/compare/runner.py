@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ils_lightning.compare import check
 from ils_lightning.compare.job import make
@@ -10,6 +18,12 @@ from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.outcome import Outcome, outcomes
 from ils_lightning.compare.spec import Comparison
 from ils_lightning.compare.tuning import Part, chosen, trials
+
+
+def columns() -> list[ProgressColumn]:
+    """What the bars of a comparison show."""
+    done = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    return [*done, TimeElapsedColumn(), TimeRemainingColumn()]
 
 
 class Runner:
@@ -40,8 +54,7 @@ class Runner:
             raise ValueError(f"no run can be made; the first: {refusals[0]}")
         check.data_are_there(self.comparison, self.parts)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
+        bar = Progress(*columns())
         task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
         with self.launch(lambda share: bar.advance(task, share)) as launcher, bar:
             self.tuning = self._train(launcher, tried, (tune and tune.measure) or self.comparison.measure)
