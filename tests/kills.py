@@ -1,7 +1,7 @@
 """Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, `compare` or `ranks`.
 
-Processes are forked from this one, in which everything is imported already, and get SIGKILL. Fits of two ranks are
-started as from a shell, and one rank or both are killed: the other has to end by itself.
+Processes are forked from this one, in which everything is imported already, and get SIGKILL. Of two ranks one or both
+are killed: the other has to end by itself.
 """
 
 import csv
@@ -9,17 +9,18 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.strategies.launchers import subprocess_script
 
 import ils_lightning.cli.training
 import ils_lightning.compare  # noqa: F401 (imported before the clock starts)
@@ -42,7 +43,7 @@ AVERAGE += [
 ]
 AVERAGE += ["--trainer.val_check_interval=12", "--trainer.accumulate_grad_batches=3", *QUIET]
 FITS = [VAE, REBAR, AVERAGE]
-RANKS = [*VAE, "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=20"]
+RANKS = [*VAE, "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=10"]
 PATIENCE = 60.0
 """Seconds after which a rank that has lost the other has to have ended."""
 GRID = {
@@ -81,6 +82,7 @@ def _run(words: list[str], folder: Path) -> None:
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1), os.dup2(output, 2)
     torch.set_num_threads(1)
+    sys.argv[1:] = words
     main(words)
 
 
@@ -129,24 +131,53 @@ def ranks(folder: Path, moments: list[float]) -> dict[str, Any]:
 
 def start_ranks(words: list[str], folder: Path, moment: float | None, chance: random.Random) -> None:
     """Runs a command and kills one of its processes, or all, after `moment` seconds; all have to end."""
-    with (folder / "output.txt").open("a") as output:
-        command = [sys.executable, "-m", "ils_lightning", *words]
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
-    try:
-        process.wait(moment)
-    except subprocess.TimeoutExpired:
+    process = multiprocessing.get_context("fork").Process(target=_run_ranks, args=(words, folder))
+    process.start()
+    assert process.pid is not None
+    process.join(moment)
+    if process.is_alive():
         alive = members(process.pid)
         for victim in alive if chance.random() < 0.25 else [chance.choice(alive)]:
             os.kill(victim, signal.SIGKILL)
     ends = time.monotonic() + PATIENCE
     while alive := members(process.pid):
-        process.poll()
         if time.monotonic() > ends:
             os.killpg(process.pid, signal.SIGKILL)
             raise RuntimeError(f"{len(alive)} rank(s) still ran {PATIENCE} s after a kill at {moment} s, in {folder}")
-        time.sleep(0.05)
-    if process.wait() != 0 and moment is None:
-        raise RuntimeError(f"exit status {process.returncode}: {(folder / 'output.txt').read_text()[-2000:]}")
+        process.join(0.05)
+    process.join()
+    if process.exitcode != 0 and moment is None:
+        raise RuntimeError(f"exit status {process.exitcode}: {(folder / 'output.txt').read_text()[-2000:]}")
+
+
+def _run_ranks(words: list[str], folder: Path) -> None:
+    """Is the first rank; the strategy ddp gets a fork for the process that it starts by its command line."""
+    os.setsid()
+    subprocess_script.subprocess = SimpleNamespace(Popen=partial(Fork, words, folder))
+    _run(words, folder)
+
+
+class Fork:
+    """As much of a `Popen` as Lightning uses."""
+
+    def __init__(self, words: list[str], folder: Path, command: list[str], env: dict[str, str], **_: Any) -> None:
+        assert command[-len(words) :] == words
+        self.pid, self.args, self.returncode = os.fork(), command, None
+        if not self.pid:
+            try:
+                os.environ.clear(), os.environ.update(env)
+                _run(words, folder)
+                os._exit(0)
+            finally:
+                os._exit(1)
+
+    def poll(self) -> int | None:
+        if self.returncode is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.returncode = os.waitstatus_to_exitcode(found[1])
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
 def grid(workers: int, folder: Path, moments: list[float]) -> dict[str, Any]:
