@@ -1,22 +1,26 @@
-"""Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, or `compare`.
+"""Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, `compare` or `ranks`.
 
-Processes are forked from this one, in which everything is imported already, and get SIGKILL.
+Processes are forked from this one, in which everything is imported already, and get SIGKILL. Of two ranks one or both
+are killed: the other has to end by itself.
 """
 
 import csv
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.strategies.launchers import subprocess_script
 
 import ils_lightning.cli.training
 import ils_lightning.compare  # noqa: F401 (imported before the clock starts)
@@ -39,6 +43,9 @@ AVERAGE += [
 ]
 AVERAGE += ["--trainer.val_check_interval=12", "--trainer.accumulate_grad_batches=3", *QUIET]
 FITS = [VAE, REBAR, AVERAGE]
+RANKS = [*VAE, "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=10"]
+PATIENCE = 60.0
+"""Seconds after which a rank that has lost the other has to have ended."""
 GRID = {
     "title": "kills",
     "base": {
@@ -75,6 +82,7 @@ def _run(words: list[str], folder: Path) -> None:
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1), os.dup2(output, 2)
     torch.set_num_threads(1)
+    sys.argv[1:] = words
     main(words)
 
 
@@ -93,6 +101,83 @@ def fit(words: list[str], folder: Path, moments: list[float]) -> dict[str, Any]:
     last = newest(folder)
     assert last is not None
     return torch.load(last, weights_only=True)
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group, the first rank first; those that have ended and were not waited for do not count."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, owner, *_ = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(owner) == group and state != "Z":
+            found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def ranks(folder: Path, moments: list[float]) -> dict[str, Any]:
+    """Fits on two ranks, one of which (or both) is killed at each of `moments`; returns the last checkpoint."""
+    chance = random.Random(str(moments))
+    for moment in [*moments, None]:
+        last = newest(folder)
+        start_ranks([*RANKS, *([f"--ckpt_path={last}"] if last else [])], folder, moment, chance)
+        for path in folder.rglob("*.ckpt"):
+            torch.load(path, weights_only=True)
+    last = newest(folder)
+    assert last is not None
+    return torch.load(last, weights_only=True)
+
+
+def start_ranks(words: list[str], folder: Path, moment: float | None, chance: random.Random) -> None:
+    """Runs a command and kills one of its processes, or all, after `moment` seconds; all have to end."""
+    process = multiprocessing.get_context("fork").Process(target=_run_ranks, args=(words, folder))
+    process.start()
+    assert process.pid is not None
+    process.join(moment)
+    if process.is_alive():
+        alive = members(process.pid)
+        for victim in alive if chance.random() < 0.25 else [chance.choice(alive)]:
+            os.kill(victim, signal.SIGKILL)
+    ends = time.monotonic() + PATIENCE
+    while alive := members(process.pid):
+        if time.monotonic() > ends:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise RuntimeError(f"{len(alive)} rank(s) still ran {PATIENCE} s after a kill at {moment} s, in {folder}")
+        process.join(0.05)
+    process.join()
+    if process.exitcode != 0 and moment is None:
+        raise RuntimeError(f"exit status {process.exitcode}: {(folder / 'output.txt').read_text()[-2000:]}")
+
+
+def _run_ranks(words: list[str], folder: Path) -> None:
+    """Is the first rank; the strategy ddp gets a fork for the process that it starts by its command line."""
+    os.setsid()
+    subprocess_script.subprocess = SimpleNamespace(Popen=partial(Fork, words, folder))
+    _run(words, folder)
+
+
+class Fork:
+    """As much of a `Popen` as Lightning uses."""
+
+    def __init__(self, words: list[str], folder: Path, command: list[str], env: dict[str, str], **_: Any) -> None:
+        assert command[-len(words) :] == words
+        self.pid, self.args, self.returncode = os.fork(), command, None
+        if not self.pid:
+            try:
+                os.environ.clear(), os.environ.update(env)
+                _run(words, folder)
+                os._exit(0)
+            finally:
+                os._exit(1)
+
+    def poll(self) -> int | None:
+        if self.returncode is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.returncode = os.waitstatus_to_exitcode(found[1])
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
 def grid(workers: int, folder: Path, moments: list[float]) -> dict[str, Any]:
@@ -143,10 +228,11 @@ def jobs(count: int) -> list[tuple[str, Job, int]]:
     """Name, job and number of trials: `count` of fits, and as many of comparisons."""
     names = ["fit: VAE, ILSNewton", "fit: toy, Rebar", "fit: toy, moving average, accumulated gradients"]
     fits = [(name, partial(fit, words)) for name, words in zip(names, FITS, strict=True)]
+    both = [("ranks: VAE, ILSNewton, ddp", ranks)]
     grids = [(f"compare with {workers} worker(s)", partial(grid, workers)) for workers in (1, 1, 1, 2)]
     return [
         (name, job, count // len(group) + (position < count % len(group)))
-        for group in (fits, grids)
+        for group in (fits, grids, both)
         for position, (name, job) in enumerate(group)
     ]
 

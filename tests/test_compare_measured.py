@@ -16,8 +16,9 @@ from rich.console import Console
 
 from ils_lightning.cli import _repeatable
 from ils_lightning.compare import compare, screen, table, training, wide
+from ils_lightning.compare.attempt import attempt
 from ils_lightning.compare.job import make
-from ils_lightning.compare.pool import Pool, attempt
+from ils_lightning.compare.launchers import Pool
 from ils_lightning.compare.spec import find, read
 
 ESTIMATOR = "model.init_args.estimator"
@@ -388,7 +389,7 @@ def test_no_model_or_data_outlive_their_job(tmp_path, monkeypatch):
 
 def test_workers_end_with_the_comparison_that_started_them():
     script = (
-        "import time; from ils_lightning.compare.pool import Pool, cores\n"
+        "import time; from ils_lightning.compare.launchers import Pool, cores\n"
         "with Pool(2, print) as pool:\n"
         "    pool._executor.submit(cores).result(); print('ready', flush=True); time.sleep(600)"
     )

@@ -1,5 +1,11 @@
-"""Runs of two ranks from the command line: equal weights, one checkpoint, synchronised metrics, resumed alike."""
+"""Runs of two ranks from the command line: equal weights, one checkpoint, synchronised metrics, resumed alike.
 
+`python tests/kills.py 20 ranks` kills one rank, or both, at random moments.
+"""
+
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +124,46 @@ def test_ranks_leave_out_the_same_steps() -> None:
         **quiet,
     )
     trainer.fit(BrokenOnOneRank(), DataLoader(torch.ones(6, 2), generator=torch.Generator()))
+
+
+@pytest.mark.slow
+def test_torchrun_starts_ranks_and_any_other_way_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    words = ["fit", "--config=vae_digits", "--trainer.devices=2", "--trainer.accelerator=cpu"]
+    words += ["--trainer.enable_progress_bar=false"]
+    command = [*torchrun, "-m", "ils_lightning", *words, "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best checkpoint") == 1
+    (run,) = Path("lightning_logs").iterdir()
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    last = f"--ckpt_path={run}/checkpoints/last.ckpt"
+    main([*words, "--trainer.strategy=ddp_fork", "--trainer.max_epochs=2", last])
+    assert "the checkpoint holds random streams" not in capsys.readouterr().err
+    found = [torch.load(path, weights_only=True) for path in Path("lightning_logs").rglob("last.ckpt")]
+    assert sorted(one["global_step"] for one in found) == [6, 12]
+
+
+CHILD = "from ils_lightning.cli.ranks import *; end_with_the_process_that_started_me(); print('up', flush=True); "
+CHILD += "time.sleep(600)"
+STARTER = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(600)"
+
+
+def test_a_rank_ends_soon_after_the_process_that_started_it() -> None:
+    command = [sys.executable, "-c", STARTER, CHILD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"LOCAL_RANK": "1"}) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == b"up\n"
+        starter.kill()
+        assert starter.communicate(timeout=60)[0] == b""  # at the end of the file the rank holds it open no more
+
+
+@pytest.mark.parametrize(("rank", "alive"), [("1", False), (None, True)], ids=["a rank", "the first process"])
+def test_a_rank_whose_first_process_died_before_it_began_ends_at_once(rank: str | None, alive: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    given = {"ILS_LIGHTNING_FIRST_RANK": str(gone.pid)} | ({"LOCAL_RANK": rank} if rank else {})
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, env=os.environ | given) as child:
+        assert child.stdout is not None
+        assert (child.stdout.readline() == b"up\n") == alive
+        child.kill()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from ils_lightning import machine
-from ils_lightning.compare.pool import cores
+from ils_lightning.compare.launchers.base import cores
 
 
 def device(name: str) -> torch.device:

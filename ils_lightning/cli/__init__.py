@@ -21,6 +21,7 @@ from ils_lightning.cli.errors import (
     of_the_disk,
     quiet_threads,
 )
+from ils_lightning.cli.ranks import end_with_the_process_that_started_me
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
@@ -59,11 +60,13 @@ def _run(words: list[str]) -> None:
     elif words[0] == "--version":
         print(f"ils_lightning {__version__}")
     elif words[0] == "diagnose":
+        end_with_the_process_that_started_me()
         from ils_lightning.cli.diagnosing import run
         from ils_lightning.diagnose.command import DiagnosingTrainer
 
         run([words[0], *_repeatable(words[1:], DiagnosingTrainer.diagnose)])
     elif words[0] in TRAINER_VERBS:
+        end_with_the_process_that_started_me()
         from ils_lightning.cli.training import run
 
         run(words)

@@ -40,6 +40,7 @@ from ils_lightning.cli.errors import (
 )
 from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain, explained
+from ils_lightning.cli.ranks import lost_another
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.describe import DescriptionError
 from ils_lightning.modules.base import DiscreteModule
@@ -159,6 +160,8 @@ def run_command_line(
                 raise
             fail(of_the_disk(error))
         except Exception as error:
+            if lost_another(error):
+                fail("another rank of this run has ended, and this one ends with it. What was saved before stays")
             if is_of_memory(error):
                 fail(f"not enough memory: {error}")
             known = isinstance(error, ValueError | MisconfigurationException) and is_for_users(error)

@@ -6,15 +6,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ils_lightning import atomic, plots
-from ils_lightning.compare import figure, page, ranking, screen, table, tensorboard, wide
+from ils_lightning.compare import figure, launchers, page, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import Curve, curves
+from ils_lightning.compare.extras import require
 from ils_lightning.compare.files import find, overrides
+from ils_lightning.compare.launchers import Launch
 from ils_lightning.compare.outcome import Outcome, in_order, missing
 from ils_lightning.compare.runner import Runner
-from ils_lightning.compare.spec import Comparison, Level, Run, Settings, Tune, read
+from ils_lightning.compare.spec import Comparison, Level, Range, Run, Search, Settings, Tune, read
 from ils_lightning.compare.table import Row
 
-__all__ = ["Comparison", "Level", "Run", "Settings", "Tune", "compare"]
+__all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "compare"]
 
 
 def compare(
@@ -24,13 +26,16 @@ def compare(
     settings: list[str] | None = None,
     seeds: list[int] | None = None,
     override: list[str] | None = None,
+    tune: int | None = None,
     workers: int | None = None,
+    launcher: str = "pool",
+    launcher_options: list[str] | None = None,
 ) -> Path:
     """Runs a comparison file and writes tables, figures, a page and TensorBoard runs; started again, it resumes.
 
-    Every training runs on one thread and gives the same result whatever the number of workers. Several comparisons may
-    share a folder: what one of them trains, the others wait for. The report of a part holds whatever else of the same
-    comparison is finished in the folder.
+    Every training runs on one thread and gives the same result whatever the launcher and the number of workers. Several
+    comparisons may share a folder: what one of them trains, the others wait for. The report of a part holds whatever
+    else of the same comparison is finished in the folder.
 
     Args:
         file: a comparison file, or the name of a packaged one, such as compare/toy1.
@@ -39,7 +44,12 @@ def compare(
         settings: names of the settings to do; all unless given. May be repeated.
         seeds: reporting seeds to do; all unless given. May be repeated.
         override: dotted key and value for all runs, such as trainer.max_epochs=2. May be repeated.
-        workers: processes that train; the number of cores less one unless given, and at least one.
+        tune: trials for each run and setting, in which the learning rate and the estimator's own option (or what the
+            file's `search` says) are chosen on tuning seeds before the reporting seeds are run; needs Optuna.
+        workers: trainings at a time; on this machine the number of cores less one unless given, and at least one.
+        launcher: what trains: processes of this machine (pool), tasks of a SLURM array (submitit), or a Ray cluster.
+        launcher_options: key and value for submitit, such as partition=gpu, timeout_min=60, mem_gb=4, or cluster=local
+            to try it without SLURM; for ray.init, such as address=auto, with ray. May be repeated.
 
     Returns:
         The folder.
@@ -49,14 +59,28 @@ def compare(
     whole = comparison.select(overrides=changed)
     part = comparison.select(runs, settings, seeds, changed)
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
-    runner = Runner(part, folder / "runs", workers)
+    launch = launchers.launch(launcher, folder, workers, overrides(launcher_options or []))
+    if tune is not None:
+        comparison = _tuned(file, part, tune, folder, launch)
+        whole, part = comparison, comparison.select(runs, settings, seeds)
+    runner = Runner(part, folder.resolve() / "runs", launch)
     found, tuning = runner.run(), runner.tuning
     if runs or settings or seeds:
-        there = Runner(whole, folder / "runs")
+        there = Runner(whole, folder.resolve() / "runs", launch)
         found = in_order(whole, [*found, *there.finished()])
         tuning = there.tuning
     _report(whole, found, tuning, folder, find(file).read_text(encoding="utf-8"))
     return folder
+
+
+def _tuned(file: str, comparison: Comparison, trials: int, folder: Path, launch: Launch) -> Comparison:
+    """Returns the comparison with the options that a search chose, as tuned.yaml in the folder has it."""
+    require("optuna", "--tune", "tune")
+    from ils_lightning.compare import tuned, tuner
+
+    search = tuner.Tuner(comparison, trials, folder.resolve(), launch)
+    search.run()
+    return read(str(tuned.report(file, search, folder, Console())))
 
 
 def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path, file: str) -> None:

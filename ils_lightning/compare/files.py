@@ -43,8 +43,8 @@ def overrides(words: list[str]) -> dict[str, Any]:
     pairs = [word.partition("=") for word in words]
     for word, (key, equals, _) in zip(words, pairs, strict=True):
         if not equals or not key or not all(key.split(".")):
-            raise ValueError(f"an override is a dotted key and its value, such as trainer.max_epochs=2; given {word!r}")
-    return {key: _parsed(value, f"override {key}") for key, _, value in pairs}
+            raise ValueError(f"overrides and options are a key and its value, as trainer.max_epochs=2; given {word!r}")
+    return {key: _parsed(value, key) for key, _, value in pairs}
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -54,7 +54,7 @@ def make(comparison: Comparison, run: Run, setting: str, seed: int, change: dict
     config = comparison.configuration(run, seed, setting, change)
     digest = hashlib.sha256(json.dumps([_FORMAT, config], sort_keys=True).encode()).hexdigest()[:12]
     name = "-".join(part for part in (_slug(run.name), _slug(setting), str(seed), digest) if part)
-    return Job(run.name, setting, seed, change, config, folder / name)
+    return Job(run.name, setting, seed, {**run.chosen(setting), **change}, config, folder / name)
 
 
 def _slug(name: str) -> str:

@@ -83,7 +83,7 @@ def _lines(rows: list[Row], columns: list[screen.Column]) -> list[list[str]]:
 
 def _told(comparison: Comparison) -> list[str]:
     """What was changed on the command line."""
-    changed = ", ".join(f"{key}={value}" for key, value in comparison.overrides.items())
+    changed = ", ".join(f"{key}={value}" for key, value in comparison.override.items())
     return [f"changed for all runs: {changed}"] if changed else []
 
 

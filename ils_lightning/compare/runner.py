@@ -2,14 +2,28 @@
 
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ils_lightning.compare import check
 from ils_lightning.compare.job import make
+from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.outcome import Outcome, in_order, outcomes
-from ils_lightning.compare.pool import Pool
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.tuning import Part, chosen, trials
+
+
+def columns() -> list[ProgressColumn]:
+    """What the bars of a comparison show."""
+    done = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    return [*done, TimeElapsedColumn(), TimeRemainingColumn()]
 
 
 class Runner:
@@ -18,14 +32,14 @@ class Runner:
     Args:
         comparison: the grid.
         folder: where trainings are kept, a folder for each.
-        workers: processes; see `Pool`.
+        launch: makes what trains.
 
     Attributes:
         tuning: outcomes on tuning seeds, once `run` has returned.
     """
 
-    def __init__(self, comparison: Comparison, folder: Path, workers: int | None = 1) -> None:
-        self.comparison, self.folder, self.workers = comparison, folder, workers
+    def __init__(self, comparison: Comparison, folder: Path, launch: Launch) -> None:
+        self.comparison, self.folder, self.launch = comparison, folder, launch
         self.parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
         self.tuning: list[Outcome] = []
 
@@ -35,7 +49,6 @@ class Runner:
         Raises:
             ValueError: when a configuration is at fault, or no estimator can serve its model.
         """
-        pool = Pool(self.workers, lambda share: bar.advance(task, share))
         check.trainers_can_be_made(self.comparison, self.parts)
         refusals = [check.run_can_be_made(self.comparison, *part) for part in self.parts]
         if all(refusals):
@@ -43,13 +56,12 @@ class Runner:
         check.data_are_there(self.comparison, self.parts)
         self.folder.mkdir(parents=True, exist_ok=True)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
-            task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
-            with pool:
-                self.tuning = self._train(pool, tried, (tune and tune.measure) or self.comparison.measure)
-                found = self._report(pool)
-                bar.update(task, completed=bar.tasks[0].total)
+        bar = Progress(*columns())
+        task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
+        with self.launch(lambda share: bar.advance(task, share)) as launcher, bar:
+            self.tuning = self._train(launcher, tried, (tune and tune.measure) or self.comparison.measure)
+            found = self._report(launcher)
+            bar.update(task, completed=bar.tasks[0].total)
         return found
 
     def finished(self) -> list[Outcome]:
@@ -60,10 +72,10 @@ class Runner:
         parts, hopeless = self._parts([pair for pair in self.parts if pair not in unknown])
         return [*(outcome for part in parts for outcome in self._kept(part)), *hopeless]
 
-    def _report(self, pool: Pool) -> list[Outcome]:
+    def _report(self, launcher: Launcher) -> list[Outcome]:
         """Trains on reporting seeds what has a chance, and says so of the rest."""
         parts, hopeless = self._parts(self.parts)
-        return in_order(self.comparison, [*self._train(pool, parts, self.comparison.measure), *hopeless])
+        return in_order(self.comparison, [*self._train(launcher, parts, self.comparison.measure), *hopeless])
 
     def _parts(self, pairs: list[tuple[Run, str]]) -> tuple[list[Part], list[Outcome]]:
         """What is to be trained of these runs and settings once tuning is done, and outcomes of what has no chance."""
@@ -84,10 +96,10 @@ class Runner:
         result = job.result()
         return outcomes(part[0], job, result) if result is not None else []
 
-    def _train(self, pool: Pool, parts: list[Part], measure: str | None) -> list[Outcome]:
+    def _train(self, launcher: Launcher, parts: list[Part], measure: str | None) -> list[Outcome]:
         jobs = [make(self.comparison, *part, self.folder) for part in parts]
         found: dict[int, list[Outcome]] = {}
-        for position, result in pool.results(jobs):
+        for position, result in launcher.results(jobs):
             found[position] = outcomes(parts[position][0], jobs[position], result)
             for outcome in found[position]:
                 check.measure_exists(outcome, measure)

@@ -7,11 +7,15 @@ from typing import Any, Literal
 
 from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.compare.files import assign, find, load
+from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
 
-__all__ = ["Comparison", "Level", "Run", "Settings", "Tune", "assign", "find", "load", "read"]
+__all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "find", "load", "read"]
+
+ALL = "all"
+"""Stands for the name of the setting where a run has no settings, or they share one training."""
 
 
 @dataclass
@@ -24,6 +28,9 @@ class Run:
         settings: what to repeat the run for, each with its own curve; those of the comparison unless given.
         by_setting: further changes under one setting, by the setting's name: values published for each size.
         only: names of the settings to run under; all unless given.
+        ranges: dotted keys that only this run searches, and their ranges; the estimator's own option unless given.
+        tuned: keys and values that were chosen on tuning seeds, by the name of the setting, or for `all` where there is
+            none; `compare --tune` writes them.
         floor: draw the published form's bias floor KL(p || p(1-p)/Z) / categories beside it; needs `TrueDistribution`.
         reference: what the others are measured by; drawn in black.
     """
@@ -33,6 +40,8 @@ class Run:
     settings: Settings | None = None
     by_setting: dict[str, dict[str, Any]] = field(default_factory=dict)
     only: list[str] | None = None
+    ranges: dict[str, Range] | None = None
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     floor: bool = False
     reference: bool = False
 
@@ -71,6 +80,13 @@ class Run:
                 )
         if self.only == []:
             raise ValueError(f"run {self.name!r}: only names no setting; leave it out to run under all")
+        for name in self.tuned:
+            if name not in (known or [ALL]):
+                raise ValueError(f"run {self.name!r}: tuned names {name!r}; it may name {', '.join(known or [ALL])}")
+
+    def chosen(self, setting: str) -> dict[str, Any]:
+        """Returns the keys and values that were chosen for a setting, by its name, or for all of them."""
+        return self.tuned.get(setting or ALL, {})
 
 
 @dataclass
@@ -110,6 +126,8 @@ class Comparison:
         paired: all runs of a seed see the same data; else fresh ones.
         measure: the metric that ranks, lower being better, such as test/loss; the plateau of the curve unless given.
         tune: choose a key for each run and setting first.
+        search: how `compare --tune` searches options; see `Search`.
+        override: dotted keys that win over all others.
         layout: "panels" draws a panel for each setting, a row for each run; "settings" a panel for each setting, with a
             line for each run; "lines" one panel with all of them; "budgets" a row for each setting, against optimiser
             steps, evaluations of f and seconds.
@@ -125,6 +143,8 @@ class Comparison:
     paired: bool = True
     measure: str | None = None
     tune: Tune | None = None
+    search: Search | None = None
+    override: dict[str, Any] = field(default_factory=dict)
     layout: Literal["panels", "settings", "lines", "budgets"] = "lines"
     caption: str = ""
 
@@ -138,8 +158,9 @@ class Comparison:
             raise ValueError(f"seeds must be from 0 to {2**32 - 1}; given {self.seeds}")
         if not isinstance((load(self.base) if isinstance(self.base, str) else self.base).get("trainer"), dict):
             raise ValueError("the base of a comparison needs the sections model, data and trainer")
-        if self.tune and set(self.tune.seeds) & set(self.seeds):
-            raise ValueError(f"tuning seeds {self.tune.seeds} and reporting seeds {self.seeds} must differ")
+        for chosen in (self.tune, self.search):
+            if chosen and set(chosen.seeds) & set(self.seeds):
+                raise ValueError(f"tuning seeds {chosen.seeds} and reporting seeds {self.seeds} must differ")
         for run in self.runs:
             run.settings = run.settings or self.settings
             run.check()
@@ -149,7 +170,6 @@ class Comparison:
                     "name the option by its dotted key to train each by itself"
                 )
         self._numbers = {name: number for number, name in enumerate(names)}
-        self.overrides: dict[str, Any] = {}
 
     def select(
         self,
@@ -176,19 +196,19 @@ class Comparison:
         _require("reporting seed", seeds, self.seeds)
         if not part.runs:
             raise ValueError(f"none of the runs {runs} is done under {settings}")
-        part.overrides = overrides or {}
+        part.override = {**self.override, **(overrides or {})}
         return part
 
     def configuration(self, run: Run, seed: int, setting: str = "", change: dict[str, Any] | None = None) -> dict:
         """Returns the full configuration of one run and setting with one seed; what comes later wins.
 
-        The order is base, comparison, run, setting, run under that setting, `change` (tuned values), overrides.
+        The order is base, comparison, run, setting, run under that setting, tuned values, `change`, overrides.
         """
         config = deepcopy(load(self.base)) if isinstance(self.base, str) else deepcopy(self.base)
-        of_setting = run.parts().get(setting, {})
+        late = [run.parts().get(setting, {}), run.chosen(setting), change or {}, self.override]
         for key, value in {**self.change, **run.change}.items():
             assign(config, key, value)
-        for key, value in [*of_setting.items(), *(change or {}).items(), *self.overrides.items()]:
+        for key, value in [pair for part in late for pair in part.items()]:
             assign(config, key, value)
         for section in ("model", "data", "trainer"):
             if not isinstance(config.get(section), dict):

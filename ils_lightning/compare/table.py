@@ -146,7 +146,7 @@ def _compare(curves: list[Curve], rows: list[Row], comparison: Comparison) -> No
 
 def comma_separated(rows: list[Row]) -> str:
     """Returns the table as CSV."""
-    return _csv([asdict(row) for row in rows])
+    return csv_text([asdict(row) for row in rows])
 
 
 def raw(outcomes: list[Outcome]) -> str:
@@ -161,10 +161,11 @@ def raw(outcomes: list[Outcome]) -> str:
         line |= {"evaluations": outcome.optimizer_steps * outcome.evaluations}
         line |= {"plateau": "", "last": "", **whole}
         lines.append(line | {name: outcome.metrics.get(name, "") for name in metrics} | {"failed": outcome.failed})
-    return _csv(lines)
+    return csv_text(lines)
 
 
-def _csv(lines: list[dict]) -> str:
+def csv_text(lines: list[dict]) -> str:
+    """Returns lines as CSV; their columns are those of the first."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()

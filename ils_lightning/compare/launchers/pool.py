@@ -1,16 +1,10 @@
-"""Trains jobs in this process or in several; any number of comparisons may work on one folder.
+"""Trains jobs in this process or in several of this machine."""
 
-A job is claimed by a lock on a file in its folder. The operating system drops the lock of a process that died, so a
-claim is never stale; what another process has claimed is waited for.
-"""
-
-import gc
 import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,34 +12,16 @@ from multiprocessing import connection
 from typing import Any, Self
 
 import torch
-from filelock import FileLock, Timeout
 
+from ils_lightning.compare.attempt import Advance, attempt, elsewhere
 from ils_lightning.compare.job import Job
-from ils_lightning.compare.training import Result, train
+from ils_lightning.compare.launchers.base import Answers, Launcher, checked, cores
+from ils_lightning.compare.training import Result
 
-_PAUSE = 0.3  # seconds between two looks at what other processes do
 _counter: Any = None  # in a worker: shares of jobs done, summed over all workers
 
-Advance = Callable[[float], None]
 
-
-def attempt(job: Job, advance: Advance) -> Result | None:
-    """Returns the result of a job, training it if need be; None while another process trains it."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(job.folder / "claim", timeout=0):
-            result = job.result()
-            if result is None:
-                result = train(job, advance)
-                gc.collect()  # model, data and Trainer refer to each other: their memory would be held for many jobs
-                return result
-            advance(1)
-            return result
-    except Timeout:
-        return None
-
-
-class Pool:
+class Pool(Launcher):
     """Trains jobs, `workers` at a time; one worker is this process itself. Results do not depend on the number.
 
     Args:
@@ -57,10 +33,8 @@ class Pool:
     """
 
     def __init__(self, workers: int | None, advance: Advance) -> None:
-        self.workers = max(cores() - 1, 1) if workers is None else workers
-        if self.workers < 1:
-            raise ValueError(f"--workers must be at least 1; given {workers}")
-        self.advance = advance
+        super().__init__(advance)
+        self.workers = checked(workers) or max(cores() - 1, 1)
         self._executor: ProcessPoolExecutor | None = None
         self._shares: Any = None
 
@@ -79,24 +53,7 @@ class Pool:
                 worker.terminate()  # which lets it save the step it is in
         self._executor.shutdown(cancel_futures=True)
 
-    def results(self, jobs: list[Job]) -> Iterator[tuple[int, Result]]:
-        """Yields position and result of every job, as they are finished.
-
-        Raises:
-            ValueError: when a worker process died.
-        """
-        pending = dict(enumerate(jobs))
-        while pending:
-            before = len(pending)
-            for position, result in self._round(pending):
-                if result is not None:
-                    del pending[position]
-                    yield position, result
-            if len(pending) == before:
-                time.sleep(_PAUSE)
-
-    def _round(self, pending: dict[int, Job]) -> Iterator[tuple[int, Result | None]]:
-        """Tries every pending job once."""
+    def attempts(self, pending: dict[int, Job]) -> Answers:
         jobs = list(pending.items())
         if self._executor is None:
             yield from ((position, attempt(job, self.advance)) for position, job in jobs)
@@ -105,7 +62,7 @@ class Pool:
             futures = {self._executor.submit(_work, job): position for position, job in jobs}
         try:
             while futures:
-                done, _ = wait(futures, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                done, _ = wait(futures, timeout=self.pause, return_when=FIRST_COMPLETED)
                 self._report()
                 for future in done:
                     position, answer = futures.pop(future), future.result()
@@ -135,11 +92,6 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def cores() -> int:
-    """Number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _begin(counter: Any) -> None:
     """Prepares a worker."""
     global _counter
@@ -162,9 +114,7 @@ def _count(share: float) -> None:
 
 
 def _work(job: Job) -> Result | None:
-    """Returns None while another process trains the job, else what cannot be read from its folder."""
     try:
-        result = attempt(job, _count)
+        return elsewhere(job, _count)
     except KeyboardInterrupt:
         os._exit(1)  # the next job in the queue would be begun otherwise
-    return None if result is None else {"failed": result.get("failed", "")}

@@ -1,0 +1,45 @@
+"""Ranks that end with each other: one whose first rank is gone would wait half an hour for its address."""
+
+import os
+import threading
+import time
+
+_FIRST = "ILS_LIGHTNING_FIRST_RANK"  # in the environment that the strategy ddp hands to the ranks it starts
+
+
+def end_with_the_process_that_started_me() -> None:
+    """Ends this process, if it is a rank that another process started, soon after that one is gone.
+
+    Without it, a rank started by Lightning or torchrun while these are killed waits for a peer that never comes.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[_FIRST] = str(os.getpid())
+        return
+    parent = os.getppid()
+    by_lightning = "TORCHELASTIC_RUN_ID" not in os.environ
+    if by_lightning and not _runs(int(os.environ.get(_FIRST, parent))):
+        os._exit(1)  # it was killed before this line was reached
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error says that a rank this one works with has ended."""
+    text = str(error)
+    lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    return isinstance(error, RuntimeError) and any(words in text for words in lost)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

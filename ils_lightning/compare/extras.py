@@ -1,0 +1,15 @@
+"""Packages that only some options need."""
+
+from importlib.util import find_spec
+
+
+def require(package: str, option: str, extra: str) -> None:
+    """Raises a ValueError that names the extra to install where `package` is missing.
+
+    Example:
+        >>> require("no_such_package", "compare --tune", "tune")
+        Traceback (most recent call last):
+        ValueError: compare --tune needs no_such_package: pip install 'ils-lightning[tune]'
+    """
+    if find_spec(package) is None:
+        raise ValueError(f"{option} needs {package}: pip install 'ils-lightning[{extra}]'")
