@@ -16,7 +16,7 @@ def draw(comparison: Comparison, rows: list[Row]) -> Figure:
     settings = list(dict.fromkeys(row.setting for row in shown))
     longest = max(sum(row.setting == setting for row in shown) for setting in settings)
     with plots.style():
-        figure = Figure(figsize=(4.6 * len(settings), 0.22 * longest + 1.4), layout="constrained")
+        figure = Figure(figsize=(max(4.6 * len(settings), 7), 0.22 * longest + 1.4), layout="constrained")
         for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
             _panel(axes, [row for row in shown if row.setting == setting])
             axes.set(title=setting, xlabel=comparison.measure)
@@ -43,4 +43,4 @@ def _panel(axes: Axes, rows: list[Row]) -> None:
 def _edge(values: list[float]) -> float:
     """Where the axis ends: what is far worse than the middle would press all others into one column."""
     best, middle, worst = min(values), median(values), max(values)
-    return min(worst, best + 4 * (middle - best)) if middle > best else worst
+    return min(worst, best + 8 * (middle - best)) if middle > best else worst

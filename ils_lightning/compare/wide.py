@@ -24,7 +24,8 @@ def cells(rows: list[Row]) -> list[list[str]]:
     settings = list(dict.fromkeys(row.setting for row in rows))
     best = {setting: min((row.ranked for row in rows if _finished(row, setting)), default=0.0) for setting in settings}
     found = {(row.run, row.setting): _cell(row, best[row.setting]) for row in rows}
-    lines = [["run", *settings]]
+    headings = [setting or rows[0].measure or "plateau" for setting in settings]
+    lines = [["run", *headings]]
     for run in dict.fromkeys(row.run for row in rows):
         lines.append([run, *(found.get((run, setting), "") for setting in settings)])
     return lines
@@ -37,7 +38,7 @@ def _finished(row: Row, setting: str) -> bool:
 def _cell(row: Row, best: float) -> str:
     if not _finished(row, row.setting):
         return "failed"
-    value = f"{row.ranked:.2f}" if abs(row.ranked) >= 1 else f"{row.ranked:.2g}"
+    value = f"{row.ranked:.2f}" if abs(row.ranked) >= 1 else f"{row.ranked:.3g}"
     value = f"**{value}**" if row.ranked == best else value
     if math.isnan(row.difference):
         return value
