@@ -17,12 +17,13 @@ BATCHES = tuple(4**power for power in range(1, 8))
 SAMPLES = tuple(2**power for power in range(0, 7, 2))
 TRIALS = tuple(4**power for power in range(1, 7))
 NUMBERS = 2**18  # of logits, while categories grow
+SAMPLED = (1024, 256)  # rows and categories, while samples grow
 
 
 TITLES = {
     "categories": f"microseconds of draw and backward, {NUMBERS:,} logits in all",
     "batch": "microseconds of draw and backward, 32 categories",
-    "samples": "microseconds of several draws a row from logits 1024 x 256",
+    "samples": f"microseconds of several draws a row from logits {SAMPLED[0]} x {SAMPLED[1]}",
     "trials": "microseconds of one step of the categorical toy, 5 categories",
 }
 
@@ -72,7 +73,7 @@ def _passes(batch: int, categories: int, device: torch.device) -> dict[str, Work
 
 def _draws(samples: int, device: torch.device) -> dict[str, Work]:
     """Draws without backward; a copy is one of all draws."""
-    logits = torch.randn(1024, 256, device=device)
+    logits = torch.randn(SAMPLED, device=device)
     many = logits.expand(samples, -1, -1)
     answer = torch.zeros(many.shape, device=device)
     return {

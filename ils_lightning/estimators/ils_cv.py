@@ -112,13 +112,16 @@ def _sums(R: Tensor, d: Tensor) -> Tensor:
 
 
 def _coefficient(R: Tensor, d: Tensor, sums: Tensor, number: Tensor) -> Tensor:
-    """`leave_one_out_coefficient` from the sums over all rows and the number of others."""
+    """`leave_one_out_coefficient` from the sums over all rows and the number of others, in little memory."""
     products = R * d
-    A = (sums[2] - products).sub_((sums[0] - R).mul_(sums[1] - d).div_(number))
     squares = torch.addcmul(sums[4], products, products, value=-1)
-    shrink = squares.div_(A.square().clamp_(min=torch.finfo(A.dtype).tiny)).neg_().add_(1).clamp_(min=0)
-    norm = torch.addcmul(sums[3], d, d, value=-1)
-    return A.mul_(shrink).div_(torch.threshold_(norm, _SMALLEST_NORM, math.inf))
+    A = torch.sub(sums[2], products, out=products)
+    rest = (sums[0] - R).div_(number)
+    A.addcmul_(rest, sums[1], value=-1).addcmul_(rest, d)
+    squares.div_(torch.mul(A, A, out=rest).clamp_(min=torch.finfo(A.dtype).tiny))
+    A.mul_(squares.neg_().add_(1).clamp_(min=0))
+    norm = torch.addcmul(sums[3], d, d, value=-1, out=rest)
+    return A.div_(torch.threshold_(norm, _SMALLEST_NORM, math.inf))
 
 
 def leave_one_out_coefficient(R: Tensor, d: Tensor) -> Tensor:
