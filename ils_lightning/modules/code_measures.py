@@ -1,6 +1,7 @@
 """What autoencoders with discrete codes are measured by: bounds, their parts, and the use of codes."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -52,6 +53,10 @@ class CodeMeasures(nn.ModuleDict):
         self.update({"active_latents": ActiveLatents(latents, categories), "iwae": ImportanceWeightedBound()})
         self.update({f"kl_layer_{layer + 1}": MeanMetric() for layer in range(layers if layers > 1 else 0)})
         self.latents, self.categories = latents, categories
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
+        """Moves sums to another device but keeps their precision: bfloat16 counts no further than 256."""
+        return super()._apply(lambda state: fn(state).to(state.dtype), *args, **kwargs)
 
     def add(self, found: Evaluation, draws: int, importance_samples: int) -> None:
         """Adds a batch: -ELBO of the first `draws` draws, and the bound of the first `importance_samples`."""

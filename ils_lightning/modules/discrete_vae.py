@@ -125,7 +125,7 @@ class DiscreteVAE(VariationalAutoencoder):
         logits = self.encoder(x)
         pi, f = softmax(logits), self.reconstruction_loss(x)
         z = draw(pi, draws)
-        reconstruction = torch.stack([f(one) for one in z])  # one draw at a time, for memory's sake
+        reconstruction = torch.stack([f(one.to(logits.dtype)) for one in z])  # one draw at a time, for memory's sake
         log_weights = self.prior.log_prob(z) - log_prob(logits, z).sum(dim=-1) - reconstruction
         return Evaluation(reconstruction, self.prior.kl(logits).sum(dim=-1, keepdim=True), log_weights, pi, z)
 

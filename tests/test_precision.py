@@ -1,0 +1,50 @@
+"""bfloat16: the discrete VAEs train with every estimator, dense and convolutional, and stay finite."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from examples import EXAMPLES
+from lightning import Trainer, seed_everything
+
+from ils_lightning.data import Digits
+from ils_lightning.modules import DiscreteVAE
+from ils_lightning.networks import MLP, ConvDecoder, ConvEncoder
+
+
+def networks(kind: str) -> dict[str, Any]:
+    if kind == "dense":
+        return {"encoder": MLP([16]), "decoder": MLP([16])}
+    return {"encoder": ConvEncoder(8, residual_blocks=1), "decoder": ConvDecoder(8, residual_blocks=1)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "precision"), [("dense", "bf16-mixed"), ("convolutional", "bf16-mixed"), ("dense", "bf16-true")]
+)
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_estimator_trains_in_bfloat16(tmp_path, example, kind, precision):
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    seed_everything(0, verbose=False)
+    estimator = example.make()
+    model = DiscreteVAE(estimator, 4, 2 if estimator.binary else 3, draws=2, importance_samples=2, **networks(kind))
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        precision=precision,
+        max_epochs=1,
+        limit_train_batches=2,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, datamodule=Digits(batch_size=20))
+    assert model.decoder.layers[-1].get_parameter("bias").dtype == (
+        torch.bfloat16 if precision == "bf16-true" else torch.float32
+    )
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values() if value.is_floating_point())
+    assert torch.isfinite(trainer.callback_metrics["val/loss"])
