@@ -19,6 +19,8 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         ValueError: when the file is damaged, or holds anything but arrays of plain numbers; it is named.
     """
     try:
+        if path.suffix == ".npz" and not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive, or not all of one")
         loaded = np.load(path)
         if isinstance(loaded, np.ndarray):
             return {"x": loaded}

@@ -88,7 +88,10 @@ class ImageFiles(ImageBatches):
         arrays = read_arrays(self.path)
         if "x" not in arrays:
             raise ValueError(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays)}")
-        return as_images(arrays["x"], arrays.get("y"))
+        try:
+            return as_images(arrays["x"], arrays.get("y"))
+        except ValueError as error:
+            raise ValueError(f"ImageFiles: {self.path}: {error}") from None
 
     def _of_folder(self) -> ImageSet:
         classes = sorted(folder for folder in self.path.iterdir() if folder.is_dir())

@@ -10,6 +10,7 @@ Source: A. van den Oord, O. Vinyals and K. Kavukcuoglu, Neural Discrete Represen
 
 import math
 import pickle
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -170,12 +171,14 @@ def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:
     if isinstance(source, dict):
         return DiscreteVAE(**source), source
     try:
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch makes of files of another kind
+            checkpoint = torch.load(source, map_location="cpu", weights_only=True)
         saved = checkpoint["hyper_parameters"].items()
         settings = {name: value for name, value in saved if not name.startswith("_")}
         tokenizer = DiscreteVAE(**settings)
         tokenizer.load_state_dict(checkpoint["state_dict"])
-    except (OSError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
         raise ValueError(
             "CodePrior: tokenizer must be a checkpoint of a DiscreteVAE, as fit --config tokenizer_digits writes; "
             f"{source!r} cannot be read as one: {' '.join(str(error).split())[:200]}"

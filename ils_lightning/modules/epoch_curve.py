@@ -51,7 +51,7 @@ class EpochCurve(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the curve."""
         super().on_load_checkpoint(checkpoint)
-        if "curve" in checkpoint:
-            curve = checkpoint["curve"]
+        curve = checkpoint.get("curve", {})
+        if "sums" in curve:  # else it is that of another kind of model, which the weights will say
             self._curve = curve["steps"], curve["values"]
             self._sums, self._rows = [torch.tensor(value) for value in curve["sums"]], curve["rows"]
