@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.backend_context import Context
 from torch.optim.lr_scheduler import ExponentialLR
 
-from ils_lightning.callbacks import Dashboard, Figures, GradientProbe, Hyperparameters
+from ils_lightning.callbacks import Dashboard, Figures, GradientProbe, Hyperparameters, LearningRate
 from ils_lightning.callbacks.dashboard import layout
 from ils_lightning.callbacks.formula import formulas
 from ils_lightning.cli import main
@@ -32,9 +32,10 @@ from ils_lightning.modules import DiscreteModule, DiscreteVAE
 
 FIT = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=1"]
 FIT += ["--trainer.check_val_every_n_epoch=null", "--trainer.limit_test_batches=1", "--trainer.max_steps=2"]
+SCHEDULER = ["--model.lr_scheduler=ExponentialLR", "--model.lr_scheduler.gamma=0.5"]
 RUNS = {
     "toy1": ["--model.chunk=2", "--trainer.max_steps=4"],
-    "polynomial": ["--model.chunk=2", "--trainer.max_steps=4"],
+    "polynomial": ["--model.chunk=2", "--trainer.max_steps=4", *SCHEDULER],
     "vae_digits": ["--model.estimator=ILS"],
     "vae_hierarchical": [],
     "hard_attention": ["--data.validation=100"],
@@ -82,7 +83,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for estimator in (LeaveOneOut(samples=3), ReinMax(temperature=1.3)):
         callbacks = [Dashboard(), Hyperparameters(), Figures(), GradientProbe(rivals=["ILSCV"], share=1.0)]
-        callbacks.append(LearningRateMonitor())
+        callbacks.append(LearningRate())
         model, trainer = fit(folder, estimator, callbacks, epochs=2, scheduler=lambda one: ExponentialLR(one, 0.9))
         trainer.test(model, datamodule=Digits(), verbose=False)
     return folder
@@ -114,7 +115,9 @@ def test_charts_of_callbacks_and_diagnostics_stand_beside_the_module_s(runs):
             f"gradient/{own}/cosine",
             "gradient/ILSCV/cosine",
         }
-        assert shown["training"] == {"learning rate": ["lr-.*$"]}
+        assert list(shown["training"]) == ["learning rate"]
+        rates = [(point.step, point.value) for point in found.Scalars("train/learning_rate")]
+        assert rates == [(step, pytest.approx(1e-3 * 0.9**step)) for step in range(4)]
     assert layout(DiscreteVAE(ILS()), [])["estimator"] == {"fallback share": ["train/fallback_share"]}
 
 

@@ -7,6 +7,7 @@ from ils_lightning.callbacks.finite_guard import FiniteGuard
 from ils_lightning.callbacks.gradient_probe import GradientProbe
 from ils_lightning.callbacks.hyperparameters import Hyperparameters
 from ils_lightning.callbacks.last_checkpoint import LastCheckpoint
+from ils_lightning.callbacks.learning_rate import LearningRate
 from ils_lightning.callbacks.option_schedule import OptionSchedule
 from ils_lightning.callbacks.predictions import SavePredictions
 from ils_lightning.callbacks.progress import StepProgress
@@ -28,6 +29,7 @@ __all__ = [
     "HalfLife",
     "Hyperparameters",
     "LastCheckpoint",
+    "LearningRate",
     "Linear",
     "OptionSchedule",
     "Ramp",

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.callbacks.formula import formulas
@@ -70,8 +69,6 @@ def layout(module: DiscreteModule, callbacks: list[Callback]) -> dict[str, dict[
     if module.estimator is not None:
         diagnostics = {name.replace("_", " "): [f"train/{name}"] for name in module.estimator.diagnostics()}
         declared += [{"estimator": diagnostics}] if diagnostics else []
-    if any(isinstance(one, LearningRateMonitor) for one in callbacks):
-        declared.append({"training": {"learning rate": ["lr-.*"]}})
     found: dict[str, dict[str, list[str]]] = {}
     for charts in declared:
         for category, group in charts.items():

@@ -23,6 +23,7 @@ from ils_lightning.callbacks import (
     FitReport,
     Hyperparameters,
     LastCheckpoint,
+    LearningRate,
     RankSeed,
     SavePredictions,
     StepProgress,
@@ -113,6 +114,7 @@ class CommandLine(LightningCLI):
         if self.config["subcommand"] == "fit":
             dashboard = Dashboard(self._configuration())
             default += [FiniteGuard(), EndlessData(), dashboard, Figures(), Hyperparameters(), FitReport()]
+            default += [LearningRate()] if getattr(self.model, "_lr_scheduler", None) is not None else []
             if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
                 default += _checkpoints(self.model)
         return default
