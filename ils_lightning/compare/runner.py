@@ -49,8 +49,8 @@ class Runner:
         Raises:
             ValueError: when a configuration is at fault, or no estimator can serve its model.
         """
-        check.trainers_can_be_made(self.comparison, self.parts)
         refusals = [check.run_can_be_made(self.comparison, *part) for part in self.parts]
+        check.trainers_can_be_made(self.comparison, self.parts)
         if all(refusals):
             raise ValueError(f"no run can be made; the first: {refusals[0]}")
         check.data_are_there(self.comparison, self.parts)
