@@ -181,7 +181,7 @@ def test_the_page_has_ranking_measurements_figures_file_and_failures(folder):
     text = (folder / "report.html").read_text()
     rows = lines(folder / "table.csv")
     best = min((row for row in rows if row["setting"] == "L3K2"), key=lambda row: float(row["measured"]))
-    assert f"L3K2: {best['run']} {float(best['measured']):.5g}" in text
+    assert f"L3K2: {best['run']} ({float(best['measured']):.5g})" in text
     for row in rows:
         assert row["measured"] == "nan" or f"<td>{float(row['measured']):.5g}</td>" in text
     assert text.count("<svg") == 2

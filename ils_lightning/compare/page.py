@@ -63,10 +63,13 @@ def lead(rows: list[Row]) -> str:
 
 
 def _best(rows: list[Row]) -> str:
-    """The best run, and the next."""
-    first, *others = sorted(rows, key=lambda row: row.ranked)
-    name = first.run if len({row.setting for row in rows}) == 1 else f"{first.run} {first.setting}".strip()
-    return f"{name} {cell(first.ranked)}" + (f", next {others[0].run} {cell(others[0].ranked)}" if others else "")
+    """The best run, and the next that is another."""
+    ranked = sorted(rows, key=lambda row: row.ranked)
+    others = [row for row in ranked if row.run != ranked[0].run]
+    several = len({row.setting for row in rows}) > 1
+    names = [f"{row.run} {row.setting}" if several else row.run for row in (ranked[0], *others[:1])]
+    values = [f"{name} ({cell(row.ranked)})" for name, row in zip(names, (ranked[0], *others), strict=False)]
+    return ", next ".join(values)
 
 
 def _lines(rows: list[Row], columns: list[screen.Column]) -> list[list[str]]:
@@ -82,9 +85,10 @@ def _lines(rows: list[Row], columns: list[screen.Column]) -> list[list[str]]:
 
 
 def _told(comparison: Comparison) -> list[str]:
-    """What was changed on the command line."""
+    """The seeds, and what was changed on the command line."""
     changed = ", ".join(f"{key}={value}" for key, value in comparison.override.items())
-    return [f"changed for all runs: {changed}"] if changed else []
+    seeds = f"seeds: {', '.join(map(str, comparison.seeds))}"
+    return [seeds, f"changed for all runs: {changed}"] if changed else [seeds]
 
 
 def _is_shown(word: str, columns: list[screen.Column]) -> bool:
