@@ -4,6 +4,7 @@
 Trainer; the other verbs are functions whose arguments are their options.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -45,6 +46,8 @@ def main(args: list[str] | None = None) -> None:
     Exits with status 2 and one line on the standard error where the words typed are at fault, with status 130 when it
     is interrupted.
     """
+    if args is None and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # as `python -m` does, so that ils-lightning finds classes of one's own there too
     try:
         with quiet_threads():
             _run(sys.argv[1:] if args is None else list(args))
