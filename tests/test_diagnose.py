@@ -52,6 +52,18 @@ def test_the_exact_gradient_is_that_of_the_expectation(chunk):
     assert found.value == pytest.approx(expected["loss"].item())
 
 
+def test_the_exact_gradient_is_that_of_the_exact_estimator():
+    torch.manual_seed(0)
+    logits, W = torch.randn(3, 4, 8, dtype=torch.float64), torch.randn(32, 16, dtype=torch.float64)
+
+    def f(z: Tensor) -> Tensor:
+        return torch.tanh(z.flatten(-2) @ W).sum(dim=-1)
+
+    found = enumerated(logits, f, check(logits, f), memory=2**24)
+    assert found.source.endswith("8 ** 4 = 4,096 states")
+    torch.testing.assert_close(found.gradient.view_as(logits), Exact().estimate(logits, f)[1], rtol=1e-12, atol=1e-14)
+
+
 def test_masked_states_do_not_count_though_f_is_not_finite_there():
     logits = torch.tensor([[[0.3, -0.2, float("-inf")]]], dtype=torch.float64)
 

@@ -95,14 +95,10 @@ def sampled(
     each = plan.draws * estimator.evaluations(facts.latents, facts.categories)
     means, values, rounds = torch.zeros(()), torch.zeros(()), 0
     while True:
-        with torch.no_grad():
-            found = [
-                (e.double().mean(dim=1), loss.double().mean())
-                for loss, e in replicates.blocks(estimator, logits, f, plan)
-            ]
+        e, loss = _round(estimator, logits, f, plan)
         rounds += 1
-        means = means + (torch.cat([e for e, _ in found]).flatten(1) - means) / rounds
-        values = values + (torch.stack([loss for _, loss in found]).mean() - values) / rounds
+        means = means + (e - means) / rounds
+        values = values + (loss - values) / rounds
         noise = means - means.mean(dim=0)
         target = Target(means.mean(dim=0), values.item(), noise, "")
         reached = (noise.square().sum().item() / len(noise) / (len(noise) - 1)) / max(target.square, 1e-300)
