@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 from kills import differences
-from submitit.core.utils import UncompletedJobError
+from submitit.core.utils import DelayedSubmission, UncompletedJobError
 from test_compare import SMALL, untimed, write
 
 from ils_lightning.cli import main
@@ -154,6 +154,13 @@ def test_a_task_that_dies_is_named_with_its_log_once_the_others_are_done(
     assert next(answers) == (1, {"failed": "as expected"})
     with pytest.raises(ValueError, match=r"what is finished is kept: ILS, seed 0: out of memory; its log is 0_log.err"):
         next(answers)
+
+
+def test_a_task_that_slurm_ends_is_submitted_again(tmp_path: Path) -> None:
+    (job, *_) = jobs(tmp_path).values()
+    again = DelayedSubmission(slurm_array.Task(job))._checkpoint_function()
+    assert again is not None
+    assert again.function.job is job
 
 
 def test_what_another_process_trains_is_not_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
