@@ -8,9 +8,9 @@ import torch
 from jsonargparse import auto_cli
 from torch import nn
 
-from ils_lightning.estimators import ILSCV, ILSDiagonal, ILSIsotropic, ILSNewton, ReinMax, StraightThrough
+from ils_lightning.estimators import ILSCV, ILSDiagonal, ILSIsotropic, ILSJoint, ILSNewton, ReinMax, StraightThrough
 
-ESTIMATORS = (ReinMax, StraightThrough, ILSCV, ILSIsotropic, ILSDiagonal, ILSNewton)
+ESTIMATORS = (ReinMax, StraightThrough, ILSCV, ILSIsotropic, ILSDiagonal, ILSNewton, ILSJoint)
 SIZES = ((8, 4), (16, 12))
 DECODERS = {"digits": (128, 64, 64), "MNIST": (256, 512, 784)}
 Work = Callable[[], object]
