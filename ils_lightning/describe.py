@@ -12,22 +12,11 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
 
 from ils_lightning import strict
+from ils_lightning.errors import DescriptionError
 
 strict.enforce()
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
-
-
-class DescriptionError(ValueError):
-    """A description of which no object can be made.
-
-    Attributes:
-        base: the type that was asked for.
-    """
-
-    def __init__(self, base: Any, error: BaseException) -> None:
-        super().__init__(f"{getattr(base, '__name__', base)}: {error}")
-        self.base = base
 
 
 class Described:

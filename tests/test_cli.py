@@ -173,12 +173,12 @@ def test_a_part_named_on_the_command_line_is_taken_from_there_alone(capsys: pyte
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["model"]["init_args"]["estimator"]["init_args"]["step_size"] == 0.1
     assert config["data"]["class_path"].endswith("SingleDraws")
-    assert config["trainer"]["val_check_interval"] == 10
+    assert config["trainer"]["val_check_interval"] == 2
 
 
 @pytest.mark.parametrize(
     ("model", "steps", "interval"),
-    [("CategoricalFit", 50_000, 10), ("ils_lightning.modules.CategoricalFit", 50_000, 10), ("DiscreteVAE", -1, None)],
+    [("CategoricalFit", 50_000, 2), ("ils_lightning.modules.CategoricalFit", 50_000, 2), ("DiscreteVAE", -1, None)],
 )
 def test_the_length_of_the_default_run_is_for_its_own_model(
     capsys: pytest.CaptureFixture[str], model: str, steps: int, interval: int | None

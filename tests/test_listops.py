@@ -108,7 +108,7 @@ def test_bad_data_are_refused(tmp_path):
     for content, message in (
         ("4\t[MAX 1 3 ]\n", "test.tsv, line 1: the expression is worth 3; its label is 4"),
         ("3\t[MAX 1 3\n", "test.tsv, line 1: an expression is"),
-        ("1\t[MAX 1 [MAX 1 [MAX 1 [MAX 1 1 ] ] ] ]\n", "no expression of test.tsv has at most 12 tokens"),
+        ("1\t[MAX 1 [MAX 1 [MAX 1 [MAX 1 1 ] ] ] ]\n", "no expression of test_file test.tsv has at most 12 tokens"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from ils_lightning import strict
 from ils_lightning.cli.errors import did_you_mean, fail, listed
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
-from ils_lightning.describe import DescriptionError
+from ils_lightning.errors import DescriptionError
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"

@@ -43,7 +43,7 @@ from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration,
 from ils_lightning.cli.messages import OneLine, explain, explained
 from ils_lightning.cli.ranks import lost_another
 from ils_lightning.data.base import DiscreteData
-from ils_lightning.describe import DescriptionError
+from ils_lightning.errors import DescriptionError
 from ils_lightning.modules.base import DiscreteModule
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
