@@ -160,8 +160,13 @@ class ChunkedSteps(LightningModule):
         return torch.cat(steps), torch.cat(values)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Saves the curve, so that a resumed run continues it."""
+        """Saves the curve, so that a resumed run continues it.
+
+        A run that is resumed from a checkpoint of its last step has no epoch to end: its last point is in there.
+        """
         super().on_save_checkpoint(checkpoint)
+        if 0 <= self.trainer.max_steps <= self.global_step:
+            self.record_now()
         steps, values = self.curve()
         checkpoint["curve"] = {"steps": steps, "values": values}
 
