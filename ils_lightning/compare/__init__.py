@@ -1,5 +1,6 @@
 """`python -m ils_lightning compare FILE`: estimators x settings x seeds through the Trainer, and their report."""
 
+import gc
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -54,6 +55,7 @@ def compare(
     Returns:
         The folder.
     """
+    gc.freeze()  # what the imports made is there to stay: no collection need look through it again
     changed = overrides(override or [])
     comparison = read(file)
     whole = comparison.select(overrides=changed)

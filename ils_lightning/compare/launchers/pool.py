@@ -1,5 +1,6 @@
 """Trains jobs in this process or in several of this machine."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -97,6 +98,7 @@ def _begin(counter: Any) -> None:
     global _counter
     _counter = counter
     torch.set_num_threads(1)
+    gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
