@@ -45,6 +45,7 @@ from ils_lightning.cli.ranks import lost_another
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.errors import DescriptionError
 from ils_lightning.modules.base import DiscreteModule
+from ils_lightning.trainer_options import require_sensible
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
 
@@ -95,7 +96,13 @@ class CommandLine(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (TypeError, ModuleNotFoundError) as error:
+            if not is_for_users(error):
+                raise
+            fail(f"--trainer: no Trainer can be made of these options: {error}")
+        require_sensible(trainer)
         use_complete_checkpoints(trainer)
         refused.watch(trainer)
         return trainer
