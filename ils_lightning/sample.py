@@ -1,5 +1,6 @@
 """The verb `sample`: images from the prior of a trained model, or from one learnt after it."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,10 @@ def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
     if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder | CodePrior)):
         known = ", ".join(sorted(one.__name__ for one in (CodePrior, *VariationalAutoencoder.__subclasses__())))
         raise ValueError(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
-    return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        for message in ("JsonargparseDeprecationWarning", r"was deprecated in v4.* will be\s+removed in v5"):
+            warnings.filterwarnings("ignore", f"(?s).*{message}")  # Lightning's own calls
+        return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
 
 
 def _check(count: int, output: str, images: str | None, seed: int) -> None:
