@@ -1,5 +1,6 @@
 """The verb `sample`: images from the prior of a trained model, or from one learnt after it."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ils_lightning import atomic, plots, strict
 from ils_lightning.cli.checkpoints import configuration, path_among
+from ils_lightning.cli.errors import is_of_memory
 from ils_lightning.cli.types import class_at
 from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.variational_autoencoder import VariationalAutoencoder
@@ -29,9 +31,9 @@ def sample(
         images: also write the images themselves, float32 [count, channels, height, width] (.npy or .pt).
         seed: of the draws.
     """
-    _check(count, output, images)
+    _check(count, output, images, seed)
     path = path_among(["sample", *([f"--ckpt_path={ckpt_path}"] if ckpt_path else [])]) or ""
-    drawn = load(path).sample(count, torch.Generator().manual_seed(seed)).float()
+    drawn = _drawn(load(path), count, seed)
     written = [_write_picture(drawn, Path(output))]
     if images is not None:
         written.append(_write_images(drawn, Path(images)))
@@ -53,16 +55,30 @@ def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
     if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder | CodePrior)):
         known = ", ".join(sorted(one.__name__ for one in (CodePrior, *VariationalAutoencoder.__subclasses__())))
         raise ValueError(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
-    return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        for message in ("JsonargparseDeprecationWarning", r"was deprecated in v4.* will be\s+removed in v5"):
+            warnings.filterwarnings("ignore", f"(?s).*{message}")  # Lightning's own calls
+        return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
 
 
-def _check(count: int, output: str, images: str | None) -> None:
+def _check(count: int, output: str, images: str | None, seed: int) -> None:
     if count < 1:
         raise ValueError(f"count must be at least 1; given {count}")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must fit into 64 bits; given {seed}")
     if Path(output).suffix != ".png":
         raise ValueError(f"output must end in .png; given {output!r} (--images writes arrays)")
     if images is not None and Path(images).suffix not in (".npy", ".pt"):
         raise ValueError(f"images must end in .npy or .pt; given {images!r}")
+
+
+def _drawn(model: VariationalAutoencoder | CodePrior, count: int, seed: int) -> Tensor:
+    try:
+        return model.sample(count, torch.Generator().manual_seed(seed)).float()
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        if not is_of_memory(error):
+            raise
+        raise ValueError(f"count: {count} images do not fit into the memory: {error}") from None
 
 
 def _write_picture(drawn: Tensor, path: Path) -> Path:

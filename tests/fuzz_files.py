@@ -59,7 +59,6 @@ PARTS = {
     "model: {class_path: CategoricalFit, init_args: {trials: .nan}}": ("trials",),
     "model: {class_path: CategoricalFit, init_args: {estimator: {class_path: ISL}}}": ("ISL", "did you mean 'ILS'"),
     "model: {class_path: CategoricalFit, init_args: {estimator: [ILS]}}": ("estimator",),
-    "model: {class_path: CategoricalFit, init_args: {estimator: {}}}": ("estimator",),
     "model: {class_path: CategoricalFit, init_args: {optimizer: {class_path: os.system}}}": ("os.system",),
     "model: {class_path: os.system}": ("os.system",),
     "data: {class_path: Digit}": ("Digit", "did you mean 'Digits'"),

@@ -1,7 +1,7 @@
 """Bad values for every option of every class that a configuration may name, generated from their signatures."""
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hostile import Case
@@ -31,6 +31,7 @@ WRONG = {
     float: ["abc", "[[1]]", "{a: 1}", "1,5", ""],
     bool: ["maybe", "2", "[true]"],
     list: ["abc", "{a: 1}", "[a, b]"],
+    Sequence: ["abc", "{a: 1}", "[a, b]"],
 }
 FAR = {int: ["-1", "-99999999999", "0"], float: ["nan", "inf", "-inf", "-1", "0"]}
 """Values of the right type that hardly any option can take."""
@@ -96,8 +97,8 @@ MODULES = {
 }
 DATA = {
     Digits: VAE,
-    ImageData: [*VAE, "--data.download=false"],
-    ImageFiles: VAE,
+    ImageData: [*VAE, "--data=ImageData", "--data.download=false"],
+    ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],
     ListOps: ["fit", "--config=listops", *SHORT],
     SingleDraws: ENERGY,
 }
@@ -138,7 +139,9 @@ def of_parts() -> Iterator[Case]:
     tables += [("model.likelihood", one, VAE) for one in (DiscretizedLogistic, Gaussian)]
     tables += [("trainer.callbacks", one, ENERGY) for one in (GradientProbe, OptionSchedule)]
     for place, kind, words in tables:
-        named = [] if place == "model" else [f"--{place}{'+' * (place[0] == 't')}={kind.__name__}"]
+        named = [f"--{place}{'+' * (place[0] == 't')}={kind.__name__}"]
+        if place == "model" or named[0] in words:
+            named = []
         for option, type_ in hints(kind).items():
             tried = [*wrong(type_)[:3], *(far(type_) if "seed" not in option else [])]
             for value in tried if option not in SKIPPED else []:

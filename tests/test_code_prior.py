@@ -106,7 +106,7 @@ def test_the_tokeniser_does_not_learn():
 def test_what_is_no_tokeniser_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"tokenizer must be a checkpoint of a DiscreteVAE.*'missing.ckpt' cannot"):
         CodePrior("missing.ckpt")
-    with pytest.raises(ValueError, match="at least 1 channel"):
+    with pytest.raises(ValueError, match="channels must be at least 1"):
         CodePrior("missing.ckpt", channels=0)
 
 

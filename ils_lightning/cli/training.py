@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, get_type_hints
 
 import yaml
+from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
@@ -42,9 +43,11 @@ from ils_lightning.cli.errors import (
 from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain, explained
 from ils_lightning.cli.ranks import lost_another
+from ils_lightning.cli.types import null_among
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.errors import DescriptionError
 from ils_lightning.modules.base import DiscreteModule
+from ils_lightning.trainer_options import require_sensible
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
 
@@ -63,15 +66,28 @@ class CommandLine(LightningCLI):
         configs.require_values(args)
         words = configs.with_paths(args)
         path = checkpoints.path_among(words)
-        saved = checkpoints.configuration(path) if path else {}
-        own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
-        beneath = configs.default_for(words) | saved | own_table
-        self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
+        saved = self._parse(parser, words, path)
+        if not path and (named := self.config[words[0]].get("ckpt_path")):  # by a configuration
+            path = checkpoints.path_among([words[0], f"--ckpt_path={named}"])
+            saved = self._parse(parser, words, path)
+        if not isinstance(chosen := self.config[words[0]].trainer, Namespace):
+            fail(f"--trainer: must be a mapping of the Trainer's options; given {chosen!r}")
+        for part in ("model", "data"):
+            if (found := null_among(self.config[words[0]].get(part), part)) is not None:
+                fail(f"--{found[0]}: must be {found[1]}; given null")
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
             sub = self._subcommand_parsers[words[0]]
             checkpoints.report_differences(words[0], plain(sub, self.config[words[0]]), saved)
         self._path = path
+
+    def _parse(self, parser: LightningArgumentParser, words: list[str], path: str | None) -> dict[str, Any]:
+        """Parses `words` over the settings of the checkpoint at `path`, and returns these."""
+        saved = checkpoints.configuration(path) if path else {}
+        own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
+        beneath = configs.default_for(words) | saved | own_table
+        self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
+        return saved
 
     def before_instantiate_classes(self) -> None:
         """Puts back the checkpoint's path, to be read as weights and plain data unless told otherwise."""
@@ -95,7 +111,13 @@ class CommandLine(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (TypeError, ModuleNotFoundError) as error:
+            if not is_for_users(error):
+                raise
+            fail(f"--trainer: no Trainer can be made of these options: {error}")
+        require_sensible(trainer)
         use_complete_checkpoints(trainer)
         refused.watch(trainer)
         return trainer

@@ -1,10 +1,13 @@
 """What the signatures of configurable classes allow, in words."""
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from jsonargparse import Namespace
 
 from ils_lightning import strict
 
@@ -59,6 +62,28 @@ def readable(kind: Any) -> str:
     """
     words = [_PLAIN.get(part) or _sequence(part) or getattr(part, "__name__", str(part)) for part in _leaves(kind)]
     return " or ".join(dict.fromkeys(word for word in words if word != "Tensor"))
+
+
+def null_among(description: Any, place: str) -> tuple[str, str] | None:
+    """Returns place and type of an option that is null though neither its type nor its default is: the parser lets it.
+
+    Args:
+        description: class and arguments, as parsed.
+        place: of the description.
+    """
+    if not isinstance(description, Mapping | Namespace) or not isinstance(description.get("class_path"), str):
+        return None
+    kind = class_at(description["class_path"])
+    known = hints(kind) if kind else {}
+    for name, value in dict(description.get("init_args") or {}).items():
+        if value is not None:
+            if (found := null_among(value, f"{place}.{name}")) is not None:
+                return found
+        elif name in known and readable(known[name]) and not {type(None), Any}.intersection(_leaves(known[name])):
+            default = signature(kind).parameters.get(name) if kind else None
+            if default is not None and default.default is not None:
+                return f"{place}.{name}", readable(known[name])
+    return None
 
 
 def _sequence(kind: Any) -> str:

@@ -20,6 +20,7 @@ from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.data import DiscreteData, TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.modules import DiscreteModule
+from ils_lightning.trainer_options import require_sensible
 
 Result = dict[str, Any]
 
@@ -89,11 +90,17 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
 
 
 def make_trainer(options: dict[str, Any]) -> Trainer:
-    """Makes a silent Trainer with these options."""
+    """Makes a silent Trainer with these options.
+
+    Raises:
+        ValueError: when they are at fault.
+    """
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     options = {**options, **quiet, "enable_checkpointing": False}
     with _quiet():
-        return create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
+        trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
+    require_sensible(trainer)
+    return trainer
 
 
 def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:

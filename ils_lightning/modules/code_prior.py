@@ -68,7 +68,9 @@ class CodePrior(Measured):
     ) -> None:
         super().__init__(None, optimizer, lr_scheduler)
         if channels < 1 or blocks < 0:
-            raise ValueError(f"CodePrior needs at least 1 channel and 0 blocks; given {channels} and {blocks}")
+            raise ValueError(
+                f"CodePrior: channels must be at least 1 and blocks at least 0; given {channels} and {blocks}"
+            )
         made, settings = _made_and_trained(tokenizer)
         self.tokenizer = made.requires_grad_(False)
         self.save_hyperparameters(ignore=["tokenizer"])

@@ -49,8 +49,8 @@ class Convolutional(Network):
         super().__init__()
         if channels < 1 or residual_blocks < 0:
             raise ValueError(
-                f"{type(self).__name__} needs at least 1 channel and 0 residual blocks; given {channels} and "
-                f"{residual_blocks}"
+                f"{type(self).__name__}: channels must be at least 1 and residual_blocks at least 0; given {channels} "
+                f"and {residual_blocks}"
             )
         self.channels = channels
         self.residual_blocks = residual_blocks
