@@ -152,6 +152,7 @@ def _quiet() -> Iterator[None]:
                 "LeafSpec",
                 "does not have many workers",
                 "number of training batches",
+                "srun. command is available",  # asked of Lightning where an array of SLURM tasks is submitted
                 "Checkpoint directory",
                 "Total length of `list`",  # data without validation images
             ):

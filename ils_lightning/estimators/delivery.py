@@ -50,29 +50,13 @@ class Draw(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
         pi = categorical.probabilities(logits)
         z, drawn = estimator.drawn(logits, pi)
-        Draw.keep(ctx, logits, pi, drawn, estimator)
+        _keep(ctx, logits, pi, drawn, estimator)
         return z.to(logits.dtype), logits.new_zeros(logits.shape[:-2]) if tied else None
 
     @staticmethod
-    def keep(ctx: Any, logits: Tensor, pi: Tensor, drawn: Tensor, estimator: Any) -> None:
-        """Saves what backward needs."""
-        ctx.estimator = estimator
-        ctx.save_for_backward(logits, pi, drawn)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
-        if g is None:
-            return None, None, None
-        logits, pi, drawn = ctx.saved_tensors
-        if c is None:
-            estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
-        else:
-            c = c[..., None, None].to(pi.dtype)
-            g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
-            estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
-        return estimate.to(logits.dtype).contiguous(), None, None
+    def backward(ctx: Any, g: Tensor | None, c: Tensor | None) -> tuple:
+        return _delivered(ctx, g, c), None, None
 
 
 class TransformableDraw(torch.autograd.Function):
@@ -89,11 +73,12 @@ class TransformableDraw(torch.autograd.Function):
         logits, estimator = inputs
         _, _, pi, drawn = output
         ctx.mark_non_differentiable(pi, drawn)
-        Draw.keep(ctx, logits, pi, drawn, estimator)
+        _keep(ctx, logits, pi, drawn, estimator)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
-        return Draw.backward(ctx, g, c)[:2]
+        return _delivered(ctx, g, c), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any) -> tuple:
@@ -103,3 +88,24 @@ class TransformableDraw(torch.autograd.Function):
         z, tie, pi, drawn = TransformableDraw.apply(logits.movedim(in_dims[0], -3), estimator)
         last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
         return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)
+
+
+def _keep(ctx: Any, logits: Tensor, pi: Tensor, drawn: Tensor, estimator: Any) -> None:
+    """Saves what backward needs."""
+    ctx.estimator = estimator
+    ctx.save_for_backward(logits, pi, drawn)
+    ctx.set_materialize_grads(False)
+
+
+def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
+    """The logits' gradient for g = dL/dz and the upstream gradient c of the tie, where there is one."""
+    if g is None:
+        return None
+    logits, pi, drawn = ctx.saved_tensors
+    if c is None:
+        estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
+    else:
+        c = c[..., None, None].to(pi.dtype)
+        g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
+        estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
+    return estimate.to(logits.dtype).contiguous()
