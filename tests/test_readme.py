@@ -27,7 +27,7 @@ def run(marker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleTyp
 
 
 def test_own_model_trains(tmp_path, monkeypatch):
-    losses = run("class Classifier", tmp_path, monkeypatch).losses
+    losses = run("class Experts", tmp_path, monkeypatch).losses
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
 
 
