@@ -69,7 +69,7 @@ def _best(rows: list[Row]) -> str:
     several = len({row.setting for row in rows}) > 1
     names = [f"{row.run} {row.setting}" if several else row.run for row in (ranked[0], *others[:1])]
     values = [f"{name} ({cell(row.ranked)})" for name, row in zip(names, (ranked[0], *others), strict=False)]
-    return ", next ".join(values)
+    return "; best of the other runs: ".join(values)
 
 
 def _lines(rows: list[Row], columns: list[screen.Column]) -> list[list[str]]:
