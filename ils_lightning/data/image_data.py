@@ -54,6 +54,8 @@ class ImageData(ImageBatches):
             raise ValueError(f"ImageData: name must be one of {', '.join(CATALOGUE)}; given {name!r}")
         if margin < 0:
             raise ValueError(f"ImageData: margin must be at least 0 pixels; given {margin}")
+        if validation is not None and validation < 0:
+            raise ValueError(f"ImageData: validation must be at least 0 images; given {validation}")
         self.margin = margin
         self.source, self.validation = CATALOGUE[name], validation
         self.storage = Storage(self.source, data_dir, download)
