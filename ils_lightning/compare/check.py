@@ -1,5 +1,7 @@
 """Mistakes that show before anything is trained."""
 
+from collections.abc import Iterator
+
 from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.cli.messages import explained
 from ils_lightning.compare.outcome import Outcome
@@ -44,12 +46,7 @@ def data_are_there(comparison: Comparison, parts: list[tuple[Run, str]]) -> None
     Raises:
         ValueError: when data cannot be had.
     """
-    seen = []
-    for run, setting in parts:
-        description = comparison.configuration(run, comparison.seeds[0], setting)["data"]
-        if description in seen:
-            continue
-        seen.append(description)
+    for _, description in _distinct(comparison, parts, "data"):
         data = create(description, DiscreteData)
         data.prepare_data()
         data.setup("fit")
@@ -61,16 +58,21 @@ def trainers_can_be_made(comparison: Comparison, parts: list[tuple[Run, str]]) -
     Raises:
         ValueError: when its options are at fault.
     """
-    seen = []
-    for run, setting in parts:
-        options = comparison.configuration(run, comparison.seeds[0], setting)["trainer"]
-        if options in seen:
-            continue
-        seen.append(options)
+    for name, options in _distinct(comparison, parts, "trainer"):
         try:
             make_trainer(options)
         except ValueError as error:
-            raise ValueError(f"run {f'{run.name} {setting}'.strip()!r}: {explained(error)}") from None
+            raise ValueError(f"run {name!r}: {explained(error)}") from None
+
+
+def _distinct(comparison: Comparison, parts: list[tuple[Run, str]], section: str) -> Iterator[tuple[str, dict]]:
+    """Yields each of the settings of a section once, with the first run that has it."""
+    seen = []
+    for run, setting in parts:
+        settings = comparison.configuration(run, comparison.seeds[0], setting)[section]
+        if settings not in seen:
+            seen.append(settings)
+            yield f"{run.name} {setting}".strip(), settings
 
 
 def measure_exists(outcome: Outcome, measure: str | None) -> None:
