@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators import Estimator
+from ils_lightning.estimators.family import Step, product
 
 KINDS = ("quadratic", "mlp", "decoder")
 CATEGORIES = (2, 3, 5, 8)
@@ -65,6 +66,12 @@ def random_problem(kind: str, categories: int, latents: int, rows: int, alike: b
         V, c = randn(HIDDEN, PIXELS, fan_in=HIDDEN), randn(PIXELS, fan_in=HIDDEN)
         loss = decoder(W, b, V, c, (randn(own, PIXELS) > 0).double())
     return RandomProblem(kind, categories, latents, alike, randn(own, latents, categories).expand(rows, -1, -1), loss)
+
+
+def newton_step(pi: Tensor, z: Tensor, g: Tensor, H: Tensor, s: float) -> Tensor:
+    """The family's estimate for a given curvature and base."""
+    R = Step(pi, z, s)
+    return R(g - product(H, z)) + R.explained(H)
 
 
 def quadratic(A: Tensor, x: Tensor) -> Loss:

@@ -12,7 +12,7 @@ from ils_lightning.callbacks.interruption import Interruption
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps last.ckpt: after every validation, when training ends, validated or not, and when it is interrupted.
+    """Keeps last.ckpt: after every validation, else after every epoch; when training ends, and when it is interrupted.
 
     Ctrl-C, or the signal TERM, lets all ranks finish the optimiser step (or the validation) they are in; then the state
     is saved and the run ends.
@@ -22,7 +22,8 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, dirpath: Path | None = None) -> None:
-        super().__init__(dirpath, filename="last", enable_version_counter=False)
+        # left to itself Lightning saves at the end of epochs, where this class saves only what no validation saved
+        super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
         self._interruption = Interruption()
         self._step, self._epoch_ends = 0, False
 
@@ -49,8 +50,8 @@ class LastCheckpoint(ModelCheckpoint):
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the state in which training ends."""
-        if _is_over(trainer):
+        """Saves the state in which training ends, and that of each epoch where nothing is validated."""
+        if _is_over(trainer) or not trainer.enable_validation:
             self._epoch_ends = True
             self._save(trainer)
             self._epoch_ends = False

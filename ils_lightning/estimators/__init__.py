@@ -25,6 +25,8 @@ from ils_lightning.estimators.ils_joint import ILSJoint
 from ils_lightning.estimators.ils_leave_one_out import ILSLeaveOneOut
 from ils_lightning.estimators.ils_newton import ILSNewton
 from ils_lightning.estimators.ils_residual import ILSResidual
+from ils_lightning.estimators.ils_tempered import ILSTempered
+from ils_lightning.estimators.ils_tempered_diagonal import ILSTemperedDiagonal
 from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
@@ -74,6 +76,8 @@ __all__ = [
     "ILSLeaveOneOut",
     "ILSNewton",
     "ILSResidual",
+    "ILSTempered",
+    "ILSTemperedDiagonal",
     "ImplicitMLE",
     "IntermediateLoss",
     "KullbackLeibler",

@@ -16,12 +16,12 @@ for every f: nothing at s = 1, and nothing at any s once H leaves no correlation
 H = sym(Cov(g, z) J_pi^+) does that, and so does the diagonal one that solves E c = 0.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian
 from ils_lightning.estimators.distributed import sum_over_ranks
 
@@ -37,6 +37,30 @@ def delta(g: Tensor, base: Tensor) -> Tensor:
 def M_s(pi: Tensor, d: Tensor, g: Tensor, s: Any) -> Tensor:  # noqa: N802 (the name used in the formula)
     """M_s g = [J_pi g + s^2 d (d.g)] / (1 + s^2), linear in g `[..., categories]`; s is a number or broadcasts."""
     return (J(pi, g) + s**2 * d * (d * g).sum(dim=-1, keepdim=True)) / (1 + s**2)
+
+
+class Step:
+    """The step's linear map from a gradient at one draw to the logits: v -> M_s v, with E M_s v = J_pi v.
+
+    Args:
+        pi: probabilities `[*batch, latents, categories]`.
+        z: the draw, alike.
+        s: of the base pi + s d; a number, or broadcasts.
+    """
+
+    def __init__(self, pi: Tensor, z: Tensor, s: Any) -> None:
+        self.pi, self.d, self.s = pi, z - pi, s
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return M_s(self.pi, self.d, v, self.s)
+
+    def mean(self, v: Tensor) -> Tensor:
+        """Its expectation over z, for a v that does not depend on z."""
+        return J(self.pi, v)
+
+    def explained(self, H: Tensor) -> Tensor:
+        """What H z contributes to the gradient: that of 1/2 z.H z; at s = 1 the expectation of the map of H z."""
+        return J(self.pi, diagonal(H)) / 2
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -114,7 +138,7 @@ class Learnt(nn.Module):
 
 
 class Curved(Learnt, Pullback):
-    """M_s (g - H z) + 1/2 J_pi diag H, with H learnt from the draws of earlier steps; subclasses say what H is.
+    """R (g - H z) + E R H z, R the step's map (`Step`), H learnt from the draws of earlier steps by the subclass.
 
     It learns in training mode only, per latent; a row whose loss has upstream gradient 0 (padding, say) has g = 0.
     A batch axis of settings is pooled over like any other.
@@ -131,7 +155,10 @@ class Curved(Learnt, Pullback):
         super().__init__()
         self.declare(decay)
         self.option("base", base, strict=False)
-        self.exact_for = "quadratic" if isinstance(base, int | float) and base == 1 else "linear"
+
+    @property
+    def exact_for(self) -> Literal["none", "linear", "quadratic", "all"]:
+        return "quadratic" if is_one(self.base) else "linear"
 
     def curvature(self) -> Tensor:
         """Reads H from the state: `[latents, categories, categories]`, or its diagonal `[latents, categories]`."""
@@ -144,15 +171,16 @@ class Curved(Learnt, Pullback):
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         with torch.no_grad(), full_precision(pi):
             self.prepare(pi)
-            H = self.curvature().to(pi.dtype)
-            estimate = self.step(pi, z, g, H, per_row(self.base, pi))
+            H, R = self.curvature().to(pi.dtype), self.at(logits, pi, z)
+            estimate = R(g - product(H, z)) + R.explained(H)
             if self.training:
                 self.update(*self.observe(rows(pi), rows(z), rows(torch.where(pi > 0, g, 0))))
         return estimate
 
-    def step(self, pi: Tensor, z: Tensor, g: Tensor, H: Tensor, s: Any) -> Tensor:
-        """The estimate for a given curvature."""
-        return M_s(pi, z - pi, g - product(H, z), s) + J(pi, diagonal(H)) / 2
+    def at(self, logits: Tensor, pi: Tensor, z: Tensor) -> Step:
+        """Returns the step's linear map at the draws z, all `[*batch, latents, categories]`."""
+        del logits
+        return Step(pi, z, per_row(self.base, pi))
 
 
 def product(H: Tensor, z: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ thousands, and the first open row pays for it.
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, per_row
+from ils_lightning.estimators.base import Option
 from ils_lightning.estimators.distributed import sum_over_ranks
-from ils_lightning.estimators.family import J, M_s, delta, full_precision, product, rows
+from ils_lightning.estimators.family import delta, full_precision, product, rows
 from ils_lightning.estimators.ils_newton import ILSNewton, centred
 
 SMALLEST_SHARE = 5e-4
@@ -71,15 +71,15 @@ class ILSJoint(ILSNewton):
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         with torch.no_grad(), full_precision(pi):
             self.prepare(pi)
-            H, d, s = self.curvature().to(pi.dtype), z - pi, per_row(self.base, pi)
+            H, d, R = self.curvature().to(pi.dtype), z - pi, self.at(logits, pi, z)
             H_joint = self.joint_curvature().to(pi.dtype)
             u = (d.flatten(-2) @ H_joint).view_as(pi)
             theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
             theta = torch.where(pi > 0, delta(theta, pi), 0)
-            noise = torch.stack([M_s(pi, d, u, s), M_s(pi, d, theta, s) - J(pi, theta)])
+            noise = torch.stack([R(u), R(theta) - R.mean(theta)])
             weight = coefficients(self.fit).to(pi.dtype)
             kappa, nu = weight
-            estimate = self.step(pi, z, g, H, s) - kappa * noise[0] - nu * noise[1]
+            estimate = R(g - product(H, z)) + R.explained(H) - kappa * noise[0] - nu * noise[1]
             if self.training:
                 rest = torch.where(pi > 0, g, 0) - kappa * u - nu * theta
                 S_and_P = self.observe(rows(pi), rows(z), rows(rest))
