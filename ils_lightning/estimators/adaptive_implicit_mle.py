@@ -17,6 +17,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Pullback
 from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
 from ils_lightning.estimators.distributed import mean_over_rows, sum_over_ranks
+from ils_lightning.estimators.loss import LEARNS, refuse_transforms
 
 DECAY = 0.9
 
@@ -61,6 +62,7 @@ class AdaptiveImplicitMLE(Pullback):
         up = one_hot((perturbed + step * g).argmax(dim=-1), z)
         down = one_hot((perturbed - step * g).argmax(dim=-1), z)
         if self.training:
+            refuse_transforms("AdaptiveImplicitMLE", LEARNS)
             self._adapt((up != down).sum(dim=-1))
         return (up - down) * torch.where(step > 0, 0.5 / step, 0)
 

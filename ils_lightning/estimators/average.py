@@ -63,5 +63,8 @@ class Average(Estimator):
             z = z.movedim(-3, 1)
             return evaluate(f, z.flatten(0, 1)).unflatten(0, z.shape[:2]).movedim(1, -1)
 
-        loss, estimate = self.estimator.estimate(copies, f_of_copies)
+        with self.estimator.deferring() as lessons:
+            loss, estimate = self.estimator.estimate(copies, f_of_copies)
+        for lesson in lessons:
+            self.learn_later(logits, lambda used, lesson=lesson: lesson(used.unsqueeze(-1)))
         return loss.mean(dim=-1), estimate.mean(dim=-3)

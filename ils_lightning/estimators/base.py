@@ -10,7 +10,9 @@ example, not that of a mean scaled for mixed precision; others need f several ti
 train the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,26 +21,12 @@ from torch import Tensor, nn
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
-from ils_lightning.estimators.delivery import Deliver, draw
+from ils_lightning.estimators.delivery import Deliver, Tie, draw, no_own
+from ils_lightning.estimators.loss import LEARNS, Loss, evaluate, loss_and_slope, no_gradient, refuse_transforms, slopes
 
-Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
-
-
-def evaluate(f: Loss, z: Tensor) -> Tensor:
-    """Calls f on draws z `[samples, *batch, latents, categories]`; its answer must be `[samples, *batch]`.
-
-    Raises:
-        ValueError: when the answer has any other shape.
-    """
-    loss = f(z)
-    if not isinstance(loss, Tensor) or loss.shape != z.shape[:-2]:
-        given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise Refusal(
-            f"the loss f must map z [samples, *batch, latents, categories] = {list(z.shape)} to one value per draw "
-            f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}"
-        )
-    return loss
+Lesson = Callable[[Tensor], None]
+"""What state learns from a step, told which rows `[*batch]` (or all, a single True) count."""
 
 
 def per_row(option: Any, logits: Tensor) -> Any:
@@ -89,6 +77,7 @@ class Estimator(Described, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.ranges: dict[str, tuple[float, bool]] = {}
+        self._deferred: list[Lesson] | None = None
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         """Estimates loss and gradient, leaving f's graph alive for the parameters inside f.
@@ -107,9 +96,35 @@ class Estimator(Described, nn.Module):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        loss, estimate = self.estimate(logits, f)
+        with self.deferring() as lessons:
+            loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
-        return Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
+        after = partial(_after, lessons, estimate, own) if own or lessons else no_own
+        return Deliver.apply(loss, logits, estimate.detach(), type(self).__name__, after, *own)
+
+    def sample(self, logits: Tensor) -> Tensor:
+        """Says that only samplers draw z alone."""
+        raise ValueError(
+            f"{type(self).__name__} is no sampler: it evaluates the loss itself, by estimator(logits, f). "
+            "Draws alone come from sample(logits) of samplers (ReinMax, ILSNewton, StraightThrough)"
+        )
+
+    @contextmanager
+    def deferring(self) -> Iterator[list[Lesson]]:
+        """Collects the lessons of an `estimate` instead of giving them, for a backward pass to give."""
+        self._deferred, before = [], self._deferred
+        try:
+            yield self._deferred
+        finally:
+            self._deferred = before
+
+    def learn_later(self, logits: Tensor, lesson: Lesson) -> None:
+        """Gives a lesson once it is known which rows have an upstream gradient: at once if no backward will tell."""
+        refuse_transforms(type(self).__name__, LEARNS)
+        if self._deferred is None:
+            lesson(torch.ones((), dtype=torch.bool, device=logits.device))
+        else:
+            self._deferred.append(lesson)
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
@@ -132,9 +147,9 @@ class Estimator(Described, nn.Module):
     def check(self, logits: Tensor) -> None:
         """Raises a ValueError that names the rule which `logits` break."""
         name = type(self).__name__
-        if logits.dim() < 2 or not logits.is_floating_point() or logits.shape[-1] == 0:
-            raise Refusal(
-                f"{name} needs floating-point logits [*batch, latents, categories]; "
+        if logits.dim() < 2 or not logits.is_floating_point() or 0 in logits.shape[-2:]:
+            raise ValueError(
+                f"{name} needs floating-point logits [*batch, latents, categories], at least one of both; "
                 f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
             )
         if self.binary and logits.shape[-1] != 2:
@@ -172,7 +187,7 @@ class Estimator(Described, nn.Module):
 
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""
-        values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
         allowed = torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))
         if not allowed.all() or not len(allowed.flatten()):
             rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
@@ -183,17 +198,27 @@ class Estimator(Described, nn.Module):
         return "LeaveOneOut and DisArmTree serve any number"
 
     def _validates(self, logits: Tensor) -> bool:
-        if torch.compiler.is_compiling() or logits.numel() == 0:
+        if not categorical.plain_call() or logits.numel() == 0:
             return False
         return logits.device.type == "cpu" if self.validate is None else self.validate
 
-    def _variance_gradients(self, estimate: Tensor, own: list[nn.Parameter]) -> list[Tensor | None]:
-        """Gradients of the mean over rows of |estimate|^2, by which learnt control variates train."""
-        if not own or not estimate.requires_grad:
-            return [None] * len(own)
-        square = estimate.square().sum(dim=(-2, -1)).mean()
-        found = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True)
-        return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
+
+def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
+    """Gives the lessons and returns the own parameters' gradients, for the upstream gradient c of the loss `[*batch]`.
+
+    These are sum |c| times those of the mean of |estimate|^2, by which learnt control variates train. Rows with c = 0
+    count for nothing, and of the others those that are not finite.
+    """
+    used = c != 0
+    for lesson in lessons:
+        lesson(used)
+    if not own or not estimate.requires_grad:
+        return [None] * len(own)
+    used = used & torch.isfinite(estimate).all(dim=-1).all(dim=-1)
+    with torch.enable_grad():
+        square = torch.where(used[..., None, None], estimate, 0).square().sum() / used.sum().clamp(min=1)
+    found = torch.autograd.grad(square, own, c.abs().sum().to(square.dtype), retain_graph=True, allow_unused=True)
+    return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
 
 def _broken_rows(logits: Tensor) -> str:
@@ -224,8 +249,8 @@ class Sampler(Estimator):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
-            loss = self._differentiable(f, self.sample(leaf))
-            (estimate,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+            loss = evaluate(f, self.sample(leaf).unsqueeze(0)).squeeze(0)
+            (estimate,) = slopes(type(self).__name__, loss, leaf)
         return loss, estimate
 
     def forward(self, logits: Tensor, f: Loss) -> Tensor:
@@ -235,17 +260,17 @@ class Sampler(Estimator):
             return self.value(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return super().forward(logits, f)
-        z = self.sample(logits)
-        return self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
+        if not logits.requires_grad:
+            return evaluate(f, self.sample(logits).unsqueeze(0)).squeeze(0)
+        theta, tie = Tie.apply(logits, type(self).__name__)
+        return self._tied(f, self.sample(theta), tie)
 
-    def _differentiable(self, f: Loss, z: Tensor) -> Tensor:
+    def _tied(self, f: Loss, z: Tensor, tie: Tensor) -> Tensor:
+        """The loss at z, and in it the tie by which backward learns of its use."""
         loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
         if not loss.requires_grad:
-            raise Refusal(
-                f"{type(self).__name__} needs a loss f that is differentiable in z; the answer given has no gradient "
-                "(LeaveOneOut and Reinforce do without)"
-            )
-        return loss
+            raise no_gradient(type(self).__name__)
+        return loss + tie.to(loss.dtype)
 
 
 class Pullback(Sampler):
@@ -284,7 +309,7 @@ class Pullback(Sampler):
         """Returns a draw, and what backward needs to know of it: the drawn categories, or z if it has others too."""
         if type(self).draw is not Pullback.draw:
             z = self.draw(logits, pi)
-            return z, z.detach()
+            return z, z.detach().clone()  # f may write into z
         index = categorical.draw_index(pi)
         return categorical.one_hot(index, pi), index
 
@@ -292,6 +317,8 @@ class Pullback(Sampler):
         """The estimate at a draw as `drawn` describes it."""
         if drawn.is_floating_point():
             return self.pullback(logits, pi, drawn, g)
+        if categorical.transformed():  # which has no place for the memory that fewer passes write into
+            return self.pullback(logits, pi, categorical.one_hot(drawn, pi), g)
         return self.rearranged(logits, pi, drawn, g)
 
     def sample(self, logits: Tensor) -> Tensor:
@@ -308,12 +335,10 @@ class Pullback(Sampler):
         """Evaluates f and g = df/dz, by f's own closed form `f.closed_form_gradient` where it has one."""
         gradient = getattr(f, "closed_form_gradient", None)
         if gradient is not None:
-            return evaluate(f, z.unsqueeze(0)).squeeze(0), gradient(z)
-        with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
-            loss = self._differentiable(f, leaf)
-            (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
-        return loss, g
+            g = gradient(z)  # before f may write into z
+            return evaluate(f, z.unsqueeze(0)).squeeze(0), g
+        loss, g = loss_and_slope(type(self).__name__, f, z.unsqueeze(0))
+        return loss.squeeze(0), g.squeeze(0)
 
     def forward(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]`; one backward pass serves f's parameters and the logits."""
@@ -323,5 +348,6 @@ class Pullback(Sampler):
         if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
         z, tie = draw(logits, self, tied=True)
-        loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
-        return loss if tie is None else loss + tie.to(loss.dtype)
+        if tie is None or not logits.requires_grad:
+            return evaluate(f, z.unsqueeze(0)).squeeze(0)
+        return self._tied(f, z, tie)

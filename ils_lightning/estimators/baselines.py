@@ -25,14 +25,17 @@ class Baseline(Described, nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward(logits)")
 
     def update(self, loss: Tensor) -> None:
-        """Learns from the losses `[samples, *batch]` of this step, after `forward` was used."""
+        """Learns from the losses `[samples, *batch]` of this step, after `forward` was used.
+
+        Rows whose loss was not used, because its upstream gradient was 0, are NaN.
+        """
 
     def build(self, latents: int, categories: int) -> None:
         """Makes state whose size depends on the problem."""
 
 
 class MovingAverage(Baseline):
-    """Exponential moving average of the mean loss over rows, samples and ranks; zero before the first step.
+    """Exponential moving average of the mean finite loss over rows, samples and ranks; zero before the first step.
 
     Args:
         decay: weight of the past, in [0, 1).
@@ -55,7 +58,7 @@ class MovingAverage(Baseline):
         return average.to(logits.dtype)
 
     def update(self, loss: Tensor) -> None:
-        mean = mean_over_rows(loss.detach())
+        mean = mean_over_rows(loss)
         mean, weight = torch.where(torch.isfinite(mean), mean, 0), torch.isfinite(mean).double()
         keep = 1 - (1 - self.decay) * weight
         self.average.mul_(keep).add_((1 - self.decay) * mean)

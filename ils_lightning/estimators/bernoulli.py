@@ -8,9 +8,9 @@ the other one rounds to 1, so that a deterministic row (a logit of -inf) always 
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Loss, evaluate
+from ils_lightning.estimators import loss as calls
 from ils_lightning.estimators.categorical import softmax
+from ils_lightning.estimators.loss import Loss
 
 
 def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +51,19 @@ def leave_one_out_mean(values: Tensor) -> Tensor:
     return (values.sum(dim=0) - values) / (len(values) - 1)
 
 
+def of_finite_rows(loss: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss `[samples, *batch]` and slope `[samples, *batch, latents]` without a graph, zero in rows not finite.
+
+    Such rows then teach nothing; the estimate must have NaN there.
+
+    Returns:
+        Which rows are finite, `[*batch]`, the loss and the slope.
+    """
+    loss = loss.detach().to(slope.dtype)
+    finite = (torch.isfinite(loss) & torch.isfinite(slope).all(dim=-1)).all(dim=0)
+    return finite, torch.where(finite, loss, 0), torch.where(finite.unsqueeze(-1), slope, 0)
+
+
 def loss_and_slope(name: str, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
     """Evaluates f at draws z `[samples, *batch, latents, 2]` on behalf of the estimator called `name`.
 
@@ -60,13 +73,5 @@ def loss_and_slope(name: str, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: when f's answer has no gradient.
     """
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        loss = evaluate(f, leaf)
-        if not loss.requires_grad:
-            raise Refusal(
-                f"{name} needs a loss f that is differentiable in z; the answer given has no gradient "
-                "(LeaveOneOut and DisArm do without)"
-            )
-        (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+    loss, g = calls.loss_and_slope(name, f, z)
     return loss, g[..., 0] - g[..., 1]

@@ -18,12 +18,13 @@ _COUNTED = 256  # up to this many sums, comparing with all is faster than a sear
 _BELOW_ONE = 1 - 2**-52  # u times a total times this is below the total, however it is rounded
 
 
-_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+"""Whether a transform of torch.func (vmap, grad) is at work."""
 
 
 def plain_call() -> bool:
     """Whether Python calls torch as it stands: neither traced by torch.compile nor transformed by torch.func."""
-    return not (torch.compiler.is_compiling() or _transformed())
+    return not (torch.compiler.is_compiling() or transformed())
 
 
 def readable(x: Tensor) -> bool:
@@ -80,7 +81,8 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
         vertices = torch.eye(categories, dtype=like.dtype, device=like.device)
         return vertices.index_select(0, index.flatten()).reshape(*index.shape, categories)
     zeros = torch.zeros(*index.shape, categories, dtype=like.dtype, device=like.device)
-    return zeros.scatter_(-1, index.unsqueeze(-1), 1)
+    scatter = zeros.scatter if transformed() else zeros.scatter_
+    return scatter(-1, index.unsqueeze(-1), 1)
 
 
 def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -105,18 +107,29 @@ def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generato
     """
     pi = pi.detach()
     shape = (*pi.shape[:-1], 1 if samples is None else samples)
-    u = torch.rand(shape, dtype=torch.float64, device=pi.device, generator=generator)
-    size = _block_size(pi.shape[-1])
-    in_blocks = pi.shape[-1] >= _MANY and shape[-1] * size <= pi.shape[-1]  # else the blocks looked into outweigh pi
-    index = _invert_by_blocks(pi, u, size) if in_blocks else _find(*_placed(pi, u))
+    u = _uniform(shape, pi.device, generator)
+    index = _invert_by_blocks(pi, u) if _in_blocks(*shape[-1:], pi.shape[-1]) else _find(*_placed(pi, u))
     return index.squeeze(-1) if samples is None else index.movedim(-1, 0)
+
+
+def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    if generator is None:  # compiled programs of varying sizes do not take it, not even as None
+        return torch.rand(shape, dtype=torch.float64, device=device)
+    return torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
 
 
 def _placed(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """Cumulative sums of `weights` `[..., categories]` in float64, and u `[..., samples]` in [0, 1) times the total."""
     weights = weights.to(torch.float64, copy=True)
-    cumulative = weights.cumsum_(dim=-1) if readable(weights) else weights.cumsum(dim=-1)
+    cumulative = weights.cumsum_(dim=-1) if readable(weights) else _cumulative(weights)
     return cumulative, u * (cumulative.narrow(-1, -1, 1) * _BELOW_ONE)
+
+
+def _cumulative(weights: Tensor) -> Tensor:
+    """Sums along the last axis; on the host where CUDA, whose floating-point cumsum is none, must be deterministic."""
+    if weights.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return weights.cpu().cumsum(dim=-1).to(weights.device)
+    return weights.cumsum(dim=-1)
 
 
 def _find(cumulative: Tensor, place: Tensor) -> Tensor:
@@ -133,16 +146,22 @@ def _padded(weights: Tensor, size: int) -> Tensor:
     return functional.pad(weights, (0, missing)) if missing else weights
 
 
+def _in_blocks(samples: int, categories: int) -> bool:
+    """Whether the blocks looked into are fewer than all categories, where these are many."""
+    return categories >= _MANY and samples * _block_size(categories) <= categories
+
+
 def _block_size(categories: int) -> int:
     """A power of two near the square root."""
-    return 2 ** ((categories.bit_length() + 1) // 2)
+    return 2 ** ((int(categories).bit_length() + 1) // 2)
 
 
-def _invert_by_blocks(weights: Tensor, u: Tensor, size: int) -> Tensor:
+def _invert_by_blocks(weights: Tensor, u: Tensor) -> Tensor:
     """The category at each u, found in two steps: most of the work is one sum over all weights.
 
     Where u fell in its block's share is a uniform again, and finds the category in the block.
     """
+    size = _block_size(weights.shape[-1])
     blocks = _padded(weights, size).unflatten(-1, (-1, size))
     sums = blocks.sum(dim=-1)
     cumulative, place = _placed(sums, u)

@@ -3,34 +3,78 @@
 Let c `[*batch]` be the upstream gradient of the loss. `Deliver` hands an estimate made before to the logits, times c.
 `Draw` does it in the same backward pass that serves f's parameters. Beside the draw it returns a zero for each row, to
 be added to the loss: the tie by which c comes back. So it receives c g at the draw and c, divides, and applies the
-estimator to one example's g = df/dz, however c was scaled.
+estimator to one example's g = df/dz, however c was scaled. `Tie` is the tie alone, for graphs that autograd follows.
+
+A row with c = 0 is not used: whatever its loss is, NaN too, its logits get zeros. A loss that is used although its draw
+got no gradient g is an error. A gradient of a gradient is one too, for an estimate is no function of the logits.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
+from ils_lightning.estimators.loss import LEARNS, no_gradient, refuse_transforms
+
+Own = Callable[[Tensor], Sequence[Tensor | None]]
+"""Maps c to the gradients of an estimator's own parameters."""
 
 
 class Deliver(torch.autograd.Function):
-    """The loss; backward hands c to the loss, c * estimate to the logits and sum|c| * gradient to own parameters."""
+    """The loss; backward hands c to the loss, c * estimate to the logits and `own_gradients(c)` to own parameters."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, gradients: list, *own: Tensor) -> Tensor:
-        ctx.save_for_backward(estimate.masked_fill(logits == float("-inf"), 0).to(logits.dtype))
-        ctx.gradients = gradients
+    def forward(loss: Tensor, logits: Tensor, estimate: Tensor, name: str, own_gradients: Own, *own: Tensor) -> Tensor:
         return loss.clone()
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        _, logits, estimate, ctx.name, ctx.own_gradients, *_ = inputs
+        ctx.save_for_backward(logits, estimate)
+
+    @staticmethod
     def backward(ctx: Any, c: Tensor) -> tuple:
-        (estimate,) = ctx.saved_tensors
-        own = [None if gradient is None else gradient * c.abs().sum() for gradient in ctx.gradients]
-        return (c, c[..., None, None].to(estimate.dtype) * estimate, None, None, *own)
+        logits, estimate = ctx.saved_tensors
+        with torch.no_grad():
+            gradient = c[..., None, None].to(logits.dtype) * estimate.to(logits.dtype)
+            gradient = _without_unused(gradient, c).masked_fill_(logits == float("-inf"), 0)
+            own = ctx.own_gradients(c)
+        c, gradient, *own = once(ctx.name, logits, c, gradient, *own)
+        return (c, gradient, None, None, None, *own)
+
+
+def no_own(c: Tensor) -> Sequence[Tensor | None]:
+    """The gradients of an estimator that has no parameters."""
+    del c
+    return ()
+
+
+class Tie(torch.autograd.Function):
+    """x `[*batch, latents, categories]` and a zero for each row; an error when the loss is used and x is not."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        return x.view_as(x), x.new_zeros(x.shape[:-2])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.name = inputs[1]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, c: Tensor | None) -> tuple:
+        if c is None:
+            return g, None
+        if g is None:
+            raise no_gradient(ctx.name)
+        return torch.where((c == 0)[..., None, None], 0, g), None
 
 
 def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
@@ -55,7 +99,6 @@ class Draw(torch.autograd.Function):
         return z.to(logits.dtype), logits.new_zeros(logits.shape[:-2]) if tied else None
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None) -> tuple:
         return _delivered(ctx, g, c), None, None
 
@@ -77,7 +120,6 @@ class TransformableDraw(torch.autograd.Function):
         _keep(ctx, logits, pi, drawn, estimator)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
         return _delivered(ctx, g, c), None
 
@@ -100,13 +142,56 @@ def _keep(ctx: Any, logits: Tensor, pi: Tensor, drawn: Tensor, estimator: Any) -
 
 def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
     """The logits' gradient for g = dL/dz and the upstream gradient c of the tie, where there is one."""
+    name = type(ctx.estimator).__name__
     if g is None:
+        if c is not None:
+            raise no_gradient(name)
         return None
+    if ctx.estimator.training and ctx.estimator.pooled_by_state:
+        refuse_transforms(name, LEARNS)
     logits, pi, drawn = ctx.saved_tensors
-    if c is None:
-        estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
-    else:
-        c = c[..., None, None].to(pi.dtype)
-        g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
-        estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
-    return estimate.to(logits.dtype).contiguous()
+    with torch.no_grad():
+        if c is None:
+            estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
+        else:
+            c = c[..., None, None].to(pi.dtype)
+            g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
+            estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
+        estimate = estimate.to(logits.dtype).contiguous()
+    return once(name, logits, estimate)[0]
+
+
+def _without_unused(gradient: Tensor, c: Tensor) -> Tensor:
+    """Zeros in the rows whose upstream gradient c is 0, in one more pass only where there are such rows."""
+    unused = c == 0
+    if categorical.readable(c) and not unused.any():
+        return gradient
+    return gradient.masked_fill(unused[..., None, None], 0)
+
+
+def once(name: str, logits: Tensor, *gradients: Tensor | None) -> tuple:
+    """The gradients as they are; where they are to be differentiated again (`create_graph`), doing so is an error."""
+    if not torch.is_grad_enabled():
+        return gradients
+    return tuple(None if x is None else Once.apply(x, logits, name) for x in gradients)
+
+
+class Once(torch.autograd.Function):
+    """A gradient that depends on the logits in a way that backward does not know."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, logits: Tensor, name: str) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.name = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple:
+        raise ValueError(
+            f"{ctx.name} delivers an estimate of the gradient, which cannot be differentiated again: take second "
+            "derivatives (create_graph=True) of Exact, whose gradient is one of a function"
+        )

@@ -47,7 +47,7 @@ class DisArmTree(Estimator):
 
 def probabilities(theta: Tensor) -> list[Tensor]:
     """p_n of going left at the nodes of each level, root first: `[*batch, latents, 2 ** level]`."""
-    size = 1 << (theta.shape[-1] - 1).bit_length()
+    size = 1 << int(theta.shape[-1] - 1).bit_length()
     total = torch.nn.functional.pad(theta, (0, size - theta.shape[-1]), value=float("-inf"))
     levels = []
     while total.shape[-1] > 1:

@@ -15,7 +15,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def mean_over_rows(value: Tensor) -> Tensor:
-    """Mean of all entries of `value` on all ranks, which may hold unlike numbers of them; NaN where there are none."""
-    count = torch.full((), value.numel(), dtype=torch.float64, device=value.device)
-    total, count = sum_over_ranks(torch.stack([value.double().sum(), count]))
+    """Mean of the finite entries of `value` on all ranks, which may hold unlike numbers of them; NaN of none."""
+    finite = torch.isfinite(value)
+    total, count = sum_over_ranks(torch.stack([torch.where(finite, value.double(), 0).sum(), finite.double().sum()]))
     return total / count

@@ -46,11 +46,12 @@ class DoubleControlVariate(Several):
         p, q = bernoulli.probabilities(logits)
         b = bernoulli.draw(p, q, self.samples)
         loss, slope = bernoulli.loss_and_slope(type(self).__name__, f, bernoulli.one_hot(b).to(logits.dtype))
-        slope = slope.to(p.dtype)
+        finite, f_b, slope = bernoulli.of_finite_rows(loss, slope.to(p.dtype))
         control = (bernoulli.leave_one_out_mean(slope) * (b - p)).sum(dim=-1)
         with torch.enable_grad():
             a = self.a.to(p.dtype)
-            F = loss.detach() + a * control
+            F = f_b + a * control
             advantage = (F - bernoulli.leave_one_out_mean(F)).unsqueeze(-1)
             gradient = (advantage * (b - p)).mean(dim=0) - a * slope.mean(dim=0) * p * q
+            gradient = torch.where(finite.unsqueeze(-1), gradient, float("nan"))
         return loss.mean(dim=0), bernoulli.to_logits(gradient).to(logits.dtype)

@@ -1,18 +1,23 @@
 """The gradient itself, by enumeration of all categories ** latents states.
 
 E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f) (z - pi)
+
+It is left to autograd, so that second and higher derivatives, and those across theta and f's parameters, are as exact.
 """
 
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
+from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
-from ils_lightning.estimators.categorical import enumerate_states, log_prob, softmax
+from ils_lightning.estimators.categorical import enumerate_states
+from ils_lightning.estimators.delivery import Tie
 
 
 class Exact(Estimator):
     """Sums f over every state; the loss is the expectation itself, and so is the gradient inside f.
+
+    A layer of f with batch statistics (BatchNorm) sees every state once, however improbable.
 
     Args:
         limit: largest number of states; beyond it a ValueError is raised.
@@ -45,16 +50,29 @@ class Exact(Estimator):
                 f"exceeds limit = {self.limit}. LeaveOneOut is unbiased at any size"
             )
 
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the expectation `[*batch]`, a function of the logits that can be differentiated at will."""
+        self.check(logits)
+        if not torch.is_grad_enabled():
+            return self.value(logits, f)
+        theta, tie = Tie.apply(logits, "Exact")
+        expectation = self._expectation(theta, f)
+        return expectation + tie.to(expectation.dtype)
+
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        self._check_size(*logits.shape[-2:])
-        theta = logits.detach()
-        pi = softmax(theta)
-        states = enumerate_states(*theta.shape[-2:], like=pi)
-        loss, moment = pi.new_zeros(()), pi.new_zeros(())
-        for z in states.split(self.chunk):
-            z = z.reshape(len(z), *[1] * (pi.dim() - 2), *pi.shape[-2:]).expand(-1, *pi.shape)
-            p = log_prob(theta, z).sum(dim=-1).exp()
-            weighted = torch.where(p > 0, p * evaluate(f, z.to(logits.dtype)), 0)
-            loss = loss + weighted.sum(dim=0)
-            moment = moment + torch.einsum("s...,s...lk->...lk", weighted.detach(), z)
-        return loss.to(logits.dtype), (moment - loss.detach()[..., None, None] * pi).to(logits.dtype)
+        with torch.enable_grad():
+            theta = logits.detach().requires_grad_()
+            expectation = self._expectation(theta, f)
+            (estimate,) = torch.autograd.grad(expectation.sum(), theta, retain_graph=True)
+        return expectation, estimate
+
+    def _expectation(self, theta: Tensor, f: Loss) -> Tensor:
+        self._check_size(*theta.shape[-2:])
+        p = joint.log_prob(theta).exp()
+        states = enumerate_states(*theta.shape[-2:], like=theta)
+        parts = []
+        for z, weight in zip(states.split(self.chunk), p.movedim(-1, 0).split(self.chunk), strict=True):
+            z = z.reshape(len(z), *[1] * (p.dim() - 1), *z.shape[1:]).expand(len(z), *theta.shape)
+            loss = evaluate(f, z.clone())  # f may write into it
+            parts.append((weight * torch.where(weight > 0, loss, 0)).sum(dim=0).to(loss.dtype))
+        return torch.stack(parts).sum(dim=0)

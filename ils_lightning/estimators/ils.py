@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, per_row
-from ils_lightning.estimators.categorical import difference, plain, readable
+from ils_lightning.estimators.categorical import difference, plain, plain_call, readable
 from ils_lightning.estimators.intermediate import (
     SMALLEST_SUM,
     IntermediateLoss,
@@ -116,6 +116,6 @@ class ILS(Pullback):
         return {"fallback_share": share}
 
     def _count(self, small: Tensor) -> None:
-        if self.training and not torch.compiler.is_compiling():
+        if self.training and plain_call():
             self.fallbacks = self.fallbacks + small.sum()
             self.rows_seen += small.numel()

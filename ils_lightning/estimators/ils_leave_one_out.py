@@ -12,11 +12,11 @@ carried over to categories; with a_j = 0 it is LeaveOneOut.
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Loss, evaluate
+from ils_lightning.estimators.base import Loss
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.estimators.family import J, diagonal, full_precision, product, rows
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
+from ils_lightning.estimators.loss import loss_and_slope
 from ils_lightning.estimators.several import Several
 
 
@@ -53,12 +53,7 @@ class ILSLeaveOneOut(Several):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
-        with torch.enable_grad():
-            leaf = z.to(logits.dtype).requires_grad_()
-            loss = evaluate(f, leaf)
-            if not loss.requires_grad:
-                raise Refusal("ILSLeaveOneOut needs a loss f that is differentiable in z; given none")
-            (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+        loss, g = loss_and_slope("ILSLeaveOneOut", f, z.to(logits.dtype))
         with torch.no_grad(), full_precision(pi):
             estimate = self._residual(pi.expand_as(z), z, loss.detach().to(pi.dtype), g.to(pi.dtype))
         return loss.mean(dim=0), estimate.to(logits.dtype)

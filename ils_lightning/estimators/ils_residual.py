@@ -16,11 +16,11 @@ every f is REINFORCE plus a zero-mean function of the draw, and only other rows 
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Estimator, Loss
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.estimators.family import J, Learnt, diagonal, full_precision, product, rows
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
+from ils_lightning.estimators.loss import loss_and_slope
 
 
 class ILSResidual(Learnt, Estimator):
@@ -65,12 +65,7 @@ class ILSResidual(Learnt, Estimator):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi)
-        with torch.enable_grad():
-            leaf = z.to(logits.dtype).requires_grad_()
-            loss = evaluate(f, leaf.unsqueeze(0)).squeeze(0)
-            if not loss.requires_grad:
-                raise Refusal("ILSResidual needs a loss f that is differentiable in z; the answer has no gradient")
-            (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+        loss, g = (x.squeeze(0) for x in loss_and_slope("ILSResidual", f, z.to(logits.dtype).unsqueeze(0)))
         with torch.no_grad(), full_precision(pi):
             estimate = self._residual(pi, z, loss.detach().to(pi.dtype), g.to(pi.dtype))
         return loss, estimate.to(logits.dtype)

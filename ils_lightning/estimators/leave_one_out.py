@@ -33,7 +33,8 @@ class LeaveOneOut(Several):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
+        score = z - pi
         loss = evaluate(f, z.to(logits.dtype))
         advantage = (loss - loss.mean(dim=0)).detach()
-        estimate = (advantage[..., None, None] * (z - pi)).sum(dim=0) / (self.samples - 1)
+        estimate = (advantage[..., None, None] * score).sum(dim=0) / (self.samples - 1)
         return loss.mean(dim=0), estimate.to(logits.dtype)

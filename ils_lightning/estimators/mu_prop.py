@@ -13,7 +13,7 @@ from torch import Tensor
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
 from ils_lightning.estimators.categorical import draw, jacobian, softmax
-from ils_lightning.estimators.relaxation import slopes
+from ils_lightning.estimators.loss import DIFFERENTIATES, refuse_transforms, slopes
 
 
 class MuProp(Estimator):
@@ -50,16 +50,18 @@ class MuProp(Estimator):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
+        score = z - pi
         loss = evaluate(f, z.to(logits.dtype))
         mean, slope = self._expansion(pi.to(logits.dtype), f)
         eta = per_row(self.eta, logits)
-        linear = mean + (slope * (z - pi)).sum(dim=(-2, -1))
+        linear = mean + (slope * score).sum(dim=(-2, -1))
         advantage = loss.detach()[..., None, None] - eta * linear[..., None, None]
-        estimate = (advantage * (z - pi)).mean(dim=0) + eta * jacobian(pi, slope)
+        estimate = (advantage * score).mean(dim=0) + eta * jacobian(pi, slope)
         return loss.mean(dim=0), estimate.to(logits.dtype)
 
     def _expansion(self, pi: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         """f(pi) `[*batch]` and f'(pi)."""
+        refuse_transforms(type(self).__name__, DIFFERENTIATES)
         with torch.enable_grad():
             point = pi.requires_grad_()
             value = evaluate(f, point.unsqueeze(0)).squeeze(0)

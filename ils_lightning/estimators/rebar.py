@@ -13,9 +13,8 @@ tau and eta, which therefore learn by the gradient of |estimate|^2. f is seen at
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
-from ils_lightning.estimators.relaxation import controlled, relax
+from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
+from ils_lightning.estimators.relaxation import controlled, of_rows, relax
 
 
 class Rebar(Estimator):
@@ -66,11 +65,11 @@ class Rebar(Estimator):
         return 3 * self.samples
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        tau = per_row(self.temperature, logits)
+        tau = of_rows(self.temperature, logits)
 
         def control(perturbed: Tensor) -> Tensor:
             return evaluate(f, relax(perturbed, tau).to(logits.dtype))
 
         live = torch.is_grad_enabled() and (self.log_temperature.requires_grad or self.eta.requires_grad)
-        eta = per_row(self.eta, logits)
+        eta = of_rows(self.eta, logits)
         return controlled(type(self).__name__, logits, f, control, eta, self.samples, live)

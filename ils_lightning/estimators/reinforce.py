@@ -5,6 +5,7 @@
 Unbiased for any f, differentiable or not, and any baseline b that does not see z.
 """
 
+import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
@@ -49,15 +50,16 @@ class Reinforce(Estimator):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
+        score = z - pi
         loss = evaluate(f, z.to(logits.dtype))
-        advantage = loss.detach() - self._baseline(logits.detach(), loss)
-        estimate = (advantage[..., None, None] * (z - pi)).mean(dim=0)
+        advantage = loss.detach() - self._baseline(logits.detach(), loss.detach())
+        estimate = (advantage[..., None, None] * score).mean(dim=0)
         return loss.mean(dim=0), estimate.to(logits.dtype)
 
     def _baseline(self, logits: Tensor, loss: Tensor) -> Tensor | float:
         if self.baseline is None:
             return 0.0
-        b = self.baseline(logits)
-        if self.training:
-            self.baseline.update(loss)
+        b, update = self.baseline(logits), self.baseline.update
+        if self.training and type(self.baseline).update is not Baseline.update:
+            self.learn_later(logits, lambda used: update(torch.where(used, loss, float("nan"))))
         return b

@@ -11,10 +11,10 @@ values: f may be a black box, and is called once a draw.
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
+from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
+from ils_lightning.estimators.loss import slopes
 from ils_lightning.estimators.perceptron import Perceptron, features
-from ils_lightning.estimators.relaxation import controlled, relax, slopes
+from ils_lightning.estimators.relaxation import controlled, of_rows, relax
 
 
 class Relax(Estimator):
@@ -72,7 +72,7 @@ class Relax(Estimator):
             c = self.critic(features(perturbed))
             if not self.relaxed_loss:
                 return c
-            y = relax(perturbed, per_row(self.log_temperature.exp(), logits)).to(logits.dtype)
+            y = relax(perturbed, of_rows(self.log_temperature.exp(), logits)).to(logits.dtype)
             loss = evaluate(f, y)
             slopes(type(self).__name__, loss, y)  # a flat f would pass unseen beside the critic, and leave a bias
             return c + loss

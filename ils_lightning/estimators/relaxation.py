@@ -1,33 +1,40 @@
-"""What the control variates of relaxed draws share: slopes of f at points that train nothing, and REBAR's formula."""
+"""What the control variates of relaxed draws share: points at which f trains nothing, and REBAR's formula."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Loss, evaluate
+from ils_lightning.estimators.base import per_row
 from ils_lightning.estimators.categorical import conditional_gumbel, draw, softmax
+from ils_lightning.estimators.loss import DIFFERENTIATES, Loss, evaluate, refuse_transforms, slopes
+
+
+class OfRows(torch.autograd.Function):
+    """A parameter as one value for each row, `[*batch, 1, 1]`: rows whose gradient is not finite teach it nothing."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return parameter.expand(shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.shape = inputs[0].shape
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple:
+        return torch.where(torch.isfinite(g), g, 0).sum_to_size(ctx.shape), None
+
+
+def of_rows(parameter: Tensor, logits: Tensor) -> Tensor:
+    """A learnt option, a number or one value for each leading batch entry, as `[*batch, 1, 1]` (see `OfRows`)."""
+    return OfRows.apply(per_row(parameter, logits), (*logits.shape[:-2], 1, 1))
+
 
 Control = Callable[[Tensor], Tensor]
-
-
-def slopes(name: str, value: Tensor, *points: Tensor, live: bool = False) -> tuple[Tensor, ...]:
-    """Gradients of sum(value) at `points`, with a graph of their own if `live`; the value keeps its graph.
-
-    Raises:
-        ValueError: when the value, which `name` needs differentiable, is not.
-    """
-    found: tuple[Tensor | None, ...] = ()
-    if value.requires_grad:
-        found = torch.autograd.grad(value.sum(), points, create_graph=live, retain_graph=True, allow_unused=True)
-    given = tuple(gradient for gradient in found if gradient is not None)
-    if len(given) < len(points):
-        raise Refusal(
-            f"{name} needs a loss f that is differentiable in z; the answer given has no gradient "
-            "(LeaveOneOut and Reinforce do without)"
-        )
-    return given
 
 
 def relax(perturbed: Tensor, temperature: float | Tensor) -> Tensor:
@@ -52,14 +59,18 @@ def controlled(
         samples: draws a row.
         live: the estimate keeps a graph to the parameters of `control` and to `eta`.
     """
+    refuse_transforms(name, DIFFERENTIATES)
     pi = softmax(logits.detach())
     z = draw(pi, samples)
-    loss = evaluate(f, z.to(logits.dtype))
+    score = z - pi
     with torch.enable_grad():
         theta = logits.detach().to(pi.dtype).expand_as(z).requires_grad_()
         zr = conditional_gumbel(theta.detach(), z).requires_grad_()  # theta + Gumbel: its derivative is the identity
-        c = control(torch.cat((zr, conditional_gumbel(theta, z))))
+        relaxed = torch.cat((zr, conditional_gumbel(theta, z)))
+    loss = evaluate(f, z.to(logits.dtype))
+    with torch.enable_grad():
+        c = control(relaxed)
         pathwise, conditional = slopes(name, c, zr, theta, live=live)
         advantage = loss.detach()[..., None, None] - eta * c[samples:, ..., None, None]
-        estimate = advantage * (z - pi) + eta * (pathwise - conditional)
+        estimate = advantage * score + eta * (pathwise - conditional)
     return loss.mean(dim=0), (estimate if live else estimate.detach()).mean(dim=0).to(logits.dtype)

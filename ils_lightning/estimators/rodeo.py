@@ -53,8 +53,10 @@ class Rodeo(Several):
         p, q = bernoulli.probabilities(logits)
         b = bernoulli.draw(p, q, self.samples)
         loss, slope = bernoulli.loss_and_slope(type(self).__name__, f, bernoulli.one_hot(b).to(logits.dtype))
+        finite, f_b, slope = bernoulli.of_finite_rows(loss, slope.to(p.dtype))
         with torch.enable_grad():
-            gradient = self._combine(loss.detach().to(p.dtype), slope.to(p.dtype), b, p, q)
+            gradient = self._combine(f_b, slope, b, p, q)
+            gradient = torch.where(finite.unsqueeze(-1), gradient, float("nan"))
         return loss.mean(dim=0), bernoulli.to_logits(gradient).to(logits.dtype)
 
     def _combine(self, loss: Tensor, slope: Tensor, b: Tensor, p: Tensor, q: Tensor) -> Tensor:

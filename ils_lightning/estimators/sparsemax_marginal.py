@@ -16,6 +16,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.estimators.intermediate import simplex
+from ils_lightning.estimators.loss import refuse_transforms
 
 
 class SparsemaxMarginal(Estimator):
@@ -59,17 +60,21 @@ class SparsemaxMarginal(Estimator):
         return categories**latents
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        refuse_transforms(type(self).__name__, "counts the support of each row")
         theta = logits.detach()
         xi = self.probabilities(theta.float() if theta.element_size() < 4 else theta)
-        z, weight = self._states(xi)
-        weighted = torch.where(weight > 0, weight * evaluate(f, z.to(logits.dtype)), 0)
-        mean = torch.einsum("n...,n...lk->...lk", weighted.detach(), z) / torch.where(xi > 0, xi, 1)
+        chosen, weight = self._states(xi)
+        loss = evaluate(f, one_hot(chosen, xi).to(logits.dtype))
+        weighted = torch.where(weight > 0, weight * loss, 0)
+        shares = weighted.detach().unsqueeze(-1).expand(chosen.shape)
+        total = torch.zeros_like(xi, dtype=shares.dtype).scatter_add_(-1, chosen.movedim(0, -1), shares.movedim(0, -1))
+        mean = total / torch.where(xi > 0, xi, 1)
         s = self.slopes(xi)
         centre = (s * mean).sum(dim=-1, keepdim=True) / s.sum(dim=-1, keepdim=True)
-        return weighted.sum(dim=0).to(logits.dtype), (s * (mean - centre)).to(logits.dtype)
+        return weighted.sum(dim=0).to(loss.dtype), (s * (mean - centre)).to(logits.dtype)
 
     def _states(self, xi: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns states `[states, *batch, latents, categories]` and their weights `[states, *batch]`."""
+        """Returns the categories of states `[states, *batch, latents]` and the states' weights `[states, *batch]`."""
         supports = (xi > 0).sum(dim=-1).reshape(-1, xi.shape[-2])
         sizes = supports.amax(dim=0).tolist() if len(supports) else [0] * xi.shape[-2]
         self._check_size(sizes)
@@ -80,7 +85,7 @@ class SparsemaxMarginal(Estimator):
         ranks = ranks.reshape(-1, *[1] * (xi.dim() - 2), xi.shape[-2], 1).expand(-1, *xi.shape[:-1], 1)
         chosen = category.expand(len(ranks), *xi.shape).gather(-1, ranks).squeeze(-1)
         weight = ordered.expand(len(ranks), *xi.shape).gather(-1, ranks).squeeze(-1).prod(dim=-1)
-        return one_hot(chosen, xi), weight
+        return chosen, weight
 
     def _check_size(self, sizes: list[int]) -> None:
         states = torch.tensor(sizes, dtype=torch.float64).prod().item()

@@ -52,8 +52,9 @@ class SumAndSample(Estimator):
         pi = softmax(theta)
         weight, index = self._choose(joint.log_prob(theta).exp(), self.evaluations(*theta.shape[-2:]) - 1)
         z = joint.configurations(index, pi)
+        score = z - pi
         f_z = evaluate(f, z.to(logits.dtype))
-        estimate = ((weight * f_z.detach())[..., None, None] * (z - pi)).sum(dim=0)
+        estimate = ((weight * f_z.detach())[..., None, None] * score).sum(dim=0)
         return (weight.to(f_z.dtype) * f_z).sum(dim=0), estimate.to(logits.dtype)
 
     @staticmethod

@@ -65,12 +65,13 @@ class UnorderedSet(Estimator):
         log_p, rest, index = self._draw(joint.log_prob(theta), self.evaluations(*theta.shape[-2:]))
         log_r, log_r_pairs = ratios(log_p, rest)
         z = joint.configurations(index, pi)
+        score = z - pi
         f_z = evaluate(f, z.to(logits.dtype))
         weight = (log_p + log_r).exp()
         advantage = f_z.detach().double()
         if self.baseline:
             advantage = advantage - torch.einsum("st...,t...->s...", (log_p + log_r_pairs).exp(), advantage)
-        estimate = ((weight * advantage)[..., None, None] * (z - pi)).sum(dim=0)
+        estimate = ((weight * advantage)[..., None, None] * score).sum(dim=0)
         return (weight.to(f_z.dtype) * f_z).sum(dim=0), estimate.to(logits.dtype)
 
     @staticmethod

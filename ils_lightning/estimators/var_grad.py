@@ -4,15 +4,19 @@ Richter, Boustati, Nuesken, Ruiz and Akyildiz, 2020, 2010.10436.
 
     z_1..z_S ~ pi, held fixed;   f = -log weight = log q(z) - log p(x, z)
     estimate = d/d theta of 1/2 Var_S[f + log q_theta(z) - log q(z)], the variance with S - 1 in the denominator
+             = 1/(S - 1) sum_i (f_i - mean f)(z_i - pi)
 
-theta is live in log q alone. It is LeaveOneOut's estimate for the same draws, unbiased for d E f = d KL(q || p).
+theta is live in log q alone, whose derivative is z - pi. It is LeaveOneOut's estimate for the same draws, unbiased for
+d E f = d KL(q || p).
 """
+
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Loss, evaluate
-from ils_lightning.estimators.categorical import draw, log_prob, softmax
+from ils_lightning.estimators.categorical import draw, plain_call, softmax
 from ils_lightning.estimators.several import Several
 
 
@@ -44,15 +48,17 @@ class VarGrad(Several):
         return {"log_variance": self.log_variance}
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
-        z = draw(softmax(logits.detach()), self.samples)
+        pi = softmax(logits.detach())
+        z = draw(pi, self.samples)
+        score = z - pi
         loss = evaluate(f, z.to(logits.dtype))
-        with torch.enable_grad():
-            theta = logits.detach().to(z.dtype).requires_grad_()
-            log_q = log_prob(theta, z).sum(dim=-1)
-            minus_log_weight = loss.detach() + log_q - log_q.detach()
-            centred = minus_log_weight - minus_log_weight.mean(dim=0)
+        centred = (loss - loss.mean(dim=0)).detach()
+        if self.training and plain_call():
             half_variance = centred.square().sum(dim=0) / (2 * (self.samples - 1))
-            (estimate,) = torch.autograd.grad(half_variance.sum(), theta)
-        if self.training and loss.numel():
-            self.log_variance = half_variance.detach().mean()
-        return loss.mean(dim=0), estimate.to(logits.dtype)
+            self.learn_later(logits, partial(self._report, half_variance))
+        return loss.mean(dim=0), (centred[..., None, None] * score).sum(dim=0).div(self.samples - 1).to(logits.dtype)
+
+    def _report(self, half_variance: Tensor, used: Tensor) -> None:
+        """Keeps the mean over the rows used, if there are any."""
+        mean = torch.where(used, half_variance, float("nan")).nanmean()
+        self.log_variance = torch.where(torch.isnan(mean), self.log_variance.to(mean), mean)

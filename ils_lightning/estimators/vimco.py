@@ -41,10 +41,11 @@ class Vimco(Several):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
+        score = z - pi
         log_weight = -evaluate(f, z.to(logits.dtype))
         bound = torch.logsumexp(log_weight, dim=0) - math.log(self.samples)
         signal = bound.detach() - self._without_each(log_weight.detach())
-        estimate = -(signal[..., None, None] * (z - pi)).sum(dim=0)
+        estimate = -(signal[..., None, None] * score).sum(dim=0)
         return -bound, estimate.to(logits.dtype)
 
     def _without_each(self, log_weight: Tensor) -> Tensor:

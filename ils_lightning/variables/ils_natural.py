@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
-from ils_lightning.estimators.delivery import Deliver
+from ils_lightning.estimators.delivery import Deliver, no_own
 from ils_lightning.estimators.family import SMALLEST_TRACE, Learnt, full_precision, rows
 from ils_lightning.variables.natural_family import NaturalFamily
 
@@ -78,7 +78,7 @@ class ILSNatural(Learnt):
         if not loss.requires_grad:
             raise Refusal("ILSNatural needs a loss f that is differentiable in x; the answer has no gradient")
         (g,) = torch.autograd.grad(loss.sum(), x, retain_graph=True)
-        return Deliver.apply(loss, theta, self.estimate(mu, x.detach(), g), [])
+        return Deliver.apply(loss, theta, self.estimate(mu, x.detach(), g), "ILSNatural", no_own)
 
     @torch.no_grad()
     def estimate(self, mu: Tensor, x: Tensor, g: Tensor) -> Tensor:

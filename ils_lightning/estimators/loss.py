@@ -1,0 +1,82 @@
+"""Calling a loss f, and asking it for slopes: what every estimator does with f, and what it demands of the answer."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators.categorical import transformed
+
+DIFFERENTIATES = "differentiates the loss by itself"
+LEARNS = "learns from its draws until .eval() is called"
+Loss = Callable[[Tensor], Tensor]
+
+
+def evaluate(f: Loss, z: Tensor) -> Tensor:
+    """Calls f on draws z `[samples, *batch, latents, categories]`; its answer must be `[samples, *batch]`.
+
+    Raises:
+        ValueError: when the answer has any other shape, or is not floating-point.
+    """
+    loss = f(z)
+    if not isinstance(loss, Tensor) or loss.shape != z.shape[:-2]:
+        given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            f"the loss f must map z [samples, *batch, latents, categories] = {list(z.shape)} to one value per draw "
+            f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}"
+        )
+    if not loss.is_floating_point():
+        remedy = ".real or .abs()" if loss.is_complex() else ".float()"
+        given = str(loss.dtype).removeprefix("torch.")
+        raise ValueError(f"the loss f must answer floating-point numbers; given {given} (use {remedy})")
+    return loss
+
+
+def no_gradient(name: str) -> ValueError:
+    """What the estimator called `name` says of a loss whose answer does not depend on z differentiably."""
+    return ValueError(
+        f"{name} needs a loss f that is differentiable in z; the answer given has no gradient in z, as after argmax, "
+        "detach or no_grad: z @ table looks up what table[z.argmax(-1)] does (LeaveOneOut and Reinforce do without)"
+    )
+
+
+def refuse_transforms(name: str, reason: str) -> None:
+    """Raises a ValueError inside transforms of torch.func, for the estimator called `name`."""
+    if transformed():
+        raise ValueError(
+            f"{name} {reason}, for which torch.func (vmap, grad) has no place: call it outside of them, or use "
+            "another estimator inside (ReinMax, StraightThrough and LeaveOneOut serve)"
+        )
+
+
+def slopes(name: str, value: Tensor, *points: Tensor, live: bool = False) -> tuple[Tensor, ...]:
+    """Gradients of sum(value) at `points`, with a graph of their own if `live`; the value keeps its graph.
+
+    Raises:
+        ValueError: when the value, which `name` needs differentiable, is not.
+    """
+    refuse_transforms(name, DIFFERENTIATES)
+    found: tuple[Tensor | None, ...] = ()
+    if value.requires_grad:
+        found = torch.autograd.grad(value.sum(), points, create_graph=live, retain_graph=True, allow_unused=True)
+    given = tuple(gradient for gradient in found if gradient is not None)
+    if len(given) < len(points):
+        raise no_gradient(name)
+    return given
+
+
+def loss_and_slope(name: str, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Evaluates f at draws z `[samples, *batch, latents, categories]` on behalf of the estimator called `name`.
+
+    Returns:
+        The loss `[samples, *batch]`, its graph alive, and df/dz, like z and without a graph.
+
+    Raises:
+        ValueError: when f's answer has no gradient in z.
+    """
+    refuse_transforms(name, DIFFERENTIATES)
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        loss = evaluate(f, leaf)
+        (g,) = slopes(name, loss, leaf)
+    return loss, g
