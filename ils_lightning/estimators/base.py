@@ -104,7 +104,7 @@ class Estimator(Described, nn.Module):
 
     def sample(self, logits: Tensor) -> Tensor:
         """Says that only samplers draw z alone."""
-        raise ValueError(
+        raise Refusal(
             f"{type(self).__name__} is no sampler: it evaluates the loss itself, by estimator(logits, f). "
             "Draws alone come from sample(logits) of samplers (ReinMax, ILSNewton, StraightThrough)"
         )
@@ -148,7 +148,7 @@ class Estimator(Described, nn.Module):
         """Raises a ValueError that names the rule which `logits` break."""
         name = type(self).__name__
         if logits.dim() < 2 or not logits.is_floating_point() or 0 in logits.shape[-2:]:
-            raise ValueError(
+            raise Refusal(
                 f"{name} needs floating-point logits [*batch, latents, categories], at least one of both; "
                 f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
             )

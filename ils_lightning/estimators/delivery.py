@@ -191,7 +191,7 @@ class Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple:
-        raise ValueError(
+        raise Refusal(
             f"{ctx.name} delivers an estimate of the gradient, which cannot be differentiated again: take second "
             "derivatives (create_graph=True) of Exact, whose gradient is one of a function"
         )

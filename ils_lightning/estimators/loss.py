@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import transformed
 
 DIFFERENTIATES = "differentiates the loss by itself"
@@ -21,14 +22,14 @@ def evaluate(f: Loss, z: Tensor) -> Tensor:
     loss = f(z)
     if not isinstance(loss, Tensor) or loss.shape != z.shape[:-2]:
         given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(
+        raise Refusal(
             f"the loss f must map z [samples, *batch, latents, categories] = {list(z.shape)} to one value per draw "
             f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}"
         )
     if not loss.is_floating_point():
         remedy = ".real or .abs()" if loss.is_complex() else ".float()"
         given = str(loss.dtype).removeprefix("torch.")
-        raise ValueError(f"the loss f must answer floating-point numbers; given {given} (use {remedy})")
+        raise Refusal(f"the loss f must answer floating-point numbers; given {given} (use {remedy})")
     return loss
 
 
@@ -43,7 +44,7 @@ def no_gradient(name: str) -> ValueError:
 def refuse_transforms(name: str, reason: str) -> None:
     """Raises a ValueError inside transforms of torch.func, for the estimator called `name`."""
     if transformed():
-        raise ValueError(
+        raise Refusal(
             f"{name} {reason}, for which torch.func (vmap, grad) has no place: call it outside of them, or use "
             "another estimator inside (ReinMax, StraightThrough and LeaveOneOut serve)"
         )
