@@ -19,6 +19,7 @@ FORMS = {
     "ReinMax-1.3": lambda: ReinMax(temperature=1.3),
     "StraightThrough": StraightThrough,
     "ILSCV": ILSCV,
+    "ILSCV-1.3": lambda: ILSCV(temperature=1.3),
 }
 
 

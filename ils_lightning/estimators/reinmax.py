@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
-from ils_lightning.estimators.categorical import difference, jacobian, plain, softmax
+from ils_lightning.estimators.categorical import beside, difference, jacobian, one_hot, plain, softmax
 
 
 class ReinMax(Pullback):
@@ -44,7 +44,7 @@ class ReinMax(Pullback):
     def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
         """1/2 (h - z sum h) with h = pi (g - g[z]), at tau = 1."""
         if not is_one(self.temperature):
-            return super().rearranged(logits, pi, index, g)
+            return ReinMax.pullback(self, logits, pi, one_hot(index, pi), beside(pi, g))  # not that of a subclass
         k = index.unsqueeze(-1)
         h = difference(pi, g, g.gather(-1, k)).mul_(pi)
         total = h.sum(dim=-1, keepdim=True).mul_(-0.5)

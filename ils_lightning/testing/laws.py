@@ -20,7 +20,7 @@ def gradient(estimator: Estimator, logits: Tensor, f: Loss, seed: int = 3, scale
     torch.manual_seed(seed)
     leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     (scale * estimator(leaf, f)).sum().backward()
-    _require(leaf.grad is not None, "backward delivers nothing to the logits")
+    require(leaf.grad is not None, "backward delivers nothing to the logits")
     return leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
 
 
@@ -38,25 +38,25 @@ def _check_shapes(estimator: Estimator, logits: Tensor) -> None:
     given = f"logits {list(logits.shape)} of {logits.dtype}"
     loss, estimate = estimator.estimate(logits, f)
     for name, value in (("forward", estimator(logits, f)), ("value", estimator.value(logits, f)), ("estimate", loss)):
-        _require(value.shape == logits.shape[:-2], f"{name} must return a loss [*batch] for {given}: {value.shape}")
-        _require(value.dtype == logits.dtype, f"the loss of {name} must keep the dtype of {given}: {value.dtype}")
+        require(value.shape == logits.shape[:-2], f"{name} must return a loss [*batch] for {given}: {value.shape}")
+        require(value.dtype == logits.dtype, f"the loss of {name} must keep the dtype of {given}: {value.dtype}")
     for name, value in (("backward", gradient(estimator, logits, f)), ("estimate", estimate)):
-        _require(value.shape == logits.shape, f"the gradient of {name} must be like {given}: {value.shape}")
-        _require(value.dtype == logits.dtype, f"the gradient of {name} must keep the dtype of {given}: {value.dtype}")
-        _require(bool(torch.isfinite(value).all()), f"the gradient of {name} must be finite for {given}")
-        _require(logits.shape[-1] > 1 or bool(value.abs().max() < 1e-6), "one category must get no gradient")
+        require(value.shape == logits.shape, f"the gradient of {name} must be like {given}: {value.shape}")
+        require(value.dtype == logits.dtype, f"the gradient of {name} must keep the dtype of {given}: {value.dtype}")
+        require(bool(torch.isfinite(value).all()), f"the gradient of {name} must be finite for {given}")
+        require(logits.shape[-1] > 1 or bool(value.abs().max() < 1e-6), "one category must get no gradient")
 
 
 def declarations(make: Make) -> None:
     """The mean of 200 000 estimates is the gradient for the losses that `exact_for` names, and for no others."""
     estimator = make()
-    _require(
+    require(
         estimator.unbiased == (estimator.exact_for == "all"), 'unbiased = True goes with exact_for = "all" and no other'
     )
     reach = EXACT_FOR.index(estimator.exact_for)
     for name, least in (("linear", 1), ("quadratic", 2), ("mlp", 3)):
         score = scores(make, name)["gradient"]
-        _require(
+        require(
             (score < 1) == (reach >= least),
             f'it declares exact_for = "{estimator.exact_for}", but on the {name} loss the worst component of the mean '
             f"estimate is {score:.3g} times as far from the exact gradient as chance allows",
@@ -67,11 +67,11 @@ def losses(make: Make) -> None:
     """Of a hard estimator, the mean loss is the expectation and a parameter inside f gets its gradient."""
     found = scores(make, "mlp")
     for name in ("loss", "theta") if make().hard else ():
-        _require(
+        require(
             found[name] < 1,
             f"it declares hard = True, but the mean {name} is {found[name]:.3g} times as far off as chance allows",
         )
-    _require(make().hard or found["loss"] > 1, "it declares hard = False, but its loss is that of exact draws")
+    require(make().hard or found["loss"] > 1, "it declares hard = False, but its loss is that of exact draws")
 
 
 def scale(make: Make) -> None:
@@ -83,7 +83,7 @@ def scale(make: Make) -> None:
         c = torch.tensor(factors, dtype=torch.float64)
         scaled = gradient(make().double(), logits, problem.loss(), scale=c)
         close = torch.allclose(scaled, c[:, None, None] * plain, rtol=1e-9, atol=1e-12)
-        _require(close, f"{factors} times the loss of four rows must give as many times their gradient")
+        require(close, f"{factors} times the loss of four rows must give as many times their gradient")
 
 
 def rows(make: Make) -> None:
@@ -94,7 +94,7 @@ def rows(make: Make) -> None:
     others[0] = logits[0]
     alone = gradient(make().double(), logits, problem.loss())
     among = gradient(make().double(), others, lambda z: factor.to(z) * problem.base(z))
-    _require(
+    require(
         make().pooled or torch.allclose(among[0], alone[0]),
         "it declares pooled = False, but a row's gradient changes with the other rows",
     )
@@ -112,7 +112,7 @@ def evaluations(make: Make) -> None:
 
     estimator(problem.logits.expand(6, -1, -1).clone().requires_grad_(), counted).sum().backward()
     declared = estimator.evaluations(*problem.logits.shape)
-    _require(sum(seen) == 6 * declared, f"evaluations says {declared} of each row; there were {sum(seen) / 6:g}")
+    require(sum(seen) == 6 * declared, f"evaluations says {declared} of each row; there were {sum(seen) / 6:g}")
 
 
 def state(make: Make) -> None:
@@ -126,12 +126,12 @@ def state(make: Make) -> None:
     gradient(estimator.eval(), logits, f)
     estimator.train().value(logits, f)
     for name, value in estimator.state_dict().items():
-        _require(torch.equal(value, before[name]), f"eval() and value must leave {name} as it is")
+        require(torch.equal(value, before[name]), f"eval() and value must leave {name} as it is")
     restored = make().double()
     restored.build(*problem.logits.shape)
     restored.load_state_dict(before)
     same = torch.allclose(gradient(restored, logits, f), gradient(estimator, logits, f))
-    _require(same, "loaded from its state_dict, it must go on like the original")
+    require(same, "loaded from its state_dict, it must go on like the original")
 
 
 def edges(make: Make) -> None:
@@ -141,13 +141,13 @@ def edges(make: Make) -> None:
     for dtype in (torch.float32, torch.float64):
         logits = 1e4 * (torch.rand(6, latents, categories, dtype=dtype) - 0.5).sign()
         found = gradient(make().to(dtype), logits, f)
-        _require(bool(torch.isfinite(found).all()), f"logits of 1e4 either way must give finite gradients in {dtype}")
+        require(bool(torch.isfinite(found).all()), f"logits of 1e4 either way must give finite gradients in {dtype}")
     if not make().binary:
         masked = torch.randn(6, latents, categories, dtype=torch.float64)
         masked[..., -2:] = -float("inf")
         found = gradient(make().double(), masked, f)
         good = torch.isfinite(found).all() and (found[..., -2:] == 0).all()
-        _require(bool(good), "categories masked by -inf must get no gradient, the others a finite one")
+        require(bool(good), "categories masked by -inf must get no gradient, the others a finite one")
 
 
 def refusals(make: Make) -> None:
@@ -167,6 +167,7 @@ def refusals(make: Make) -> None:
         raise AssertionError(f"{what} must be a ValueError")
 
 
-def _require(holds: bool, rule: str) -> None:
+def require(holds: bool, rule: str) -> None:
+    """Raises an AssertionError that says which rule was broken."""
     if not holds:
         raise AssertionError(rule)
