@@ -1,9 +1,10 @@
 """The one interface: an estimator calls the loss itself and delivers the gradient of its expectation to the logits.
 
 A loss is a function f of one-hot draws z `[samples, *batch, latents, categories]` that answers `[samples, *batch]`, row
-by row: f(z)[s, b] depends on z[s, b] alone. `Estimator.forward` returns the loss `[*batch]`; its backward hands
-df/dtheta to whatever f holds and the estimate of d E f / d logits to the logits, both times the row's upstream
-gradient.
+by row: f(z)[s, b] depends on z[s, b] alone. A batch whose rows are judged by each other, as with negatives from the
+batch, is to be stated as latents of one row; `Estimator.validate` and `diagnose` find out. `Estimator.forward` returns
+the loss `[*batch]`; its backward hands df/dtheta to whatever f holds and the estimate of d E f / d logits to the
+logits, both times the row's upstream gradient.
 
 Why the estimator owns the calls to f: some estimators are not linear in df/dz, so they must see the gradient of one
 example, not that of a mean scaled for mixed precision; others need f several times, or at relaxed points that must not
@@ -11,6 +12,7 @@ train the model.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
+from ils_lightning.estimators.coupling import check_coupling
 from ils_lightning.estimators.delivery import Deliver, draw
 
 Loss = Callable[[Tensor], Tensor]
@@ -83,7 +86,18 @@ class Estimator(Described, nn.Module):
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
     validate: bool | None = None
-    """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
+    """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False.
+
+    True also asks once whether f judges each row by itself: at the first call with a gradient, and at the first with
+    more than one row, f is evaluated without gradient at draws of which some are changed, at least 10 times and about
+    2 + 2 log2(rows) times, and a ValueError is raised when a row's loss moves with the draws of other rows. So is one
+    where it moves with the draws beside it, unless the estimator draws once a call. Noise that f draws by torch
+    (dropout) is held the same and the stream of random numbers put back; noise from elsewhere hides what is smaller
+    than ten times it. Buffers that f changes at every call, such as running statistics, are changed. None and False
+    cost nothing. `sample`, which sees no f, and compiled calls cannot ask.
+    """
+    _draws_beside: ClassVar[int] = 2
+    _rows_judged: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +120,7 @@ class Estimator(Described, nn.Module):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
         return Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
@@ -186,6 +201,14 @@ class Estimator(Described, nn.Module):
             return False
         return logits.device.type == "cpu" if self.validate is None else self.validate
 
+    def _check_coupling(self, logits: Tensor, f: Loss) -> None:
+        """Asks f, once for one row and once for many, whether rows and draws are judged by themselves."""
+        rows = min(2, logits.shape[:-2].numel())
+        if self.validate is not True or rows <= self._rows_judged or not categorical.plain_call():
+            return
+        check_coupling(partial(evaluate, f), logits, self._draws_beside)
+        self._rows_judged = rows
+
     def _variance_gradients(self, estimate: Tensor, own: list[nn.Parameter]) -> list[Tensor | None]:
         """Gradients of the mean over rows of |estimate|^2, by which learnt control variates train."""
         if not own or not estimate.requires_grad:
@@ -215,6 +238,7 @@ class Sampler(Estimator):
 
     needs_gradient = True
     kind = "pathwise"
+    _draws_beside = 1
 
     def sample(self, logits: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`; its backward is the estimator."""
@@ -232,6 +256,7 @@ class Sampler(Estimator):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return super().forward(logits, f)
         z = self.sample(logits)
@@ -319,6 +344,7 @@ class Pullback(Sampler):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
         z, tie = draw(logits, self, tied=True)
