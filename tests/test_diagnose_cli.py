@@ -35,6 +35,21 @@ class OwnRouter(LightningModule):
         )
 
 
+class Coupled(LightningModule):
+    """Rows that are judged by each other: by the negatives of a batch, or by batch normalisation in training mode."""
+
+    def __init__(self, always: bool = True) -> None:
+        super().__init__()
+        self.router, self.norm, self.always = torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3), always
+
+    def problem(self, batch):
+        def f(z):
+            h = self.norm(z.flatten(0, -2)).view(z.shape)[..., 0, :].square()
+            return (h.softmax(dim=1) if self.always else h)[..., 0]
+
+        return Problem(self.router(batch[0]).unsqueeze(-2), f)
+
+
 class Nothing(LightningModule):
     """A LightningModule without a problem."""
 
@@ -94,6 +109,23 @@ def test_a_plain_lightning_module_will_do(tmp_path):
     assert report["rows"][0]["relative_bias"] == 0
     flat = diagnose(tmp_path, *words, "--model.slope=false", "--estimators=[ReinMax,LeaveOneOut]")
     assert "no gradient in z" in flat["rows"][1]["not_applicable"]
+
+
+@pytest.mark.parametrize("rows", ["1", "3"])
+def test_rows_judged_by_each_other_end_in_one_line_however_few_are_measured(rows, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["diagnose", f"--model={__name__}.Coupled", f"--data={__name__}.OwnRows", f"--rows={rows}"])
+    assert "judges each row by itself" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rows_judged_by_each_other_in_training_alone_get_a_note(tmp_path, capsys):
+    words = [f"--data={__name__}.OwnRows", "--estimators=[LeaveOneOut]"]
+    report = diagnose(tmp_path, f"--model={__name__}.Coupled", "--model.always=false", *words)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "note: in training mode a row's loss depends on the draws of other rows" in shown
+    assert report["remark"].startswith("note: in training mode")
+    assert "note: in training mode" in (tmp_path / "report.html").read_text()
+    assert diagnose(tmp_path, f"--model={__name__}.OwnRouter", *words)["remark"] == ""
 
 
 def test_mistakes_end_in_one_line(tmp_path, capsys):

@@ -87,6 +87,32 @@ def test_the_weights_at_the_end_are_the_same_bits(name, tmp_path):
     assert "gradient/ILSNewton/snr" in lines[0] or name == "baseline"
 
 
+class Rivals(Router):
+    """A router whose loss of a row is relative to the batch."""
+
+    def problem(self, batch):
+        logits, f, own = super().problem(batch)
+        return Problem(logits, lambda z: f(z) - f(z).mean(dim=1, keepdim=True).detach() / 2, own)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*The number of training batches:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*val_dataloader:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*Deprecat:Warning")
+def test_rows_judged_by_each_other_are_named_once_and_training_goes_on(tmp_path, caplog):
+    runs = [
+        fit(lambda: Rivals(ILSNewton()), Rows, tmp_path, probe, steps=10)
+        for probe in (None, GradientProbe(every=2, share=1.0))
+    ]
+    assert all(torch.equal(runs[0][key], runs[1][key]) for key in runs[0])
+    notes = [record.message for record in caplog.records if "GradientProbe measures nothing" in record.message]
+    assert len(notes) == 1
+    assert "judges each row by itself" in notes[0]
+    lines = (tmp_path / "with" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 11
+    assert "gradient/" not in lines[0]
+
+
 def test_it_is_named_in_a_configuration_and_writes_to_tensorboard(tmp_path):
     config = tmp_path / "probe.yaml"
     config.write_text(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -24,10 +25,11 @@ from ils_lightning.describe import create
 from ils_lightning.diagnose import replicates
 from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.named import name_of
-from ils_lightning.diagnose.problems import problem_of
+from ils_lightning.diagnose.problems import coupling_in_training, problem_of
 from ils_lightning.diagnose.target import enumerated, sampled
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
+from ils_lightning.estimators.coupling import CouplingError
 from ils_lightning.metrics import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise
 from ils_lightning.modules.base import Charts, Problem
 
@@ -43,6 +45,8 @@ class GradientProbe(Callback):
     leave-one-out estimates. The estimator in use is measured with the state it has, rivals as they are made; each rank
     measures its own rows. Training is not disturbed: random streams, modes, buffers and state are put back, so the
     weights at the end are the same bits as without the callback. The model is in evaluation mode while it is measured.
+    Where a loss cannot be measured, because it judges rows by each other or is not finite, a note says so, and training
+    goes on without measurements.
 
     Args:
         every: optimiser steps between measurements.
@@ -81,6 +85,7 @@ class GradientProbe(Callback):
         self.rivals: list[Estimator] = [create(one, Estimator) for one in rivals or []]
         self._batch: Any = None
         self._next = 0
+        self._asked = self._refused = False
         self._began = self._spent = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -91,7 +96,7 @@ class GradientProbe(Callback):
         """Measures before the step, if it is time for it and time is left."""
         if self._batch is None:
             self._batch = move_data_to_device(batch, torch.device("cpu"))
-        if trainer.global_step < self._next:
+        if trainer.global_step < self._next or self._refused:
             return
         self._next = trainer.global_step + self.every
         elapsed = time.perf_counter() - self._began
@@ -102,22 +107,51 @@ class GradientProbe(Callback):
             self._spent += time.perf_counter() - start
 
     def _measure(self, trainer: Trainer, module: LightningModule) -> None:
-        before = random_state()
+        before, values = random_state(), {}
         try:
             batch = move_data_to_device(self._batch, module.device)
+            self._ask(module, batch)
             with problem_of(module, batch, self.rows) as problem, torch.no_grad():
-                values = self._values(problem)
+                truth = self._truth(problem)
+                # all ranks measure, or none does: the metrics are sums over ranks
+                self._refused = not trainer.strategy.reduce_boolean_decision(truth is not None)
+                if truth is not None and not self._refused:
+                    values = self._values(problem, truth)
         finally:
             restore(before)
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if values else []:
             logger.log_metrics(values, step=trainer.global_step)
 
-    def _values(self, problem: Problem) -> dict[str, float]:
+    def _ask(self, module: LightningModule, batch: Any) -> None:
+        """Asks the first time whether the loss of the whole batch judges each row by itself."""
+        if self._asked:
+            return
+        self._asked = True
+        try:
+            remark = coupling_in_training(module, batch)
+        except CouplingError as error:
+            self._refuse(error)
+        else:
+            if remark:
+                rank_zero_info(remark)
+
+    def _refuse(self, error: ValueError) -> None:
+        self._refused = True
+        rank_zero_info(f"note: GradientProbe measures nothing in this run: {error}")
+
+    def _truth(self, problem: Problem) -> Tensor | None:
+        """The gradient, or None where the loss cannot be measured."""
+        torch.manual_seed(0)
+        logits, f, _ = problem
+        try:
+            return None if self._refused else _truth(logits, f, check(logits, f))
+        except ValueError as error:
+            self._refuse(error)
+            return None
+
+    def _values(self, problem: Problem, truth: Tensor) -> dict[str, float]:
         """What to log: what is not finite (all of it, where the gradient is zero) is left out."""
         logits, f, own = problem
-        torch.manual_seed(0)
-        facts = check(logits, f)
-        truth = _truth(logits, f, facts)
         named = {name_of(one): one for one in [*self.rivals, *([own] if own is not None else [])]}
         found = {}
         for name, estimator in named.items():

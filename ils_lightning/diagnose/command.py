@@ -13,7 +13,7 @@ from ils_lightning.diagnose import figure, tables
 from ils_lightning.diagnose.advice import advice
 from ils_lightning.diagnose.named import default_estimators, name_of
 from ils_lightning.diagnose.page import page
-from ils_lightning.diagnose.problems import problem_of
+from ils_lightning.diagnose.problems import coupling_in_training, problem_of
 from ils_lightning.diagnose.report import gradient_report
 from ils_lightning.diagnose.rows import GradientReport
 from ils_lightning.errors import Refusal
@@ -72,6 +72,8 @@ class DiagnosingTrainer(Trainer):
         title = title or f"{type(model).__name__} on {type(datamodule).__name__}"
         folder = folder or Path("lightning_logs") / "diagnose" / "_".join(title.split()).replace("/", "-")
         folder.mkdir(parents=True, exist_ok=True)
+        with torch.random.fork_rng():
+            remark = coupling_in_training(model, batch)
         with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f, own):
             report = gradient_report(
                 f,
@@ -86,6 +88,7 @@ class DiagnosingTrainer(Trainer):
                 title=title,
                 progress=True,
             )
+        report.remark = remark
         write(report, folder, others, self.configuration)
         return report
 

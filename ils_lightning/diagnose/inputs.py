@@ -1,5 +1,6 @@
 """What is asked of a problem before it is measured, and the errors that name what it lacks."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.coupling import DRAWS, check_coupling
 
 SAME = 1e-3
 """Two answers of f are the same when they differ by less than this share of their size: rounding is far below."""
+_DRAWS = 3
 
 
 class Facts(NamedTuple):
@@ -32,25 +35,21 @@ def check(logits: Tensor, f: Loss) -> Facts:
 
     Raises:
         ValueError: when logits are not finite where they must be, or f has the wrong shape, draws noise of its own,
-            mixes rows or draws, or is not finite.
+            judges rows or draws by each other (see `coupling`), or is not finite.
     """
     _check_logits(logits)
-    z = draw(softmax(logits), 3).to(logits.dtype)
+    z = draw(softmax(logits), _DRAWS).to(logits.dtype)
     with torch.no_grad():
         loss = evaluate(f, z)
         _check_finite(loss)
+        check_coupling(partial(evaluate, f), logits, _DRAWS)
         _check_same(
             loss,
             evaluate(f, z),
             "the loss f must answer the same for the same draws, but two evaluations of the same z differ: draw its "
             "noise (dropout, data augmentation, an inner sample) once, outside f, or put the model in evaluation mode",
         )
-        _check_same(
-            loss[:1],
-            evaluate(f, z[:1]),
-            "the loss f must judge each draw by itself, f(z)[s, b] by z[s, b] alone, but its answer changes with the "
-            "other draws beside it (batch normalisation in training mode does that)",
-        )
+        _check_same(loss[:1], evaluate(f, z[:1]), DRAWS)
     return Facts(differentiable(f, z[:1]), *logits.shape[-2:], rows=logits.shape[:-2].numel())
 
 

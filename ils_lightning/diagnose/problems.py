@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ils_lightning.errors import Refusal
+from ils_lightning.estimators import evaluate
+from ils_lightning.estimators.coupling import CouplingError, check_coupling
 from ils_lightning.modules.base import HasProblem, Problem
 
 
@@ -31,13 +33,52 @@ def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterato
             "the model must have a method problem(batch) that returns the logits [*batch, latents, categories] and the "
             f"loss as a function of draws z [samples, *batch, latents, categories]; {type(model).__name__} has none"
         )
-    modes = {module: module.training for module in model.modules()}
-    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
-    model.eval()
-    try:
+    with _kept(model):
+        model.eval()
         with torch.no_grad():
             logits, f, estimator = _cut(model, batch, rows)
         yield Problem(logits.detach(), f, estimator or getattr(model, "estimator", None))
+
+
+@torch.no_grad()
+def coupling_in_training(model: nn.Module, batch: Any) -> str:
+    """Asks whether the model's loss of a whole batch judges each row by itself, as the model stands and in evaluation.
+
+    Returns:
+        A remark where it does in evaluation mode, in which models are measured, but not as it stands; else nothing.
+
+    Raises:
+        CouplingError: when it does not in evaluation mode.
+    """
+    if not isinstance(model, HasProblem):
+        return ""
+    with _kept(model):
+        remark = _remark(model, batch)
+        model.eval()
+        logits, f, _ = model.problem(batch)
+        check_coupling(partial(evaluate, f), logits, 1)
+    return remark
+
+
+def _remark(model: HasProblem, batch: Any) -> str:
+    logits, f, _ = model.problem(batch)
+    try:
+        check_coupling(partial(evaluate, f), logits, 1)
+    except CouplingError:
+        return (
+            "note: in training mode a row's loss depends on the draws of other rows (batch normalisation does that), "
+            "which no estimator allows for; what is measured here is the loss in evaluation mode"
+        )
+    return ""
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[None]:
+    """Puts modes and buffers back at the end."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = {buffer: buffer.clone() for buffer in model.buffers()}
+    try:
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode

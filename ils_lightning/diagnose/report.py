@@ -58,7 +58,8 @@ def gradient_report(
         progress: show a progress bar.
 
     Raises:
-        ValueError: when f or the logits break the rules (see `inputs`), or the gradient is zero.
+        ValueError: when f or the logits break the rules (see `inputs`), or the gradient is zero. f must judge each row
+            and each draw by itself, which is tried by changing the others.
 
     Example:
         >>> import torch
@@ -68,6 +69,18 @@ def gradient_report(
         >>> report = gradient_report(f, torch.tensor([[[1.0, 0.0, -1.0]]]), ["ReinMax", "LeaveOneOut"], draws=1000)
         >>> [row.name for row in report.rows if row.relative_bias_low == 0]
         ['LeaveOneOut', 'ReinMax']
+
+        Where rows are judged by each other, as with negatives from the batch, state the batch as latents of one row:
+
+        >>> def coupled(z):  # [samples, rows, latents, categories]
+        ...     loss = f(z)
+        ...     return loss - loss.logsumexp(dim=1, keepdim=True)
+        >>> logits = torch.randn(3, 1, 3)  # [rows, latents, categories]
+        >>> def of_one_row(z):  # [samples, 1, rows * latents, categories]
+        ...     return coupled(z.unflatten(-2, logits.shape[:-1]).squeeze(1)).sum(-1, keepdim=True)
+        >>> report = gradient_report(of_one_row, logits.flatten(0, 1)[None], ["LeaveOneOut"], draws=1000)
+        >>> report.truth, report.rows[0].relative_bias_low
+        ('exact: every one of 3 ** 3 = 27 states', 0.0)
     """
     _check(draws, average, settle, memory)
     named = by_name(estimators)

@@ -79,6 +79,7 @@ class GradientReport:
     draws: int
     average: int
     seed: int
+    remark: str = ""
 
     @property
     def applicable(self) -> list[Row]:

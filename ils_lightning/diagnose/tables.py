@@ -118,6 +118,7 @@ def notes(report: GradientReport) -> list[str]:
         f"{report.loss:.5g}, seed {report.seed}; {report.truth}",
         f"error: root mean square distance to the gradient, relative to its length, of the average of the estimates "
         f"that {report.average:,} evaluations of f buy",
+        *([report.remark] if report.remark else []),
         *(f"not applicable: {', '.join(names)}: {reason}" for reason, names in reasons.items()),
     ]
 

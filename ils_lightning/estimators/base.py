@@ -1,17 +1,17 @@
 """The one interface: an estimator calls the loss itself and delivers the gradient of its expectation to the logits.
 
 A loss is a function f of one-hot draws z `[samples, *batch, latents, categories]` that answers `[samples, *batch]`, row
-by row: f(z)[s, b] depends on z[s, b] alone. `Estimator.forward` returns the loss `[*batch]`; its backward hands
-df/dtheta to whatever f holds and the estimate of d E f / d logits to the logits, both times the row's upstream
-gradient.
+by row: f(z)[s, b] depends on z[s, b] alone. A batch whose rows are judged by each other, as with negatives from the
+batch, is to be stated as latents of one row; `Estimator.validate` and `diagnose` find out. `Estimator.forward` returns
+the loss `[*batch]`; its backward hands df/dtheta to whatever f holds and the estimate of d E f / d logits to the
+logits, both times the row's upstream gradient.
 
 Why the estimator owns the calls to f: some estimators are not linear in df/dz, so they must see the gradient of one
 example, not that of a mean scaled for mixed precision; others need f several times, or at relaxed points that must not
 train the model.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
-from ils_lightning.estimators.delivery import Deliver, Tie, draw, no_own
-from ils_lightning.estimators.loss import LEARNS, Loss, evaluate, loss_and_slope, no_gradient, refuse_transforms, slopes
+from ils_lightning.estimators.coupling import check_coupling
+from ils_lightning.estimators.delivery import Deliver, draw
 
 Option = float | list[float] | Tensor
 Lesson = Callable[[Tensor], None]
@@ -72,7 +72,18 @@ class Estimator(Described, nn.Module):
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
     validate: bool | None = None
-    """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
+    """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False.
+
+    True also asks once whether f judges each row by itself: at the first call with a gradient, and at the first with
+    more than one row, f is evaluated without gradient at draws of which some are changed, at least 10 times and about
+    2 + 2 log2(rows) times, and a ValueError is raised when a row's loss moves with the draws of other rows. So is one
+    where it moves with the draws beside it, unless the estimator draws once a call. Noise that f draws by torch
+    (dropout) is held the same and the stream of random numbers put back; noise from elsewhere hides what is smaller
+    than ten times it. Buffers that f changes at every call, such as running statistics, are changed. None and False
+    cost nothing. `sample`, which sees no f, and compiled calls cannot ask.
+    """
+    _draws_beside: ClassVar[int] = 2
+    _rows_judged: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,8 +107,8 @@ class Estimator(Described, nn.Module):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        with self.deferring() as lessons:
-            loss, estimate = self.estimate(logits, f)
+        self._check_coupling(logits, f)
+        loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
         after = partial(_after, lessons, estimate, own) if own or lessons else no_own
         return Deliver.apply(loss, logits, estimate.detach(), type(self).__name__, after, *own)
@@ -202,23 +213,21 @@ class Estimator(Described, nn.Module):
             return False
         return logits.device.type == "cpu" if self.validate is None else self.validate
 
+    def _check_coupling(self, logits: Tensor, f: Loss) -> None:
+        """Asks f, once for one row and once for many, whether rows and draws are judged by themselves."""
+        rows = min(2, logits.shape[:-2].numel())
+        if self.validate is not True or rows <= self._rows_judged or not categorical.plain_call():
+            return
+        check_coupling(partial(evaluate, f), logits, self._draws_beside)
+        self._rows_judged = rows
 
-def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
-    """Gives the lessons and returns the own parameters' gradients, for the upstream gradient c of the loss `[*batch]`.
-
-    These are sum |c| times those of the mean of |estimate|^2, by which learnt control variates train. Rows with c = 0
-    count for nothing, and of the others those that are not finite.
-    """
-    used = c != 0
-    for lesson in lessons:
-        lesson(used)
-    if not own or not estimate.requires_grad:
-        return [None] * len(own)
-    used = used & torch.isfinite(estimate).all(dim=-1).all(dim=-1)
-    with torch.enable_grad():
-        square = torch.where(used[..., None, None], estimate, 0).square().sum() / used.sum().clamp(min=1)
-    found = torch.autograd.grad(square, own, c.abs().sum().to(square.dtype), retain_graph=True, allow_unused=True)
-    return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
+    def _variance_gradients(self, estimate: Tensor, own: list[nn.Parameter]) -> list[Tensor | None]:
+        """Gradients of the mean over rows of |estimate|^2, by which learnt control variates train."""
+        if not own or not estimate.requires_grad:
+            return [None] * len(own)
+        square = estimate.square().sum(dim=(-2, -1)).mean()
+        found = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True)
+        return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
 
 def _broken_rows(logits: Tensor) -> str:
@@ -241,6 +250,7 @@ class Sampler(Estimator):
 
     needs_gradient = True
     kind = "pathwise"
+    _draws_beside = 1
 
     def sample(self, logits: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`; its backward is the estimator."""
@@ -258,6 +268,7 @@ class Sampler(Estimator):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return super().forward(logits, f)
         if not logits.requires_grad:
@@ -345,6 +356,7 @@ class Pullback(Sampler):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
         z, tie = draw(logits, self, tied=True)
