@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import evaluate
 from ils_lightning.estimators.coupling import CouplingError, check_coupling
 from ils_lightning.modules.base import HasProblem, Problem

@@ -11,7 +11,8 @@ example, not that of a mean scaled for mixed precision; others need f several ti
 train the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,8 @@ from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
 from ils_lightning.estimators.coupling import check_coupling
-from ils_lightning.estimators.delivery import Deliver, draw
+from ils_lightning.estimators.delivery import Deliver, Tie, draw, no_own
+from ils_lightning.estimators.loss import LEARNS, Loss, evaluate, loss_and_slope, no_gradient, refuse_transforms, slopes
 
 Option = float | list[float] | Tensor
 Lesson = Callable[[Tensor], None]
@@ -108,7 +110,8 @@ class Estimator(Described, nn.Module):
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
-        loss, estimate = self.estimate(logits, f)
+        with self.deferring() as lessons:
+            loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
         after = partial(_after, lessons, estimate, own) if own or lessons else no_own
         return Deliver.apply(loss, logits, estimate.detach(), type(self).__name__, after, *own)
@@ -228,6 +231,24 @@ class Estimator(Described, nn.Module):
         square = estimate.square().sum(dim=(-2, -1)).mean()
         found = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True)
         return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
+
+
+def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
+    """Gives the lessons and returns the own parameters' gradients, for the upstream gradient c of the loss `[*batch]`.
+
+    These are sum |c| times those of the mean of |estimate|^2, by which learnt control variates train. Rows with c = 0
+    count for nothing, and of the others those that are not finite.
+    """
+    used = c != 0
+    for lesson in lessons:
+        lesson(used)
+    if not own or not estimate.requires_grad:
+        return [None] * len(own)
+    used = used & torch.isfinite(estimate).all(dim=-1).all(dim=-1)
+    with torch.enable_grad():
+        square = torch.where(used[..., None, None], estimate, 0).square().sum() / used.sum().clamp(min=1)
+    found = torch.autograd.grad(square, own, c.abs().sum().to(square.dtype), retain_graph=True, allow_unused=True)
+    return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
 
 def _broken_rows(logits: Tensor) -> str:

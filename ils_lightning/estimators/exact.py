@@ -8,6 +8,7 @@ It is left to autograd, so that second and higher derivatives, and those across 
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import enumerate_states

@@ -33,9 +33,9 @@ def evaluate(f: Loss, z: Tensor) -> Tensor:
     return loss
 
 
-def no_gradient(name: str) -> ValueError:
+def no_gradient(name: str) -> Refusal:
     """What the estimator called `name` says of a loss whose answer does not depend on z differentiably."""
-    return ValueError(
+    return Refusal(
         f"{name} needs a loss f that is differentiable in z; the answer given has no gradient in z, as after argmax, "
         "detach or no_grad: z @ table looks up what table[z.argmax(-1)] does (LeaveOneOut and Reinforce do without)"
     )

@@ -13,6 +13,7 @@ tau and eta, which therefore learn by the gradient of |estimate|^2. f is seen at
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
 from ils_lightning.estimators.relaxation import controlled, of_rows, relax
 

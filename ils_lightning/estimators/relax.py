@@ -11,6 +11,7 @@ values: f may be a black box, and is called once a draw.
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
 from ils_lightning.estimators.loss import slopes
 from ils_lightning.estimators.perceptron import Perceptron, features
