@@ -1,5 +1,7 @@
 """The mean of independent estimates: any estimator with its variance divided by the number of samples."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
@@ -38,6 +40,10 @@ class Average(Estimator):
         ):
             setattr(self, fact, getattr(estimator, fact))
         self.cost = f"S * ({estimator.cost})"
+
+    @property
+    def slopes(self) -> Literal["all", "drawn", "none"]:
+        return self.estimator.slopes
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples * self.estimator.evaluations(latents, categories)
