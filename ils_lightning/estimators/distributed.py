@@ -19,3 +19,8 @@ def mean_over_rows(value: Tensor) -> Tensor:
     count = torch.full((), value.numel(), dtype=torch.float64, device=value.device)
     total, count = sum_over_ranks(torch.stack([value.double().sum(), count]))
     return total / count
+
+
+def rank_of_ranks() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)

@@ -7,6 +7,7 @@ Its expectation is (S - 1) / S times the gradient: `LeaveOneOut` divides by S - 
 
 from torch import Tensor
 
+from ils_lightning.estimators.credit import mean_of_group
 from ils_lightning.estimators.grpo import Grpo
 
 
@@ -27,6 +28,10 @@ class DrGrpo(Grpo):
     def __init__(self, samples: int = 8) -> None:
         super().__init__(samples)
         del self.ranges["eps"]
+
+    def group_advantage(self, cost: Tensor, mask: Tensor) -> Tensor:
+        """The cost less the group's mean."""
+        return cost - mean_of_group(cost, mask)[0]
 
     def advantage(self, loss: Tensor) -> Tensor:
         return loss - loss.mean(dim=0)

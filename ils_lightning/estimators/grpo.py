@@ -6,10 +6,12 @@ f is a cost, minus the reward; the group is the S draws of one row. std is the s
 programs. Without ratio clipping, which changes nothing at the first step on a batch of draws.
 """
 
+import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.credit import Credit, act, mean_of_group
 from ils_lightning.estimators.several import Several
 
 
@@ -37,6 +39,20 @@ class Grpo(Several):
     def __init__(self, samples: int = 8, eps: float = 1e-4) -> None:
         super().__init__(samples)
         self.option("eps", eps)
+
+    def act(self, logits: Tensor) -> tuple[Tensor, Credit]:
+        """Draws z `[*batch, latents, categories]` for a cost that comes later; see `credit`.
+
+        The first batch axis is the group, `[samples, *rows, latents, categories]`. `samples` is not used.
+        """
+        self.check(logits)
+        return act(logits, self.group_advantage)
+
+    def group_advantage(self, cost: Tensor, mask: Tensor) -> Tensor:
+        """The cost less the group's mean, by its spread."""
+        mean, number = mean_of_group(cost, mask)
+        square = torch.where(mask, cost - mean, 0).square().sum(dim=0, keepdim=True)
+        return (cost - mean) / ((square / (number - 1).clamp(min=1)).sqrt() + self.eps)
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
