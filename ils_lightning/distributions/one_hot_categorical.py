@@ -63,7 +63,7 @@ class OneHotCategorical(distributions.OneHotCategorical):
         self._theta = log_probs(self._categorical)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
-        new = self._get_checked_instance(OneHotCategorical, _instance)
+        new: Any = self._get_checked_instance(OneHotCategorical, _instance)
         new.estimator = self.estimator
         new._theta = self._theta.expand(Size(batch_shape) + self.event_shape)
         return super().expand(batch_shape, new)

@@ -9,6 +9,8 @@ f, and is no estimate of d E f. Like ILS it moves to a distribution that serves 
 and not the slopes say. The released program follows eta by gradient steps; here each batch solves for it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,9 @@ class Daps(Several):
     exact_for = "none"
     pooled = True
     purpose = "to weigh them against each other"
+
+    effective: Any
+    beta: Any
 
     def __init__(self, samples: int = 8, effective: float = 0.5, beta: float = 0.0) -> None:
         super().__init__(samples)

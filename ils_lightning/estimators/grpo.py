@@ -6,6 +6,8 @@ f is a cost, minus the reward; the group is the S draws of one row. std is the s
 programs. Without ratio clipping, which changes nothing at the first step on a batch of draws.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,8 @@ class Grpo(Several):
     unbiased = False
     exact_for = "none"
     purpose = "to compare with the group"
+
+    eps: Any
 
     def __init__(self, samples: int = 8, eps: float = 1e-4) -> None:
         super().__init__(samples)

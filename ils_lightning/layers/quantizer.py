@@ -107,7 +107,8 @@ class Quantizer(nn.Module):
             )
         rest = self.project_in(vectors[there]).unflatten(-1, (self.heads, -1))  # [rows, heads, width]
         total, found, kl = torch.zeros_like(rest), [], rest.new_zeros(())
-        for codebook, estimator in zip(self.codebooks, self.estimators, strict=True):
+        levels: Any = zip(self.codebooks, self.estimators, strict=True)
+        for codebook, estimator in levels:
             quantized, index, nats = self._level(codebook, estimator, rest)
             rest, total, kl = rest - quantized, total + quantized, kl + nats
             found.append(index)
@@ -137,13 +138,15 @@ class Quantizer(nn.Module):
         """Returns the quantised vectors of indices as `forward` returns them, in the layout of its vectors."""
         index = indices if self.heads > 1 else indices.unsqueeze(-1)
         index = index if self.levels > 1 else index.unsqueeze(-2)
-        total = torch.stack([c.vectors(i) for c, i in zip(self.codebooks, index.unbind(-2), strict=True)]).sum(dim=0)
+        levels: Any = zip(self.codebooks, index.unbind(-2), strict=True)
+        total = torch.stack([codebook.vectors(i) for codebook, i in levels]).sum(dim=0)
         out = self.project_out(total.flatten(-2))
         return out.movedim(-1, 1) if self.channels_first else out
 
     def usage(self) -> dict[str, Tensor]:
         """Share of codes in use and their perplexity, means over codebooks, from a moving average of the draws."""
-        use = torch.stack([codebook.use for codebook in self.codebooks]).flatten(0, 1)
+        codebooks: Any = self.codebooks
+        use = torch.stack([codebook.use for codebook in codebooks]).flatten(0, 1)
         share = use / use.sum(dim=-1, keepdim=True).clamp(min=1e-30)
         perplexity = torch.special.entr(share).sum(dim=-1).exp().mean()
         return {"code_usage": (share > 1e-3 / self.codebook_size).float().mean(), "perplexity": perplexity}
