@@ -9,8 +9,9 @@ latent: what an estimator pools it pools over the rows.
 
 import difflib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Generator, Tensor
@@ -54,7 +55,7 @@ def sample(
         along = along.unsqueeze(-2)
     sampler.check(along)
     with noise_from(generator):
-        z = sampler.sample(along)
+        z = drawn(sampler, along)
     return z.reshape(as_given.shape).movedim(-1, dim)
 
 
@@ -116,6 +117,27 @@ def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
     # the mask is taken out before the logarithm: its derivative at 0 would turn zeros into NaN
     mixed = torch.log((1 - share) * theta.masked_fill(masked, 0).exp() + even).masked_fill(masked, float("-inf"))
     return mixed.to(logits.dtype).movedim(-1, dim)
+
+
+Draw = Callable[[Sampler, Tensor], Tensor]
+
+_replaced: ContextVar[Draw | None] = ContextVar("draws of the functions and layers", default=None)
+
+
+def drawn(sampler: Sampler, logits: Tensor) -> Tensor:
+    """Draws `[*batch, latents, categories]`; every draw of the functions, distributions and layers passes here."""
+    replacement = _replaced.get()
+    return sampler.sample(logits) if replacement is None else replacement(sampler, logits)
+
+
+@contextmanager
+def replacing_draws(replacement: Draw) -> Iterator[None]:
+    """A context in which draws are made by a function of the sampler and the logits."""
+    token = _replaced.set(replacement)
+    try:
+        yield
+    finally:
+        _replaced.reset(token)
 
 
 def sampler_of(estimator: Sampler | str) -> Sampler:

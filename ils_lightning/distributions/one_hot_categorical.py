@@ -8,7 +8,7 @@ from torch.distributions.kl import register_kl
 
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw
-from ils_lightning.functional import sampler_of
+from ils_lightning.functional import drawn, sampler_of
 from ils_lightning.functional import unimix as mix
 
 
@@ -73,7 +73,7 @@ class OneHotCategorical(distributions.OneHotCategorical):
         theta = self._theta.expand(self._extended_shape(Size(sample_shape)))
         rows = theta.reshape(-1, 1, theta.shape[-1]) if theta.dim() < 3 else theta
         self.estimator.check(rows)
-        return self.estimator.sample(rows).reshape(theta.shape)
+        return drawn(self.estimator, rows).reshape(theta.shape)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         """Draws `[*sample_shape, *batch, categories]` without a gradient."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ils_lightning.describe import create
 from ils_lightning.estimators import Estimator, Sampler
 from ils_lightning.estimators.categorical import log_softmax
-from ils_lightning.functional import sampler_of
+from ils_lightning.functional import drawn, sampler_of
 from ils_lightning.functional import unimix as mix
 from ils_lightning.layers.codebook import Codebook
 
@@ -124,7 +124,7 @@ class Quantizer(nn.Module):
             index = logits.argmax(dim=-1)
             return codebook.vectors(index), index, nats
         estimator.check(logits)
-        z = estimator.sample(logits)
+        z = drawn(estimator, logits)
         index = z.detach().argmax(dim=-1)
         codebook.observe(index, x)
         return codebook.mixed(z), index, nats

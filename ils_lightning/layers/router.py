@@ -9,6 +9,7 @@ from ils_lightning.describe import create
 from ils_lightning.estimators import Estimator, Sampler, SparseMixer, TopKSubset
 from ils_lightning.estimators.categorical import entropy, softmax
 from ils_lightning.estimators.credit import Credit
+from ils_lightning.functional import drawn
 from ils_lightning.functional import unimix as mix
 
 Combine = Literal["probabilities", "renormalized", "even"]
@@ -140,8 +141,8 @@ class Router(nn.Module):
             z, credit = self.estimator.act(logits.unsqueeze(-2))  # pyright: ignore[reportCallIssue]
             return z.squeeze(-2), credit
         self.estimator.check(rows)
-        drawn = self._one_after_another(rows) if self._in_turn() else self.estimator.sample(rows)
-        return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), drawn.squeeze(-2)), None
+        z = self._one_after_another(rows) if self._in_turn() else drawn(self.estimator, rows)
+        return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), z.squeeze(-2)), None
 
     def _in_turn(self) -> bool:
         return self.top_k > 1 and isinstance(self.estimator, SparseMixer)
@@ -150,7 +151,7 @@ class Router(nn.Module):
         """Draws without replacement: an expert that was drawn is masked for the next draw."""
         total, left = torch.zeros_like(rows), rows
         for _ in range(self.top_k):
-            z = self.estimator.sample(left)  # pyright: ignore[reportCallIssue]
+            z = drawn(self.estimator, left)  # pyright: ignore[reportArgumentType]
             total, left = total + z, left.masked_fill(z.detach() != 0, float("-inf"))
         return total
 
