@@ -18,4 +18,7 @@ gradient. From the shell, `python -m ils_lightning fit` trains with PyTorch Ligh
 switches the estimator.
 """
 
+from ils_lightning.errors import Refusal
+
+__all__ = ["Refusal"]
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
 
 from ils_lightning import strict
-from ils_lightning.errors import DescriptionError
+from ils_lightning.errors import DescriptionError, Refusal
 
 strict.enforce()
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
@@ -26,7 +26,7 @@ class Described:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if "_abstract" in vars(cls):
-            raise ValueError(f"{cls.__name__} is abstract; name one of its subclasses: {', '.join(_subclasses(cls))}")
+            raise Refusal(f"{cls.__name__} is abstract; name one of its subclasses: {', '.join(_subclasses(cls))}")
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         return self

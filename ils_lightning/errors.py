@@ -3,7 +3,20 @@
 from typing import Any
 
 
-class DescriptionError(ValueError):
+class Refusal(ValueError):  # noqa: N818 (the word that its readers meet)
+    """What was asked for is at fault: a setting, a file, a loss, a shape.
+
+    The command line prints it as one line with exit status 2. Every other error is a defect, and keeps its traceback.
+
+    Example:
+        >>> raise Refusal("samples must be at least 1; given 0")
+        Traceback (most recent call last):
+        ...
+        ils_lightning.errors.Refusal: samples must be at least 1; given 0
+    """
+
+
+class DescriptionError(Refusal):
     """A description of which no object can be made.
 
     Attributes:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 
 
 class ToyLoss(Described):
@@ -66,7 +67,7 @@ class ExpectedKL(ToyLoss):
 
     def __init__(self, epsilon: float = 1e-8) -> None:
         if epsilon <= 0:
-            raise ValueError(f"ExpectedKL: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
+            raise Refusal(f"ExpectedKL: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
         self.epsilon = epsilon
 
     def at(self, x: Tensor) -> LossAt:
@@ -86,7 +87,7 @@ class LogLoss(ToyLoss):
 
     def __init__(self, epsilon: float = 1e-8) -> None:
         if epsilon <= 0:
-            raise ValueError(f"LogLoss: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
+            raise Refusal(f"LogLoss: epsilon must be greater than 0 (one-hot draws hold zeros); given {epsilon}")
         self.epsilon = epsilon
 
     def at(self, x: Tensor) -> LossAt:
@@ -119,7 +120,7 @@ class RBFEnergy(BilinearEnergy):
 
     def __init__(self, bandwidth: float = 1.0) -> None:
         if bandwidth <= 0:
-            raise ValueError(f"RBFEnergy: bandwidth must be greater than 0; given {bandwidth}")
+            raise Refusal(f"RBFEnergy: bandwidth must be greater than 0; given {bandwidth}")
         self.bandwidth = bandwidth
 
     def kernel(self, a: Tensor, b: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ils_lightning import atomic
+from ils_lightning.errors import Refusal
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLE: Any = {
@@ -146,14 +147,14 @@ def image_grid(
         ValueError: for any other shape, and when there are labels, but not one for each row or column.
     """
     if images.dim() != 5 or images.shape[2] not in (1, 3) or 0 in images.shape:
-        raise ValueError(
+        raise Refusal(
             "image_grid needs images [rows, columns, channels, height, width] with 1 or 3 channels; "
             f"given {list(images.shape)}"
         )
     rows, columns = images.shape[:2]
     for labels, number, name in ((row_labels, rows, "row"), (column_labels, columns, "column")):
         if labels and len(labels) != number:
-            raise ValueError(f"image_grid needs one label per {name}, {number}; given {len(labels)}")
+            raise Refusal(f"image_grid needs one label per {name}, {number}; given {len(labels)}")
     sheet = _sheet(images.detach().float().cpu())
     top, left = (0.36 if title else 0.06) + (0.22 if column_labels else 0), _width(row_labels)
     height, width = (INCHES_PER_DOT * size for size in sheet.shape[:2])

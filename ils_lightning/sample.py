@@ -11,6 +11,7 @@ from ils_lightning import atomic, plots, strict
 from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.cli.errors import is_of_memory
 from ils_lightning.cli.types import class_at
+from ils_lightning.errors import Refusal
 from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.variational_autoencoder import VariationalAutoencoder
 
@@ -48,13 +49,13 @@ def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
     """
     name = configuration(ckpt_path).get("model", {}).get("class_path")
     if name is None:
-        raise ValueError(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
+        raise Refusal(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
     if strict.is_on() and not strict.accepts(str(name)):
-        raise ValueError(strict.refusal(str(name)))
+        raise Refusal(strict.refusal(str(name)))
     kind = class_at(str(name))
     if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder | CodePrior)):
         known = ", ".join(sorted(one.__name__ for one in (CodePrior, *VariationalAutoencoder.__subclasses__())))
-        raise ValueError(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
+        raise Refusal(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
     with warnings.catch_warnings():
         for message in ("JsonargparseDeprecationWarning", r"was deprecated in v4.* will be\s+removed in v5"):
             warnings.filterwarnings("ignore", f"(?s).*{message}")  # Lightning's own calls
@@ -63,13 +64,13 @@ def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
 
 def _check(count: int, output: str, images: str | None, seed: int) -> None:
     if count < 1:
-        raise ValueError(f"count must be at least 1; given {count}")
+        raise Refusal(f"count must be at least 1; given {count}")
     if not -(2**63) <= seed < 2**64:
-        raise ValueError(f"seed must fit into 64 bits; given {seed}")
+        raise Refusal(f"seed must fit into 64 bits; given {seed}")
     if Path(output).suffix != ".png":
-        raise ValueError(f"output must end in .png; given {output!r} (--images writes arrays)")
+        raise Refusal(f"output must end in .png; given {output!r} (--images writes arrays)")
     if images is not None and Path(images).suffix not in (".npy", ".pt"):
-        raise ValueError(f"images must end in .npy or .pt; given {images!r}")
+        raise Refusal(f"images must end in .npy or .pt; given {images!r}")
 
 
 def _drawn(model: VariationalAutoencoder | CodePrior, count: int, seed: int) -> Tensor:
@@ -78,7 +79,7 @@ def _drawn(model: VariationalAutoencoder | CodePrior, count: int, seed: int) -> 
     except (RuntimeError, MemoryError, OverflowError) as error:
         if not is_of_memory(error):
             raise
-        raise ValueError(f"count: {count} images do not fit into the memory: {error}") from None
+        raise Refusal(f"count: {count} images do not fit into the memory: {error}") from None
 
 
 def _write_picture(drawn: Tensor, path: Path) -> Path:

@@ -8,6 +8,8 @@ is made of, and refuses every other name before it is imported.
 
 import os
 
+from ils_lightning.errors import Refusal
+
 VARIABLE = "ILS_LIGHTNING_STRICT"
 """Environment variable that switches strict mode on (1) or off (0, or not set)."""
 
@@ -35,7 +37,7 @@ def is_on() -> bool:
     """
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "0", "1"):
-        raise ValueError(f"{VARIABLE} must be 0 or 1; given {value!r}")
+        raise Refusal(f"{VARIABLE} must be 0 or 1; given {value!r}")
     return value == "1"
 
 

@@ -2,6 +2,8 @@
 
 from lightning import Trainer
 
+from ils_lightning.errors import Refusal
+
 _LEAST = {"log_every_n_steps": 0, "accumulate_grad_batches": 1, "num_sanity_val_steps": -1}
 
 
@@ -13,4 +15,4 @@ def require_sensible(trainer: Trainer) -> None:
     """
     for name, least in _LEAST.items():
         if (value := getattr(trainer, name)) < least:
-            raise ValueError(f"trainer.{name} must be at least {least}; given {value}")
+            raise Refusal(f"trainer.{name} must be at least {least}; given {value}")

@@ -14,6 +14,7 @@ from rich.table import Table
 from ils_lightning.bench import figure, machine
 from ils_lightning.bench.section import Section
 from ils_lightning.cli.errors import did_you_mean
+from ils_lightning.errors import Refusal
 from ils_lightning.plots import save
 
 PARTS = {
@@ -48,11 +49,9 @@ def bench(
     chosen = parts or ["samplers"]
     for part in chosen:
         if part not in PARTS:
-            raise ValueError(
-                f"--parts: unknown part {part!r}{did_you_mean(part, list(PARTS))}; parts: {', '.join(PARTS)}"
-            )
+            raise Refusal(f"--parts: unknown part {part!r}{did_you_mean(part, list(PARTS))}; parts: {', '.join(PARTS)}")
     if repeats < 1 or threads < 0:
-        raise ValueError(f"--repeats must be at least 1 and --threads at least 0; given {repeats} and {threads}")
+        raise Refusal(f"--repeats must be at least 1 and --threads at least 0; given {repeats} and {threads}")
     place = machine.device(device)
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()

@@ -7,6 +7,7 @@ import torch
 
 from ils_lightning import machine
 from ils_lightning.compare.launchers.base import cores
+from ils_lightning.errors import Refusal
 
 
 def device(name: str) -> torch.device:
@@ -20,7 +21,7 @@ def device(name: str) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"--device must be one that this machine has, such as cpu; given {name!r}: {reason}") from None
+        raise Refusal(f"--device must be one that this machine has, such as cpu; given {name!r}: {reason}") from None
     return found
 
 

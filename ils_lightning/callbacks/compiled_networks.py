@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from ils_lightning.describe import in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Rebar, Relax
 from ils_lightning.networks import Network
 
@@ -29,7 +30,7 @@ class CompiledNetworks(Callback):
     def __init__(self, backend: str = "inductor") -> None:
         known = torch.compiler.list_backends(exclude_tags=())
         if backend not in known:
-            raise ValueError(f"CompiledNetworks: backend must be one of {', '.join(known)}; given {backend!r}")
+            raise Refusal(f"CompiledNetworks: backend must be one of {', '.join(known)}; given {backend!r}")
         self.backend = backend
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from ils_lightning.errors import Refusal
 from ils_lightning.modules.base import DiscreteModule
 
 
@@ -21,7 +22,7 @@ class Figures(Callback):
 
     def __init__(self, every: int | None = None) -> None:
         if every is not None and every < 1:
-            raise ValueError(f"Figures: every must be at least 1; given {every}")
+            raise Refusal(f"Figures: every must be at least 1; given {every}")
         self.every = every
         self._seen = 0
         self._written = -1

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ils_lightning.describe import in_words
+from ils_lightning.errors import Refusal
 
 
 class FiniteGuard(Callback):
@@ -29,7 +30,7 @@ class FiniteGuard(Callback):
 
     def __init__(self, action: Literal["stop", "skip"] = "stop") -> None:
         if action not in ("stop", "skip"):
-            raise ValueError(f"FiniteGuard: action must be 'stop' or 'skip'; given {action!r}")
+            raise Refusal(f"FiniteGuard: action must be 'stop' or 'skip'; given {action!r}")
         self.action, self.skipped = action, 0
         self._loss: Tensor | None = None
 
@@ -49,7 +50,7 @@ class FiniteGuard(Callback):
         if self.action == "stop":
             gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
             wrong = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
-            raise ValueError(_message(trainer, pl_module, f"the loss is {loss:.4g}", wrong))
+            raise Refusal(_message(trainer, pl_module, f"the loss is {loss:.4g}", wrong))
         self.skipped += 1
         optimizer.zero_grad()
         pl_module.log("train/skipped_steps", float(self.skipped))
@@ -60,7 +61,7 @@ class FiniteGuard(Callback):
             return
         wrong = [name for name, value in pl_module.named_parameters() if not torch.isfinite(value).all()]
         if wrong:
-            raise ValueError(_message(trainer, pl_module, "parameters are not finite", wrong))
+            raise Refusal(_message(trainer, pl_module, "parameters are not finite", wrong))
 
 
 def _on_any_rank(trainer: Trainer, broken: bool) -> bool:

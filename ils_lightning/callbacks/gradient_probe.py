@@ -26,6 +26,7 @@ from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.named import name_of
 from ils_lightning.diagnose.problems import problem_of
 from ils_lightning.diagnose.target import enumerated, sampled
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 from ils_lightning.metrics import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise
 from ils_lightning.modules.base import Charts, Problem
@@ -72,7 +73,7 @@ class GradientProbe(Callback):
         share: float = 0.05,
     ) -> None:
         if min(every, rows) < 1 or draws < replicates.FEWEST or not 0 < share <= 1:
-            raise ValueError(
+            raise Refusal(
                 f"GradientProbe: every and rows must be at least 1, draws at least {replicates.FEWEST}, share between "
                 f"0 and 1; given {every}, {rows}, {draws} and {share}"
             )

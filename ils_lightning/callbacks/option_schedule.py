@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from ils_lightning.callbacks.schedules import Schedule
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.modules.base import Charts
 
@@ -71,10 +72,10 @@ def _find(model: nn.Module, option: str) -> tuple[Estimator, str]:
     path = option if "." in option else f"estimator.{option}"
     if path not in known:
         _refuse_what_has_no_schedule(model, path)
-        raise ValueError(f"OptionSchedule: the model has no option {option!r}{_suggestion(option, list(known))}")
+        raise Refusal(f"OptionSchedule: the model has no option {option!r}{_suggestion(option, list(known))}")
     estimator, name = known[path]
     if isinstance(getattr(estimator, name), Tensor):
-        raise ValueError(f"OptionSchedule sets one number, but {option!r} holds one value per row; give it a number")
+        raise Refusal(f"OptionSchedule sets one number, but {option!r} holds one value per row; give it a number")
     return estimator, name
 
 
@@ -84,7 +85,7 @@ def _refuse_what_has_no_schedule(model: nn.Module, path: str) -> None:
     estimator = dict(model.named_modules()).get(owner)
     if isinstance(estimator, Estimator) and hasattr(estimator, name):
         kind = "learnt in training" if isinstance(getattr(estimator, name), nn.Parameter) else "fixed for a whole run"
-        raise ValueError(f"OptionSchedule: {name!r} of {type(estimator).__name__} is {kind}; it takes no schedule")
+        raise Refusal(f"OptionSchedule: {name!r} of {type(estimator).__name__} is {kind}; it takes no schedule")
 
 
 def _options(model: nn.Module) -> dict[str, tuple[Estimator, str]]:

@@ -8,6 +8,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from ils_lightning.errors import Refusal
+
 
 class _Bar(Tqdm):
     """A bar of validate, test or predict: redrawn when `interval` has passed or all is done, and then taken away.
@@ -42,7 +44,7 @@ class StepProgress(TQDMProgressBar):
     def __init__(self, interval: float = 0.2) -> None:
         super().__init__()
         if interval < 0:
-            raise ValueError(f"StepProgress: interval must be at least 0 seconds; given {interval}")
+            raise Refusal(f"StepProgress: interval must be at least 0 seconds; given {interval}")
         self.interval = interval
         self._drawn = float("-inf")
 

@@ -5,6 +5,8 @@ A schedule depends on the step alone, so a resumed run continues exactly where t
 
 import math
 
+from ils_lightning.errors import Refusal
+
 
 class Schedule:
     """Maps a step (0, 1, ...) to the value of an option."""
@@ -40,7 +42,7 @@ class Ramp(Schedule):
 
     def __init__(self, start: float, end: float, steps: int) -> None:
         if steps < 1:
-            raise ValueError(f"{type(self).__name__}: steps must be at least 1; given {steps}")
+            raise Refusal(f"{type(self).__name__}: steps must be at least 1; given {steps}")
         self.start, self.end, self.steps = start, end, steps
 
     def __call__(self, step: int) -> float:
@@ -74,7 +76,7 @@ class Exponential(Ramp):
     def __init__(self, start: float, end: float, steps: int) -> None:
         super().__init__(start, end, steps)
         if start <= 0 or end <= 0:
-            raise ValueError(f"Exponential: start and end must be positive; given {start} and {end}")
+            raise Refusal(f"Exponential: start and end must be positive; given {start} and {end}")
 
     def curve(self, progress: float) -> float:
         return self.start * (self.end / self.start) ** progress
@@ -107,7 +109,7 @@ class HalfLife(Schedule):
 
     def __init__(self, start: float, half_life: float, end: float = 0.0) -> None:
         if half_life <= 0:
-            raise ValueError(f"HalfLife: half_life must be positive; given {half_life}")
+            raise Refusal(f"HalfLife: half_life must be positive; given {half_life}")
         self.start, self.half_life, self.end = start, half_life, end
 
     def __call__(self, step: int) -> float:

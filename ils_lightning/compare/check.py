@@ -9,6 +9,7 @@ from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make, make_trainer
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.modules import DiscreteModule
 
@@ -26,7 +27,7 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
     config = comparison.configuration(run, comparison.seeds[0], setting)
     steps, epochs = config["trainer"].get("max_steps"), config["trainer"].get("max_epochs")
     if not any(isinstance(end, int) and end >= 1 for end in (steps, epochs)):
-        raise ValueError(
+        raise Refusal(
             f"{name}: trainer.max_steps or trainer.max_epochs must be a whole number of at least 1; "
             f"given {steps} and {epochs}"
         )
@@ -36,7 +37,7 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
         _raise_mistakes(name, config)
         return str(error)
     if model.tracked is None:
-        raise ValueError(f"compare needs a model that records a curve; {type(model).__name__} records none")
+        raise Refusal(f"compare needs a model that records a curve; {type(model).__name__} records none")
     return ""
 
 
@@ -62,7 +63,7 @@ def trainers_can_be_made(comparison: Comparison, parts: list[tuple[Run, str]]) -
         try:
             make_trainer(options)
         except ValueError as error:
-            raise ValueError(f"run {name!r}: {explained(error)}") from None
+            raise Refusal(f"run {name!r}: {explained(error)}") from None
 
 
 def _distinct(comparison: Comparison, parts: list[tuple[Run, str]], section: str) -> Iterator[tuple[str, dict]]:
@@ -79,7 +80,7 @@ def measure_exists(outcome: Outcome, measure: str | None) -> None:
     """Raises a ValueError where a run that finished has no such measure."""
     if measure and not outcome.failed and measure not in outcome.metrics:
         known = sorted(outcome.metrics)
-        raise ValueError(
+        raise Refusal(
             f"run {outcome.run!r} has no measure {measure!r}{did_you_mean(measure, known)}; "
             f"it has {', '.join(known) or 'none'}"
         )
@@ -92,4 +93,4 @@ def _raise_mistakes(name: str, config: dict) -> None:
         arguments(config["model"], DiscreteModule)
         create(config["model"]["init_args"]["estimator"], Estimator)
     except ValueError as error:
-        raise ValueError(f"{name}: {explained(error)}") from None
+        raise Refusal(f"{name}: {explained(error)}") from None

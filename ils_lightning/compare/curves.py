@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.errors import Refusal
 from ils_lightning.metrics import kl_divergence
 from ils_lightning.modules import Tracked
 
@@ -96,7 +97,7 @@ def _floor(run: Run, found: list[Outcome]) -> float:
         return float("nan")
     p = [outcome.p for outcome in found if outcome.p is not None]
     if not p and not all(outcome.failed for outcome in found):
-        raise ValueError(f"the bias floor is that of true distributions; the data of {run.name!r} have none")
+        raise Refusal(f"the bias floor is that of true distributions; the data of {run.name!r} have none")
     return bias_floor(torch.stack(p)) if p else float("nan")
 
 

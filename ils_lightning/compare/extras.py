@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+from ils_lightning.errors import Refusal
+
 
 def require(package: str, option: str, extra: str) -> None:
     """Raises a ValueError that names the extra to install where `package` is missing.
@@ -12,4 +14,4 @@ def require(package: str, option: str, extra: str) -> None:
         ValueError: compare --tune needs no_such_package: pip install 'ils-lightning[tune]'
     """
     if find_spec(package) is None:
-        raise ValueError(f"{option} needs {package}: pip install 'ils-lightning[{extra}]'")
+        raise Refusal(f"{option} needs {package}: pip install 'ils-lightning[{extra}]'")

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ils_lightning.cli.errors import listed
+from ils_lightning.errors import Refusal
 
 
 def assign(config: dict, key: str, value: Any) -> None:
@@ -43,7 +44,7 @@ def overrides(words: list[str]) -> dict[str, Any]:
     pairs = [word.partition("=") for word in words]
     for word, (key, equals, _) in zip(words, pairs, strict=True):
         if not equals or not key or not all(key.split(".")):
-            raise ValueError(f"overrides and options are a key and its value, as trainer.max_epochs=2; given {word!r}")
+            raise Refusal(f"overrides and options are a key and its value, as trainer.max_epochs=2; given {word!r}")
     return {key: _parsed(value, key) for key, _, value in pairs}
 
 
@@ -56,7 +57,7 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not readable as YAML: {error}") from None
+        raise Refusal(f"{where} is not readable as YAML: {error}") from None
 
 
 def find(name: str) -> Path:
@@ -73,7 +74,7 @@ def find(name: str) -> Path:
             if candidate.is_file():
                 return candidate
     known = sorted({str(path.relative_to(folder))[:-5] for folder in folders for path in folder.rglob("*.yaml")})
-    raise ValueError(f"no configuration file {name!r}; packaged ones are {listed(known, name)}")
+    raise Refusal(f"no configuration file {name!r}; packaged ones are {listed(known, name)}")
 
 
 def load(name: str) -> dict:
@@ -86,8 +87,8 @@ def load(name: str) -> dict:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not readable as YAML: {error}") from None
+        raise Refusal(f"{name} is not readable as YAML: {error}") from None
     content = _parsed(text, name)
     if not isinstance(content, dict):
-        raise ValueError(f"{name} must hold a mapping (of keys to values); given {type(content).__name__}")
+        raise Refusal(f"{name} must hold a mapping (of keys to values); given {type(content).__name__}")
     return content

@@ -5,6 +5,7 @@ from typing import Any
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.describe import arguments
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 
 RATE = "model.init_args.optimizer.init_args.lr"
@@ -39,7 +40,7 @@ def searched(comparison: Comparison, search: Search, run: Run, setting: str) -> 
     asked = (_rate(run, config) if search.ranges is None else search.ranges) | (run.ranges or {})
     for key in asked:
         if key in fixed:
-            raise ValueError(f"run {run.name!r}: {key} is fixed by a setting or an override; it cannot be searched")
+            raise Refusal(f"run {run.name!r}: {key} is fixed by a setting or an override; it cannot be searched")
     own = _own(config) if run.ranges is None else {}
     return asked | {key: found for key, found in own.items() if key not in fixed}
 
@@ -53,7 +54,7 @@ def start(config: dict, ranges: dict[str, Range]) -> dict[str, float]:
 def _rate(run: Run, config: dict) -> dict[str, Range]:
     rate = _value(config, RATE)
     if not isinstance(rate, int | float) or rate <= 0:
-        raise ValueError(
+        raise Refusal(
             f"run {run.name!r}: the range of the learning rate is that around {RATE}, which is not set; "
             "set it, or give search.ranges"
         )

@@ -18,6 +18,7 @@ from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.outcome import Outcome, in_order, outcomes
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.tuning import Part, chosen, trials
+from ils_lightning.errors import Refusal
 
 
 def columns() -> list[ProgressColumn]:
@@ -52,7 +53,7 @@ class Runner:
         refusals = [check.run_can_be_made(self.comparison, *part) for part in self.parts]
         check.trainers_can_be_made(self.comparison, self.parts)
         if all(refusals):
-            raise ValueError(f"no run can be made; the first: {refusals[0]}")
+            raise Refusal(f"no run can be made; the first: {refusals[0]}")
         check.data_are_there(self.comparison, self.parts)
         self.folder.mkdir(parents=True, exist_ok=True)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from ils_lightning.errors import Refusal
+
 
 @dataclass
 class Range:
@@ -25,9 +27,9 @@ class Range:
 
     def __post_init__(self) -> None:
         if not self.low < self.high or not math.isfinite(self.high - self.low):
-            raise ValueError(f"a range needs low < high, both finite; given {self.low} and {self.high}")
+            raise Refusal(f"a range needs low < high, both finite; given {self.low} and {self.high}")
         if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range needs low > 0; given {self.low} (log: false searches values evenly)")
+            raise Refusal(f"a logarithmic range needs low > 0; given {self.low} (log: false searches values evenly)")
 
     def place(self, value: float) -> float:
         """Returns where in the range a value is: 0 at its low end, 1 at its high end."""
@@ -61,7 +63,7 @@ class Search:
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or self.at_once < 1:
-            raise ValueError(
+            raise Refusal(
                 f"a search needs tuning seeds, each once, and at_once of at least 1; "
                 f"given {self.seeds} and {self.at_once}"
             )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ils_lightning.errors import Refusal
+
 
 @dataclass
 class Level:
@@ -43,14 +45,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.levels or (self.labels is not None and len(self.labels) != len(self.levels)):
-            raise ValueError(f"settings need levels, and as many labels if any; given {self.levels} and {self.labels}")
+            raise Refusal(f"settings need levels, and as many labels if any; given {self.levels} and {self.labels}")
         named = [isinstance(level, Level) for level in self.levels]
         if any(named) and (not all(named) or self.option or self.labels):
-            raise ValueError("settings are numbers with an option, or names with changes and neither option nor labels")
+            raise Refusal("settings are numbers with an option, or names with changes and neither option nor labels")
         if not any(named) and not self.option:
-            raise ValueError(f"settings that are numbers need the option whose values they are; given {self.levels}")
+            raise Refusal(f"settings that are numbers need the option whose values they are; given {self.levels}")
         if len(set(self.names())) < len(self.levels):
-            raise ValueError(f"settings need different names; given {self.names()}")
+            raise Refusal(f"settings need different names; given {self.names()}")
 
     def names(self) -> list[str]:
         """Returns a label for each setting."""

@@ -11,6 +11,7 @@ from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
+from ils_lightning.errors import Refusal
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "find", "load", "read"]
 
@@ -74,15 +75,15 @@ class Run:
         known = self.settings.names() if self.settings and not self.settings.shared else []
         for name in [*self.by_setting, *(self.only or [])]:
             if name not in known:
-                raise ValueError(
+                raise Refusal(
                     f"run {self.name!r}: there is no setting {name!r} that is trained by itself"
                     f"{did_you_mean(name, known)}; there are {', '.join(known) or 'none'}"
                 )
         if self.only == []:
-            raise ValueError(f"run {self.name!r}: only names no setting; leave it out to run under all")
+            raise Refusal(f"run {self.name!r}: only names no setting; leave it out to run under all")
         for name in self.tuned:
             if name not in (known or [ALL]):
-                raise ValueError(f"run {self.name!r}: tuned names {name!r}; it may name {', '.join(known or [ALL])}")
+                raise Refusal(f"run {self.name!r}: tuned names {name!r}; it may name {', '.join(known or [ALL])}")
 
     def chosen(self, setting: str) -> dict[str, Any]:
         """Returns the keys and values that were chosen for a setting, by its name, or for all of them."""
@@ -109,7 +110,7 @@ class Tune:
 
     def __post_init__(self) -> None:
         if not self.candidates or not self.seeds:
-            raise ValueError(f"tuning needs candidates and seeds; given {self.candidates} and {self.seeds}")
+            raise Refusal(f"tuning needs candidates and seeds; given {self.candidates} and {self.seeds}")
 
 
 @dataclass
@@ -151,21 +152,21 @@ class Comparison:
     def __post_init__(self) -> None:
         names = [run.name for run in self.runs]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"a comparison needs runs with different names; given {names}")
+            raise Refusal(f"a comparison needs runs with different names; given {names}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"a comparison needs at least one seed, each once; given {self.seeds or 'none'}")
+            raise Refusal(f"a comparison needs at least one seed, each once; given {self.seeds or 'none'}")
         if any(not 0 <= seed < 2**32 for seed in self.seeds):
-            raise ValueError(f"seeds must be from 0 to {2**32 - 1}; given {self.seeds}")
+            raise Refusal(f"seeds must be from 0 to {2**32 - 1}; given {self.seeds}")
         if not isinstance((load(self.base) if isinstance(self.base, str) else self.base).get("trainer"), dict):
-            raise ValueError("the base of a comparison needs the sections model, data and trainer")
+            raise Refusal("the base of a comparison needs the sections model, data and trainer")
         for chosen in (self.tune, self.search):
             if chosen and set(chosen.seeds) & set(self.seeds):
-                raise ValueError(f"tuning seeds {chosen.seeds} and reporting seeds {self.seeds} must differ")
+                raise Refusal(f"tuning seeds {chosen.seeds} and reporting seeds {self.seeds} must differ")
         for run in self.runs:
             run.settings = run.settings or self.settings
             run.check()
             if run.shared and self.measure:
-                raise ValueError(
+                raise Refusal(
                     f"run {run.name!r}: {self.measure} is one number a training, and its settings share one; "
                     "name the option by its dotted key to train each by itself"
                 )
@@ -195,7 +196,7 @@ class Comparison:
         part.seeds = [seed for seed in self.seeds if not seeds or seed in seeds]
         _require("reporting seed", seeds, self.seeds)
         if not part.runs:
-            raise ValueError(f"none of the runs {runs} is done under {settings}")
+            raise Refusal(f"none of the runs {runs} is done under {settings}")
         part.override = {**self.override, **(overrides or {})}
         return part
 
@@ -212,7 +213,7 @@ class Comparison:
             assign(config, key, value)
         for section in ("model", "data", "trainer"):
             if not isinstance(config.get(section), dict):
-                raise ValueError(
+                raise Refusal(
                     f"the sections model, data and trainer of a comparison must be mappings; {section} is "
                     f"{config.get(section)!r} in run {run.name!r}"
                 )
@@ -233,7 +234,7 @@ def _require(what: str, chosen: Sequence[Any] | None, known: Sequence[Any]) -> N
         if one not in known:
             names = list(dict.fromkeys(map(str, known)))
             hint = did_you_mean(str(one), names)
-            raise ValueError(f"the comparison has no {what} {one!r}{hint}; it has {', '.join(names) or 'none'}")
+            raise Refusal(f"the comparison has no {what} {one!r}{hint}; it has {', '.join(names) or 'none'}")
 
 
 def read(name: str) -> Comparison:

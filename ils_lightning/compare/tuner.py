@@ -19,6 +19,7 @@ from ils_lightning.compare.runner import columns
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.study import Proposal, Study
+from ils_lightning.errors import Refusal
 
 _PAUSE = 0.5  # seconds between two looks at the trials of other processes
 
@@ -57,7 +58,7 @@ class Tuner:
 
     def __init__(self, comparison: Comparison, trials: int, folder: Path, launch: Launch) -> None:
         if trials < 1:
-            raise ValueError(f"--tune is the number of trials for each run and setting, at least 1; given {trials}")
+            raise Refusal(f"--tune is the number of trials for each run and setting, at least 1; given {trials}")
         self.search = _search(comparison)
         self.comparison = replace(comparison, tune=None, search=self.search)
         self.measure = self.search.measure or comparison.measure
@@ -121,7 +122,7 @@ def _search(comparison: Comparison) -> Search:
     search = comparison.search or (Search(tune.seeds, tune.measure, tune.change) if tune else Search())
     both = sorted(set(search.seeds) & set(comparison.seeds))
     if both:
-        raise ValueError(
+        raise Refusal(
             f"tuning seeds {search.seeds} and reporting seeds {comparison.seeds} must differ; both have {both}"
         )
     return search

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
+from ils_lightning.errors import Refusal
+
 
 class Rows(Protocol):
     """What is kept in memory: images, expressions or the like."""
@@ -61,7 +63,7 @@ class Batches:
         ranks: int = 1,
     ) -> None:
         if len(rows) < ranks:
-            raise ValueError(f"every rank needs a row; given {len(rows)} for {ranks} ranks")
+            raise Refusal(f"every rank needs a row; given {len(rows)} for {ranks} ranks")
         self.rows, self.seed, self.shuffle, self.draw = rows, seed, shuffle, draw
         self.rank, self.ranks = rank, ranks
         self.share = len(rows) // ranks

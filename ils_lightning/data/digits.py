@@ -7,6 +7,7 @@ import torch
 
 from ils_lightning.data.image_batches import Binarize, ImageBatches
 from ils_lightning.data.image_set import ImageSet, Splits, held_out
+from ils_lightning.errors import Refusal
 
 _TRAIN = 1_500
 _SPLIT_SEED = 123
@@ -48,7 +49,7 @@ class Digits(ImageBatches):
     ) -> None:
         super().__init__(batch_size, binarize, threshold, seed)
         if not 0 <= validation < _TRAIN:
-            raise ValueError(f"Digits: validation must be from 0 to {_TRAIN - 1} of the 1500; given {validation}")
+            raise Refusal(f"Digits: validation must be from 0 to {_TRAIN - 1} of the 1500; given {validation}")
         self.validation = validation
 
     def load(self) -> Splits:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ils_lightning.data.base import DiscreteData
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw
 
 _BLOCK = 256  # steps drawn at once
@@ -41,7 +42,7 @@ class TrueDistribution(DiscreteData):
     ) -> None:
         super().__init__()
         if categories < 1 or trials < 1 or settings < 0:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__}: categories and trials must be at least 1, settings at least 0; "
                 f"given {categories}, {trials} and {settings}"
             )

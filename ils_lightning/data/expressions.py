@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
+from ils_lightning.errors import Refusal
+
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 FIRST_OPERATOR, CLOSE, BLANK = 10, 14, 15
 NAMES = (*map(str, range(10)), *OPERATORS, "]", "")
@@ -50,7 +52,7 @@ def evaluate(tokens: Sequence[int]) -> Expression:
     for place, token in enumerate(tokens):
         if token == CLOSE:
             if not opened or not arguments[-1]:
-                raise ValueError(f"a closing bracket needs an open operator with arguments; place {place} has neither")
+                raise Refusal(f"a closing bracket needs an open operator with arguments; place {place} has neither")
             arguments[-2].append(_OF_DIGITS[tokens[opened.pop()] - FIRST_OPERATOR](arguments.pop()))
             continue
         parents[place] = opened[-1] if opened else -1
@@ -60,7 +62,7 @@ def evaluate(tokens: Sequence[int]) -> Expression:
             opened.append(place)
             arguments.append([])
     if opened or len(arguments[0]) != 1:
-        raise ValueError(f"an expression is one digit or one bracket, closed; given {spell(tokens)!r}")
+        raise Refusal(f"an expression is one digit or one bracket, closed; given {spell(tokens)!r}")
     return Expression(tuple(tokens), arguments[0][0], tuple(parents))
 
 
@@ -73,7 +75,7 @@ def parse(text: str) -> list[int]:
     words = text.replace("(", " ").replace(")", " ").split()
     unknown = [word for word in words if word not in _NUMBERS]
     if unknown:
-        raise ValueError(f"the tokens of ListOps are {' '.join(_NUMBERS)}; given {unknown[0]!r}")
+        raise Refusal(f"the tokens of ListOps are {' '.join(_NUMBERS)}; given {unknown[0]!r}")
     return [_NUMBERS[word] for word in words]
 
 

@@ -6,6 +6,8 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from ils_lightning.errors import Refusal
+
 _UINT8 = 0x08
 
 
@@ -21,11 +23,11 @@ def from_idx(content: bytes) -> NDArray[np.uint8]:
                [3, 4, 5]], dtype=uint8)
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, _UINT8]):
-        raise ValueError(f"an IDX file of bytes starts with 0, 0, 8; given {list(content[:3])}")
+        raise Refusal(f"an IDX file of bytes starts with 0, 0, 8; given {list(content[:3])}")
     first = 4 + 4 * content[3]
     shape = struct.unpack(f">{content[3]}I", content[4:first])
     if len(content) != first + math.prod(shape):
-        raise ValueError(f"an IDX file of shape {shape} has {first + math.prod(shape)} bytes; given {len(content)}")
+        raise Refusal(f"an IDX file of shape {shape} has {first + math.prod(shape)} bytes; given {len(content)}")
     return np.frombuffer(content, np.uint8, offset=first).reshape(shape).copy()
 
 

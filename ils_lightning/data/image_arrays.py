@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ils_lightning.data.image_set import ImageSet
+from ils_lightning.errors import Refusal
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
@@ -20,14 +21,14 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     """
     try:
         if path.suffix == ".npz" and not zipfile.is_zipfile(path):
-            raise ValueError("it is no archive, or not all of one")
+            raise Refusal("it is no archive, or not all of one")
         loaded = np.load(path)
         if isinstance(loaded, np.ndarray):
             return {"x": loaded}
         with loaded as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no {path.suffix} file of plain numbers that can be read: {error}") from None
+        raise Refusal(f"{path} is no {path.suffix} file of plain numbers that can be read: {error}") from None
 
 
 def as_images(x: NDArray, y: NDArray | None = None) -> ImageSet:
@@ -37,7 +38,7 @@ def as_images(x: NDArray, y: NDArray | None = None) -> ImageSet:
         ValueError: when `x` or `y` is of another type or shape.
     """
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or not len(x):
-        raise ValueError(
+        raise Refusal(
             "images must be uint8 [images, height, width], or with channels as the second or last axis; "
             f"given {x.dtype} {list(x.shape)}"
         )
@@ -47,8 +48,8 @@ def as_images(x: NDArray, y: NDArray | None = None) -> ImageSet:
     elif x.shape[-1] in (1, 3) and x.shape[1] not in (1, 3):
         pixels = pixels.movedim(-1, 1)
     if y is not None and y.shape != x.shape[:1]:
-        raise ValueError(f"there must be one label an image, [{len(x)}]; given {list(y.shape)}")
+        raise Refusal(f"there must be one label an image, [{len(x)}]; given {list(y.shape)}")
     if y is not None and y.dtype.kind not in "iub":
-        raise ValueError(f"labels must be whole numbers; given {y.dtype}")
+        raise Refusal(f"labels must be whole numbers; given {y.dtype}")
     label = torch.full((len(x),), -1) if y is None else torch.from_numpy(y.astype(np.int64))
     return ImageSet(pixels.contiguous(), label)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ils_lightning.data.batches import generator
 from ils_lightning.data.image_set import Splits
 from ils_lightning.data.split_data import SplitData
+from ils_lightning.errors import Refusal
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 """What a model sees of a grey image.
@@ -35,9 +36,9 @@ class ImageBatches(SplitData, ABC):
         super().__init__(batch_size, seed)
         name = type(self).__name__
         if binarize not in get_args(Binarize):
-            raise ValueError(f"{name}: binarize must be one of {', '.join(get_args(Binarize))}; given {binarize!r}")
+            raise Refusal(f"{name}: binarize must be one of {', '.join(get_args(Binarize))}; given {binarize!r}")
         if not 0 <= threshold < 1:
-            raise ValueError(f"{name}: threshold is a grey level from 0 to below 1; given {threshold}")
+            raise Refusal(f"{name}: threshold is a grey level from 0 to below 1; given {threshold}")
         self.binarize, self.threshold, self.draws = binarize, threshold, binarize == "dynamic"
 
     @abstractmethod

@@ -6,6 +6,7 @@ from ils_lightning.data.catalogue import CATALOGUE
 from ils_lightning.data.image_batches import Binarize, ImageBatches
 from ils_lightning.data.image_set import Splits, held_out
 from ils_lightning.data.storage import Storage
+from ils_lightning.errors import Refusal
 
 
 class ImageData(ImageBatches):
@@ -51,11 +52,11 @@ class ImageData(ImageBatches):
     ) -> None:
         super().__init__(batch_size, binarize, threshold, seed)
         if name not in CATALOGUE:
-            raise ValueError(f"ImageData: name must be one of {', '.join(CATALOGUE)}; given {name!r}")
+            raise Refusal(f"ImageData: name must be one of {', '.join(CATALOGUE)}; given {name!r}")
         if margin < 0:
-            raise ValueError(f"ImageData: margin must be at least 0 pixels; given {margin}")
+            raise Refusal(f"ImageData: margin must be at least 0 pixels; given {margin}")
         if validation is not None and validation < 0:
-            raise ValueError(f"ImageData: validation must be at least 0 images; given {validation}")
+            raise Refusal(f"ImageData: validation must be at least 0 images; given {validation}")
         self.margin = margin
         self.source, self.validation = CATALOGUE[name], validation
         self.storage = Storage(self.source, data_dir, download)

@@ -12,6 +12,7 @@ from ils_lightning.data.batches import generator
 from ils_lightning.data.image_arrays import as_images, read_arrays
 from ils_lightning.data.image_batches import Binarize, ImageBatches
 from ils_lightning.data.image_set import ImageSet, Splits
+from ils_lightning.errors import Refusal
 
 _MODES = {"grey": "L", "rgb": "RGB"}
 
@@ -58,9 +59,9 @@ class ImageFiles(ImageBatches):
     ) -> None:
         super().__init__(batch_size, binarize, threshold, seed)
         if color not in _MODES:
-            raise ValueError(f"ImageFiles: color must be one of {', '.join(_MODES)}; given {color!r}")
+            raise Refusal(f"ImageFiles: color must be one of {', '.join(_MODES)}; given {color!r}")
         if validation < 0 or test <= 0 or validation + test >= 1:
-            raise ValueError(
+            raise Refusal(
                 "ImageFiles: validation (from 0) and test (above 0) are shares that leave images for training; "
                 f"given {validation} and {test}"
             )
@@ -72,7 +73,7 @@ class ImageFiles(ImageBatches):
         count = len(everything)
         test, validation = (max(1, round(share * count)) if share else 0 for share in (self.test, self.validation))
         if test + validation >= count:
-            raise ValueError(
+            raise Refusal(
                 f"ImageFiles: {count} images are too few for training, validation and test; add some to {self.path}"
             )
         order = torch.randperm(count, generator=generator(self.split_seed))
@@ -84,14 +85,14 @@ class ImageFiles(ImageBatches):
 
     def _of_array(self) -> ImageSet:
         if not self.path.is_file() or self.path.suffix not in (".npy", ".npz"):
-            raise ValueError(f"ImageFiles: path must be a folder of images or a .npy or .npz file; given {self.path}")
+            raise Refusal(f"ImageFiles: path must be a folder of images or a .npy or .npz file; given {self.path}")
         arrays = read_arrays(self.path)
         if "x" not in arrays:
-            raise ValueError(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays)}")
+            raise Refusal(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays)}")
         try:
             return as_images(arrays["x"], arrays.get("y"))
         except ValueError as error:
-            raise ValueError(f"ImageFiles: {self.path}: {error}") from None
+            raise Refusal(f"ImageFiles: {self.path}: {error}") from None
 
     def _of_folder(self) -> ImageSet:
         classes = sorted(folder for folder in self.path.iterdir() if folder.is_dir())
@@ -103,11 +104,11 @@ class ImageFiles(ImageBatches):
             if path.suffix.lower() in known
         ]
         if not found:
-            raise ValueError(f"ImageFiles: there are no images in {self.path}, nor one folder below")
+            raise Refusal(f"ImageFiles: there are no images in {self.path}, nor one folder below")
         pixels = [self._pixels(path) for path, _ in found]
         for (path, _), image in zip(found, pixels, strict=True):
             if image.shape != pixels[0].shape:
-                raise ValueError(
+                raise Refusal(
                     f"ImageFiles: images must be of one size, or size be given; {found[0][0].name} has "
                     f"{list(pixels[0].shape[1:])}, {path.name} has {list(image.shape[1:])}"
                 )
@@ -121,9 +122,9 @@ class ImageFiles(ImageBatches):
                 upright = ImageOps.exif_transpose(file)  # as a camera was held
                 image = upright.convert(_MODES[self.color])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"ImageFiles: {path} is no image that can be read: {error}") from None
+            raise Refusal(f"ImageFiles: {path} is no image that can be read: {error}") from None
         if mode[0] in "IF":  # converting cut off everything above 255
-            raise ValueError(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {mode}")
+            raise Refusal(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {mode}")
         if self.size is not None:
             height, width = self.size
             image = image.resize((width, height))

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from ils_lightning.data.images import Images
+from ils_lightning.errors import Refusal
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,6 @@ def held_out(train: ImageSet, test: ImageSet, validation: int) -> Splits:
         ValueError: when that leaves no training images.
     """
     if not 0 <= validation < len(train):
-        raise ValueError(f"validation must be from 0 to {len(train) - 1} of the training images; given {validation}")
+        raise Refusal(f"validation must be from 0 to {len(train) - 1} of the training images; given {validation}")
     first = len(train) - validation
     return Splits(train.at(slice(first)), train.at(slice(first, None)), test)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ils_lightning.data.expression_set import ExpressionSet
 from ils_lightning.data.expressions import SHORTEST, Expression, evaluate, generate, parse
 from ils_lightning.data.split_data import SplitData
+from ils_lightning.errors import Refusal
 
 _PATIENCE = 100_000  # expressions in a row that bring nothing new
 
@@ -65,12 +66,12 @@ class ListOps(SplitData):
     ) -> None:
         super().__init__(batch_size, seed)
         if min(train, test) < 1 or validation < 0:
-            raise ValueError(
+            raise Refusal(
                 "ListOps: train and test must be at least 1, validation 0 or more; "
                 f"given {train}, {test} and {validation}"
             )
         if longest < SHORTEST or depth < 2:
-            raise ValueError(
+            raise Refusal(
                 f"ListOps: longest must be at least {SHORTEST} tokens (an operator with two digits) and depth at least "
                 f"2; given {longest} and {depth}"
             )
@@ -113,7 +114,7 @@ class ListOps(SplitData):
             misses = 0
             seen.add(key)
             yield evaluate(key)
-        raise ValueError(
+        raise Refusal(
             f"ListOps: {sum(self.sizes):,} distinct expressions of at most {self.longest} tokens were asked for, and "
             f"after {len(seen):,} there are hardly any left; allow longer ones or ask for fewer"
         )
@@ -122,17 +123,17 @@ class ListOps(SplitData):
         """The expressions of `test_file` that are short enough."""
         path: Any = self.test_file
         if not path.is_file():
-            raise ValueError(f"ListOps: test_file must be a file of label, tab and expression a line; given {path}")
+            raise Refusal(f"ListOps: test_file must be a file of label, tab and expression a line; given {path}")
         try:
             content = path.read_bytes()
             lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise ValueError(f"ListOps: test_file {path} cannot be read: {error}") from None
+            raise Refusal(f"ListOps: test_file {path} cannot be read: {error}") from None
         found = [_line(line, f"{path.name}, line {number}") for number, line in enumerate(lines, start=1)]
         self.lines = len(found)
         short = [one for one in found if len(one.tokens) <= self.longest]
         if not short:
-            raise ValueError(f"ListOps: no expression of test_file {path.name} has at most {self.longest} tokens")
+            raise Refusal(f"ListOps: no expression of test_file {path.name} has at most {self.longest} tokens")
         return short
 
 
@@ -142,7 +143,7 @@ def _line(line: str, where: str) -> Expression:
         found = evaluate(parse(text))
         agrees = found.value == int(label)
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise Refusal(f"{where}: {error}") from None
     if not agrees:
-        raise ValueError(f"{where}: the expression is worth {found.value}; its label is {label}")
+        raise Refusal(f"{where}: the expression is worth {found.value}; its label is {label}")
     return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ils_lightning.data.image_arrays import as_images
 from ils_lightning.data.image_set import ImageSet
 from ils_lightning.data.source import Official, Source
+from ils_lightning.errors import Refusal
 
 
 class OmniglotSource(Source):
@@ -26,7 +27,7 @@ class OmniglotSource(Source):
         try:
             from scipy.io import loadmat
         except ImportError:
-            raise ValueError(
+            raise Refusal(
                 "omniglot: reading chardata.mat needs SciPy: pip install 'ils-lightning[omniglot]', "
                 "or give an omniglot.npz of train_x and test_x"
             ) from None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ils_lightning.data.image_arrays import read_arrays
 from ils_lightning.data.image_set import ImageSet
+from ils_lightning.errors import Refusal
 
 
 class Official(NamedTuple):
@@ -66,7 +67,7 @@ class Source(ABC):
     def require(self, keys: tuple[str, ...], arrays: Mapping[str, NDArray]) -> None:
         """Raises a ValueError unless `arrays` holds all `keys`."""
         if missing := [key for key in keys if key not in arrays]:
-            raise ValueError(f"{self.name}.npz must hold {', '.join(keys)}; missing: {', '.join(missing)}")
+            raise Refusal(f"{self.name}.npz must hold {', '.join(keys)}; missing: {', '.join(missing)}")
 
     def content(self, path: Path, file: str) -> bytes:
         """Returns what `path` holds, decompressed.
@@ -79,7 +80,7 @@ class Source(ABC):
             try:
                 content = gzip.decompress(content)
             except (OSError, EOFError, zlib.error) as error:
-                raise ValueError(f"{path} is a damaged .gz file: {error}") from None
+                raise Refusal(f"{path} is a damaged .gz file: {error}") from None
         self.check(content, file, str(path))
         return content
 
@@ -88,7 +89,7 @@ class Source(ABC):
         expected = self.files[file]
         given = digest(content, expected.partition(":")[0])
         if given != expected:
-            raise ValueError(f"{where} is not {self.name}'s {file}: its content has {given}, not {expected}")
+            raise Refusal(f"{where} is not {self.name}'s {file}: its content has {given}, not {expected}")
 
 
 def digest(content: bytes, kind: str) -> str:

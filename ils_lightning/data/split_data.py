@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.data.batches import Batches, Rows
+from ils_lightning.errors import Refusal
 
 
 class SplitData(DiscreteData):
@@ -28,7 +29,7 @@ class SplitData(DiscreteData):
     def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"{type(self).__name__}: batch_size must be at least 1; given {batch_size}")
+            raise Refusal(f"{type(self).__name__}: batch_size must be at least 1; given {batch_size}")
         self.batch_size, self.seed = batch_size, seed
 
     def setup(self, stage: str) -> None:
@@ -40,7 +41,7 @@ class SplitData(DiscreteData):
         if len(self.splits.val):
             return
         if stage == "validate":
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} holds out no {self.called} for validation: give --data.validation, or test"
             )
         if self.trainer is not None:

@@ -8,6 +8,7 @@ import pooch
 from lightning.pytorch.utilities import rank_zero_info
 
 from ils_lightning.data.source import Official, Source
+from ils_lightning.errors import Refusal
 
 VARIABLE = "ILS_LIGHTNING_DATA"
 """Environment variable that names a folder of data."""
@@ -43,7 +44,7 @@ class Storage:
         if self._find() is not None:
             return
         if not self.download:
-            raise ValueError(self._missing())
+            raise Refusal(self._missing())
         for file in self.source.files:
             self._fetch(file)
 
@@ -55,7 +56,7 @@ class Storage:
         """
         found = self._find()
         if found is None:
-            raise ValueError(self._missing())
+            raise Refusal(self._missing())
         return found
 
     def _find(self) -> Official | None:
@@ -72,7 +73,7 @@ class Storage:
                 return
             except (OSError, ValueError) as error:  # failures of the network are OSErrors
                 self._failures.append(f"{url}: {error}")
-        raise ValueError(self._missing())
+        raise Refusal(self._missing())
 
     def _checked(self, file: str) -> Any:
         """A download that fails, before it reaches the cache, unless what came is the published file."""

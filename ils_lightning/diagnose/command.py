@@ -16,6 +16,7 @@ from ils_lightning.diagnose.page import page
 from ils_lightning.diagnose.problems import problem_of
 from ils_lightning.diagnose.report import gradient_report
 from ils_lightning.diagnose.rows import GradientReport
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 
 
@@ -65,7 +66,7 @@ class DiagnosingTrainer(Trainer):
         """
         for name, value in {"rows": rows, "limit": limit}.items():
             if value < 1:
-                raise ValueError(f"--{name} must be at least 1; given {value}")
+                raise Refusal(f"--{name} must be at least 1; given {value}")
         others = [tables.read(one) for one in beside or []]
         batch = self._prepare(model, datamodule, ckpt_path, weights_only)
         title = title or f"{type(model).__name__} on {type(datamodule).__name__}"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
 
@@ -65,7 +66,7 @@ def differentiable(f: Loss, z: Tensor) -> bool:
 
 def _check_logits(logits: Tensor) -> None:
     if logits.dim() < 2 or not logits.is_floating_point() or logits.numel() == 0:
-        raise ValueError(
+        raise Refusal(
             "logits must be floating-point and [*batch, latents, categories], none of them 0; "
             f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
         )
@@ -73,13 +74,13 @@ def _check_logits(logits: Tensor) -> None:
     if not torch.isfinite(top).all():
         row = (~torch.isfinite(top)).nonzero()[0].tolist()
         worst = {float("-inf"): "-inf throughout", float("inf"): "+inf"}.get(top[tuple(row)].item(), "NaN")
-        raise ValueError(f"every row of logits must have a finite maximum; row {row} [*batch, latent] has {worst}")
+        raise Refusal(f"every row of logits must have a finite maximum; row {row} [*batch, latent] has {worst}")
 
 
 def _check_finite(loss: Tensor) -> None:
     if not torch.isfinite(loss).all():
         draw, *row = (~torch.isfinite(loss)).nonzero()[0].tolist()
-        raise ValueError(
+        raise Refusal(
             f"the loss f must be finite at every draw; it is {loss[(draw, *row)].item()} at a draw of row {row}"
         )
 
@@ -89,4 +90,4 @@ def _check_same(first: Tensor, second: Tensor, rule: str) -> None:
     size = torch.maximum(first.abs(), second.abs())
     if (away > SAME * size + 1e-6).any():
         place = (away - SAME * size).argmax()
-        raise ValueError(f"{rule}; given {first.flatten()[place]:.6g} and {second.flatten()[place]:.6g}")
+        raise Refusal(f"{rule}; given {first.flatten()[place]:.6g} and {second.flatten()[place]:.6g}")

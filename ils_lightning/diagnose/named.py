@@ -8,6 +8,7 @@ import yaml
 
 from ils_lightning.cli.configs import folder
 from ils_lightning.describe import create, describe, in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Exact, Vimco
 
 Estimators = Mapping[str, Any] | Sequence[Any]
@@ -29,7 +30,7 @@ def by_name(estimators: Estimators | None) -> dict[str, Estimator]:
         return {name: create(one, Estimator) for name, one in estimators.items()}
     made = [create(one, Estimator) for one in estimators]
     if not made or not all(isinstance(one, Estimator) for one in made):
-        raise ValueError(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
+        raise Refusal(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
     return {name_of(one): one for one in made}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ils_lightning.errors import Refusal
 from ils_lightning.modules.base import HasProblem, Problem
 
 
@@ -26,7 +27,7 @@ def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterato
         ValueError: when the model has no `problem`.
     """
     if not isinstance(model, HasProblem):
-        raise ValueError(
+        raise Refusal(
             "the model must have a method problem(batch) that returns the logits [*batch, latents, categories] and the "
             f"loss as a function of draws z [samples, *batch, latents, categories]; {type(model).__name__} has none"
         )

@@ -15,6 +15,7 @@ from ils_lightning.diagnose.named import Estimators, by_name
 from ils_lightning.diagnose.replicates import learns
 from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.diagnose.target import Target
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 
 
@@ -91,7 +92,7 @@ def gradient_report(
 
 def _check(draws: int, average: int, settle: int, memory: int) -> None:
     if draws < 32 or average < 1 or settle < 0 or memory < 1:
-        raise ValueError(
+        raise Refusal(
             "gradient_report: draws must be at least 32, average and memory at least 1, settle 0 or more; "
             f"given {draws}, {average}, {memory} and {settle}"
         )
@@ -111,14 +112,14 @@ def _truth(
         return target.enumerated(logits, f, facts, memory)
     chosen = deepcopy(reference) if reference is not None else LeaveOneOut(samples=16)
     if not chosen.unbiased:
-        raise ValueError(f"the reference must be an unbiased estimator; given {in_words(chosen)}")
+        raise Refusal(f"the reference must be an unbiased estimator; given {in_words(chosen)}")
     return target.sampled(_ready(chosen, logits), logits, f, facts, memory, error, 4 * limit)
 
 
 def _check_direction(truth: Target) -> None:
     nothing = (1e-12 * truth.value) ** 2  # what rounding leaves of a constant f
     if not torch.isfinite(truth.gradient).all() or not truth.square > nothing:
-        raise ValueError(
+        raise Refusal(
             "the gradient of E f must be finite and not zero, for bias and variance are measured by its length; here "
             f"it has length {max(0.0, truth.square) ** 0.5:.3g} ({truth.source}): f may not depend on z, or every row "
             "of logits be saturated"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ils_lightning.diagnose.rows import GradientReport, Row
+from ils_lightning.errors import Refusal
 
 
 class Column(NamedTuple):
@@ -163,7 +164,7 @@ def read(folder: Path) -> GradientReport:
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"--beside needs folders of diagnose; {path} is no report that can be read: {error}") from None
+        raise Refusal(f"--beside needs folders of diagnose; {path} is no report that can be read: {error}") from None
 
 
 def _plain(value: object) -> object:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ils_lightning.diagnose import replicates
 from ils_lightning.diagnose.inputs import Facts
 from ils_lightning.diagnose.memory import PeakMemory, fitting
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import log_softmax, softmax
 from ils_lightning.estimators.joint import configurations
@@ -58,7 +59,7 @@ def enumerated(logits: Tensor, f: Loss, facts: Facts, memory: int) -> Target:
         loss = _losses(f, states, logits).movedim(0, -1).double()
         weighted = torch.where(p > 0, p * loss, 0)
         if not torch.isfinite(weighted).all():
-            raise ValueError(f"the loss f is not finite at a state that can be drawn: {_broken(weighted, states)}")
+            raise Refusal(f"the loss f is not finite at a state that can be drawn: {_broken(weighted, states)}")
         value += weighted.sum(dim=-1)
         moment += (weighted @ states.double().flatten(1)).unflatten(-1, states.shape[1:])
     gradient = moment - value[..., None, None] * pi

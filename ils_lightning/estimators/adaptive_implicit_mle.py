@@ -13,6 +13,7 @@ A one-hot difference has 0 or 2 non-zero entries: target = 1 means that half of 
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Pullback
 from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
 from ils_lightning.estimators.distributed import mean_over_rows, sum_over_ranks
@@ -46,10 +47,10 @@ class AdaptiveImplicitMLE(Pullback):
     def __init__(self, beta: float = 1.0, rate: float = 1e-4, target: float = 1.0) -> None:
         super().__init__()
         if not 0 < target < 2:
-            raise ValueError(f"AdaptiveImplicitMLE: target must lie between 0 and 2 non-zero entries; given {target}")
+            raise Refusal(f"AdaptiveImplicitMLE: target must lie between 0 and 2 non-zero entries; given {target}")
         self.option("rate", rate, strict=False)
         if not 0 <= beta < float("inf"):
-            raise ValueError(f"AdaptiveImplicitMLE: beta must be at least 0 and finite; given {beta}")
+            raise Refusal(f"AdaptiveImplicitMLE: beta must be at least 0 and finite; given {beta}")
         self.target = target
         self.register_buffer("beta", torch.tensor(float(beta)))
         self.register_buffer("moved", torch.tensor(1.0))

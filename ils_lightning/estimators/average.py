@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 
 
@@ -26,7 +27,7 @@ class Average(Estimator):
     def __init__(self, estimator: Estimator, samples: int = 4) -> None:
         super().__init__()
         if samples < 1:
-            raise ValueError(f"Average: samples must be at least 1; given {samples}")
+            raise Refusal(f"Average: samples must be at least 1; given {samples}")
         self.estimator, self.samples = estimator, samples
         for fact in (
             "unbiased",

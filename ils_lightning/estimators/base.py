@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
 from ils_lightning.estimators.delivery import Deliver, draw
 
@@ -33,7 +34,7 @@ def evaluate(f: Loss, z: Tensor) -> Tensor:
     loss = f(z)
     if not isinstance(loss, Tensor) or loss.shape != z.shape[:-2]:
         given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(
+        raise Refusal(
             f"the loss f must map z [samples, *batch, latents, categories] = {list(z.shape)} to one value per draw "
             f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}"
         )
@@ -140,23 +141,23 @@ class Estimator(Described, nn.Module):
         """Raises a ValueError that names the rule which `logits` break."""
         name = type(self).__name__
         if logits.dim() < 2 or not logits.is_floating_point() or logits.shape[-1] == 0:
-            raise ValueError(
+            raise Refusal(
                 f"{name} needs floating-point logits [*batch, latents, categories]; "
                 f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
             )
         if self.binary and logits.shape[-1] != 2:
-            raise ValueError(
+            raise Refusal(
                 f"{name} is defined for 2 categories only; given {logits.shape[-1]}. {self._many_categories()}"
             )
         self._check_options(logits)
         if self._validates(logits) and not torch.isfinite(logits.detach().amax(dim=-1)).all():
-            raise ValueError(f"{name} needs every row of logits to have a finite maximum; {_broken_rows(logits)}")
+            raise Refusal(f"{name} needs every row of logits to have a finite maximum; {_broken_rows(logits)}")
 
     def _check_options(self, logits: Tensor) -> None:
         for name in self.ranges:
             value = getattr(self, name, None)
             if isinstance(value, Tensor) and value.dim() and value.shape != logits.shape[: value.dim()]:
-                raise ValueError(
+                raise Refusal(
                     f"{type(self).__name__}: {name} holds {list(value.shape)} values, one for each entry of the "
                     f"leading batch axes; these are {list(logits.shape[:-2])} (a run of several settings has "
                     "--model.settings and --data.settings)"
@@ -183,7 +184,7 @@ class Estimator(Described, nn.Module):
         allowed = torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))
         if not allowed.all() or not len(allowed.flatten()):
             rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
-            raise ValueError(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+            raise Refusal(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
         return values
 
     def _many_categories(self) -> str:
@@ -248,7 +249,7 @@ class Sampler(Estimator):
     def _differentiable(self, f: Loss, z: Tensor) -> Tensor:
         loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
         if not loss.requires_grad:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} needs a loss f that is differentiable in z; the answer given has no gradient "
                 "(LeaveOneOut and Reinforce do without)"
             )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.estimators.distributed import mean_over_rows
 from ils_lightning.estimators.perceptron import Perceptron
@@ -44,7 +45,7 @@ class MovingAverage(Baseline):
     def __init__(self, decay: float = 0.9) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"MovingAverage: decay must be in [0, 1); given {decay}")
+            raise Refusal(f"MovingAverage: decay must be in [0, 1); given {decay}")
         self.decay = decay
         self.register_buffer("average", torch.zeros((), dtype=torch.float64))
         self.register_buffer("weight", torch.zeros((), dtype=torch.float64))

@@ -8,6 +8,7 @@ the other one rounds to 1, so that a deterministic row (a logit of -inf) always 
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import softmax
 
@@ -63,7 +64,7 @@ def loss_and_slope(name: str, f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
         leaf = z.detach().requires_grad_()
         loss = evaluate(f, leaf)
         if not loss.requires_grad:
-            raise ValueError(
+            raise Refusal(
                 f"{name} needs a loss f that is differentiable in z; the answer given has no gradient "
                 "(LeaveOneOut and DisArm do without)"
             )

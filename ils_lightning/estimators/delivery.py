@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
 
 
@@ -84,7 +85,7 @@ class TransformableDraw(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any) -> tuple:
         """One more batch axis, beside the latents: options that hold one value a row keep theirs in front."""
         if info.randomness != "different":
-            raise ValueError(f"draws under vmap need randomness='different'; given {info.randomness!r}")
+            raise Refusal(f"draws under vmap need randomness='different'; given {info.randomness!r}")
         z, tie, pi, drawn = TransformableDraw.apply(logits.movedim(in_dims[0], -3), estimator)
         last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
         return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)

@@ -15,6 +15,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.sparsemax_marginal import SparsemaxMarginal
 
 
@@ -38,7 +39,7 @@ class EntmaxMarginal(SparsemaxMarginal):
     def __init__(self, alpha: float = 1.5, limit: int = 2**16) -> None:
         super().__init__(limit)
         if not 1 < alpha < float("inf"):
-            raise ValueError(f"EntmaxMarginal: alpha must be greater than 1 and finite; given {alpha}")
+            raise Refusal(f"EntmaxMarginal: alpha must be greater than 1 and finite; given {alpha}")
         self.alpha = alpha
         self.ranges["alpha"] = (1.0, True)
 
@@ -62,7 +63,7 @@ def _library() -> ModuleType:
     try:
         return import_module("entmax")
     except ModuleNotFoundError:
-        raise ValueError(
+        raise Refusal(
             "EntmaxMarginal needs the entmax library: pip install 'ils-lightning[entmax]'. "
             "SparsemaxMarginal does without it"
         ) from None

@@ -6,6 +6,7 @@ E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f) (z - pi)
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import enumerate_states, log_prob, softmax
 
@@ -31,7 +32,7 @@ class Exact(Estimator):
     def __init__(self, limit: int = 2**16, chunk: int = 2**16) -> None:
         super().__init__()
         if limit < 1 or chunk < 1:
-            raise ValueError(f"Exact: limit and chunk must be at least 1; given {limit} and {chunk}")
+            raise Refusal(f"Exact: limit and chunk must be at least 1; given {limit} and {chunk}")
         self.limit, self.chunk = limit, chunk
 
     def evaluations(self, latents: int, categories: int) -> int:
@@ -39,7 +40,7 @@ class Exact(Estimator):
 
     def _check_size(self, latents: int, categories: int) -> None:
         if categories**latents > self.limit:
-            raise ValueError(
+            raise Refusal(
                 f"Exact enumerates categories ** latents states; {categories} ** {latents} = {categories**latents} "
                 f"exceeds limit = {self.limit}. LeaveOneOut is unbiased at any size"
             )

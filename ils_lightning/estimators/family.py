@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian
 from ils_lightning.estimators.distributed import sum_over_ranks
@@ -95,7 +96,7 @@ class Learnt(nn.Module):
     def declare(self, decay: float) -> None:
         """Checks `decay` and registers the statistics, still without a size."""
         if not 0 <= decay < 1:
-            raise ValueError(f"{type(self).__name__}: decay must be in [0, 1); given {decay}")
+            raise Refusal(f"{type(self).__name__}: decay must be in [0, 1); given {decay}")
         self.decay = decay
         for name in self.statistics:
             self.register_buffer(name, None)
@@ -114,7 +115,7 @@ class Learnt(nn.Module):
             self.build(*pi.shape[-2:])
         first = getattr(self, self.statistics[0])
         if first.shape != self.shapes(*pi.shape[-2:])[0]:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} learns about one problem, so each layer needs its own instance. Its state has "
                 f"shape {list(first.shape)}; given latents x categories = {list(pi.shape[-2:])}"
             )

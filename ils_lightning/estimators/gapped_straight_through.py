@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, per_row
 from ils_lightning.estimators.categorical import jacobian, softmax
 
@@ -37,7 +38,7 @@ class GappedStraightThrough(Pullback):
         super().__init__()
         if isinstance(gap, str):
             if gap != "adaptive":
-                raise ValueError(f'GappedStraightThrough: gap must be a number or "adaptive"; given {gap!r}')
+                raise Refusal(f'GappedStraightThrough: gap must be a number or "adaptive"; given {gap!r}')
             self.gap = gap
         else:
             self.option("gap", gap, strict=False)

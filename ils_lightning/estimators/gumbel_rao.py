@@ -12,6 +12,7 @@ as tau -> 0 the expectation becomes ReinMax's.
 
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, per_row
 from ils_lightning.estimators.categorical import exponential, softmax
 
@@ -64,5 +65,5 @@ def rao(theta: Tensor, z: Tensor, g: Tensor, tau: Tensor | float, resamples: int
 def check_resamples(estimator: Pullback, resamples: int) -> int:
     """Returns `resamples` when it is at least 1, and raises a ValueError otherwise."""
     if resamples < 1:
-        raise ValueError(f"{type(estimator).__name__}: resamples must be at least 1; given {resamples}")
+        raise Refusal(f"{type(estimator).__name__}: resamples must be at least 1; given {resamples}")
     return resamples

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, per_row
 from ils_lightning.estimators.categorical import difference, plain, readable
 from ils_lightning.estimators.intermediate import (
@@ -54,7 +55,7 @@ class ILS(Pullback):
         super().__init__()
         self.option("step_size", step_size)
         if pullback not in ("softmax", "none") or normalizer not in get_args(Normalizer):
-            raise ValueError(
+            raise Refusal(
                 'ILS: pullback must be "softmax" or "none" and normalizer "sum", "clip" or "simplex"; '
                 f"given {pullback!r} and {normalizer!r}"
             )

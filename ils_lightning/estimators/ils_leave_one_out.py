@@ -12,6 +12,7 @@ carried over to categories; with a_j = 0 it is LeaveOneOut.
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.estimators.family import J, diagonal, full_precision, product, rows
@@ -56,7 +57,7 @@ class ILSLeaveOneOut(Several):
             leaf = z.to(logits.dtype).requires_grad_()
             loss = evaluate(f, leaf)
             if not loss.requires_grad:
-                raise ValueError("ILSLeaveOneOut needs a loss f that is differentiable in z; given none")
+                raise Refusal("ILSLeaveOneOut needs a loss f that is differentiable in z; given none")
             (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
         with torch.no_grad(), full_precision(pi):
             estimate = self._residual(pi.expand_as(z), z, loss.detach().to(pi.dtype), g.to(pi.dtype))

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option
 from ils_lightning.estimators.family import SMALLEST_TRACE, Curved
 
@@ -54,7 +55,7 @@ class ILSNewton(Curved):
     def __init__(self, decay: float = 0.9, ridge: float = 0.01, base: Option = 0.5) -> None:
         super().__init__(decay, base)
         if not 0 <= ridge < math.inf:
-            raise ValueError(f"ILSNewton: ridge must be at least 0 and finite; given {ridge}")
+            raise Refusal(f"ILSNewton: ridge must be at least 0 and finite; given {ridge}")
         self.ridge = ridge
         self.ranges["ridge"] = (0.0, False)
 

@@ -16,6 +16,7 @@ every f is REINFORCE plus a zero-mean function of the draw, and only other rows 
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.estimators.family import J, Learnt, diagonal, full_precision, product, rows
@@ -68,7 +69,7 @@ class ILSResidual(Learnt, Estimator):
             leaf = z.to(logits.dtype).requires_grad_()
             loss = evaluate(f, leaf.unsqueeze(0)).squeeze(0)
             if not loss.requires_grad:
-                raise ValueError("ILSResidual needs a loss f that is differentiable in z; the answer has no gradient")
+                raise Refusal("ILSResidual needs a loss f that is differentiable in z; the answer has no gradient")
             (g,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
         with torch.no_grad(), full_precision(pi):
             estimate = self._residual(pi, z, loss.detach().to(pi.dtype), g.to(pi.dtype))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import jacobian, readable
 
 Normalizer = Literal["sum", "clip", "simplex"]
@@ -39,7 +40,7 @@ class KullbackLeibler(IntermediateLoss):
 
     def __init__(self, epsilon: float = 1e-7) -> None:
         if epsilon < 0:
-            raise ValueError(f"KullbackLeibler: epsilon must be at least 0; given {epsilon}")
+            raise Refusal(f"KullbackLeibler: epsilon must be at least 0; given {epsilon}")
         self.epsilon = epsilon
 
     def derivative(self, pi: Tensor, target: Tensor) -> Tensor:

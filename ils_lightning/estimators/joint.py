@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import log_softmax, one_hot
 
 
@@ -10,7 +11,7 @@ def check_size(name: str, logits: Tensor, limit: int) -> None:
     """Raises a ValueError when the joint space has more than `limit` configurations."""
     latents, categories = logits.shape[-2:]
     if categories**latents > limit:
-        raise ValueError(
+        raise Refusal(
             f"{name} weighs every one of the categories ** latents configurations; {categories} ** {latents} = "
             f"{categories**latents} exceeds limit = {limit}. LeaveOneOut is unbiased at any size"
         )

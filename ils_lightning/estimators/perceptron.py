@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 
 
 class Perceptron(Described, nn.Module):
@@ -27,7 +28,7 @@ class Perceptron(Described, nn.Module):
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
         if hidden < 1:
-            raise ValueError(f"Perceptron: hidden must be at least 1; given {hidden}")
+            raise Refusal(f"Perceptron: hidden must be at least 1; given {hidden}")
         self.hidden = hidden
         self.layers: nn.Sequential | None = None
 
@@ -39,7 +40,7 @@ class Perceptron(Described, nn.Module):
             nn.init.zeros_(last.bias)
             self.layers = nn.Sequential(nn.Linear(features, self.hidden, device=device), nn.Tanh(), last)
         elif self._first(self.layers).shape[1] != features:
-            raise ValueError(
+            raise Refusal(
                 "Perceptron keeps the size it was built with, latents * categories = "
                 f"{self._first(self.layers).shape[1]}; given {features}"
             )

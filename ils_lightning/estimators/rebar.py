@@ -13,6 +13,7 @@ tau and eta, which therefore learn by the gradient of |estimate|^2. f is seen at
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
 from ils_lightning.estimators.relaxation import controlled, relax
 
@@ -44,7 +45,7 @@ class Rebar(Estimator):
     def __init__(self, temperature: Option = 0.5, eta: Option = 1.0, samples: int = 1, learnt: bool = True) -> None:
         super().__init__()
         if samples < 1:
-            raise ValueError(f"Rebar: samples must be at least 1; given {samples}")
+            raise Refusal(f"Rebar: samples must be at least 1; given {samples}")
         self.samples = samples
         tau = self.option_values("temperature", temperature, minimum=0, strict=True)
         weight = self.option_values("eta", eta, minimum=0, strict=False)

@@ -7,6 +7,7 @@ Unbiased for any f, differentiable or not, and any baseline b that does not see 
 
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.baselines import Baseline
 from ils_lightning.estimators.categorical import draw, softmax
@@ -35,7 +36,7 @@ class Reinforce(Estimator):
     def __init__(self, samples: int = 1, baseline: Baseline | None = None) -> None:
         super().__init__()
         if samples < 1:
-            raise ValueError(f"Reinforce: samples must be at least 1; given {samples}")
+            raise Refusal(f"Reinforce: samples must be at least 1; given {samples}")
         self.samples, self.baseline = samples, baseline
         self.pooled = self.pooled_by_state = baseline is not None and baseline.pooled
 

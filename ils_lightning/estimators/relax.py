@@ -11,6 +11,7 @@ values: f may be a black box, and is called once a draw.
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
 from ils_lightning.estimators.perceptron import Perceptron, features
 from ils_lightning.estimators.relaxation import controlled, relax, slopes
@@ -50,7 +51,7 @@ class Relax(Estimator):
     ) -> None:
         super().__init__()
         if samples < 1:
-            raise ValueError(f"Relax: samples must be at least 1; given {samples}")
+            raise Refusal(f"Relax: samples must be at least 1; given {samples}")
         self.samples = samples
         self.critic = Perceptron() if critic is None else critic
         self.relaxed_loss = self.needs_gradient = relaxed_loss

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import conditional_gumbel, draw, softmax
 
@@ -22,7 +23,7 @@ def slopes(name: str, value: Tensor, *points: Tensor, live: bool = False) -> tup
         found = torch.autograd.grad(value.sum(), points, create_graph=live, retain_graph=True, allow_unused=True)
     given = tuple(gradient for gradient in found if gradient is not None)
     if len(given) < len(points):
-        raise ValueError(
+        raise Refusal(
             f"{name} needs a loss f that is differentiable in z; the answer given has no gradient "
             "(LeaveOneOut and Reinforce do without)"
         )

@@ -12,6 +12,7 @@ Unbiased for any net, a and beta. One published program subtracts the sum, not t
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import bernoulli
 from ils_lightning.estimators.base import Loss
 from ils_lightning.estimators.several import Several
@@ -40,7 +41,7 @@ class Rodeo(Several):
     def __init__(self, samples: int = 2, hidden: int = 100) -> None:
         super().__init__(samples)
         if hidden < 1:
-            raise ValueError(f"Rodeo: hidden must be at least 1; given {hidden}")
+            raise Refusal(f"Rodeo: hidden must be at least 1; given {hidden}")
         self.a = nn.Parameter(torch.ones(()))
         self.beta = nn.Parameter(torch.ones(()))
         last = nn.Linear(hidden, 2)

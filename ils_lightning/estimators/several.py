@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator
 
 
@@ -22,7 +23,7 @@ class Several(Estimator):
     def __init__(self, samples: int) -> None:
         super().__init__()
         if samples < 2:
-            raise ValueError(f"{type(self).__name__}: samples must be at least 2, {self.purpose}; given {samples}")
+            raise Refusal(f"{type(self).__name__}: samples must be at least 2, {self.purpose}; given {samples}")
         self.samples = samples
 
     def evaluations(self, latents: int, categories: int) -> int:

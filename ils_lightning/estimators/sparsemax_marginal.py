@@ -12,6 +12,7 @@ several latents the states are the product of their supports.
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.estimators.intermediate import simplex
@@ -42,7 +43,7 @@ class SparsemaxMarginal(Estimator):
     def __init__(self, limit: int = 2**16) -> None:
         super().__init__()
         if limit < 1:
-            raise ValueError(f"{type(self).__name__}: limit must be at least 1; given {limit}")
+            raise Refusal(f"{type(self).__name__}: limit must be at least 1; given {limit}")
         self.limit = limit
 
     def probabilities(self, theta: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class SparsemaxMarginal(Estimator):
     def _check_size(self, sizes: list[int]) -> None:
         states = torch.tensor(sizes, dtype=torch.float64).prod().item()
         if states > self.limit:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} enumerates the product of the latents' supports; {sizes} make {states:g} "
                 f"states, more than limit = {self.limit}. LeaveOneOut is unbiased at any size"
             )

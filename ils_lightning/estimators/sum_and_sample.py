@@ -11,6 +11,7 @@ Unbiased; the loss is summed the same way. With several latents C is taken in th
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import draw_index, softmax
@@ -39,9 +40,7 @@ class SumAndSample(Estimator):
     def __init__(self, largest: int = 1, limit: int = 2**16) -> None:
         super().__init__()
         if largest < 0 or limit < 1:
-            raise ValueError(
-                f"SumAndSample: largest must be at least 0 and limit at least 1; given {largest} and {limit}"
-            )
+            raise Refusal(f"SumAndSample: largest must be at least 0 and limit at least 1; given {largest} and {limit}")
         self.largest, self.limit = largest, limit
 
     def evaluations(self, latents: int, categories: int) -> int:

@@ -11,6 +11,7 @@ The top k of theta + Gumbel is not this distribution. Exact for linear f; k = 1 
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, Pullback, evaluate
 
 
@@ -35,7 +36,7 @@ class TopKSubset(Pullback):
     def __init__(self, size: int = 1) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"TopKSubset: size must be at least 1; given {size}")
+            raise Refusal(f"TopKSubset: size must be at least 1; given {size}")
         self.size = size
         self.hard = size == 1
         self.exact_for = "linear"
@@ -43,9 +44,9 @@ class TopKSubset(Pullback):
     def check(self, logits: Tensor) -> None:
         super().check(logits)
         if logits.shape[-1] < self.size:
-            raise ValueError(f"TopKSubset needs at least size = {self.size} categories; given {logits.shape[-1]}")
+            raise Refusal(f"TopKSubset needs at least size = {self.size} categories; given {logits.shape[-1]}")
         if self._validates(logits) and ((logits > float("-inf")).sum(dim=-1) < self.size).any():
-            raise ValueError(f"TopKSubset needs at least size = {self.size} unmasked categories in every row of logits")
+            raise Refusal(f"TopKSubset needs at least size = {self.size} unmasked categories in every row of logits")
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact k-subset."""

@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import gumbel, softmax
@@ -46,12 +47,12 @@ class UnorderedSet(Estimator):
         super().__init__()
         least = 2 if baseline else 1
         if not least <= samples <= 12:
-            raise ValueError(
+            raise Refusal(
                 f"UnorderedSet: samples must be {least} to 12 (the baseline of a draw comes from the others, and all "
                 f"2 ** samples subsets are weighed); given {samples}"
             )
         if limit < 1:
-            raise ValueError(f"UnorderedSet: limit must be at least 1; given {limit}")
+            raise Refusal(f"UnorderedSet: limit must be at least 1; given {limit}")
         self.samples, self.baseline, self.limit = samples, baseline, limit
 
     def evaluations(self, latents: int, categories: int) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ils_lightning.errors import Refusal
 from ils_lightning.likelihoods.gaussian import LARGEST_DEVIATION
 from ils_lightning.likelihoods.likelihood import Likelihood, inner, widened
 
@@ -41,7 +42,7 @@ class DiscretizedLogistic(Likelihood):
     def __init__(self, levels: int = 256) -> None:
         super().__init__()
         if levels < 2:
-            raise ValueError(f"DiscretizedLogistic: levels must be at least 2; given {levels}")
+            raise Refusal(f"DiscretizedLogistic: levels must be at least 2; given {levels}")
         self.levels = levels
 
     def pixel_log_prob(self, output: Tensor, x: Tensor) -> Tensor:

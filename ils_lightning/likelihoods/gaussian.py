@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.likelihoods.likelihood import Likelihood, widened
 
 # No pixel in [0, 1] deviates more from its mean.
@@ -29,7 +30,7 @@ class Gaussian(Likelihood):
     def __init__(self, scale: float | None = None) -> None:
         super().__init__()
         if scale is not None and not 0 < scale < math.inf:
-            raise ValueError(f"Gaussian: scale must be greater than 0 and finite, or null to learn it; given {scale}")
+            raise Refusal(f"Gaussian: scale must be greater than 0 and finite, or null to learn it; given {scale}")
         log_scale = torch.tensor(math.log(LARGEST_DEVIATION if scale is None else scale))
         if scale is None:
             self.log_scale = nn.Parameter(log_scale)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 
 
 class Likelihood(Described, nn.Module):
@@ -44,7 +45,7 @@ class Likelihood(Described, nn.Module):
         """
         described = (x.shape[-3] * self.parameters_per_pixel, *x.shape[-2:]) if x.dim() > 2 else None
         if output.shape[-3:] != described:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} needs output [*any, channels * {self.parameters_per_pixel}, height, width] "
                 f"for x [*any, channels, height, width] = {list(x.shape)}; given {list(output.shape)}"
             )

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ils_lightning.errors import Refusal
+
 
 class CodeCounts(Metric):
     """Counts of each latent's codes; subclasses write `compute`.
@@ -19,7 +21,7 @@ class CodeCounts(Metric):
     def __init__(self, latents: int, categories: int) -> None:
         super().__init__()
         if latents < 1 or categories < 1:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} needs at least 1 latent and 1 category; given {latents} and {categories}"
             )
         self.latents = latents
@@ -37,13 +39,13 @@ class CodeCounts(Metric):
         soft = z.is_floating_point()
         wanted = (self.latents, self.categories) if soft else (self.latents,)
         if z.shape[-len(wanted) :] != wanted:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} needs floating-point draws [..., latents, categories] or integer codes "
                 f"[..., latents], here [..., {', '.join(map(str, wanted))}]; given {z.dtype} {list(z.shape)}"
             )
         codes = (z.argmax(dim=-1) if soft else z).long().reshape(-1, self.latents)
         if codes.numel() and not 0 <= codes.amin() <= codes.amax() < self.categories:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__}: codes must be from 0 to {self.categories - 1}; "
                 f"given {codes.amin().item()} to {codes.amax().item()}"
             )

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.metrics.mean_over_rows import MeanOverRows
 
 
@@ -20,7 +21,7 @@ class NegativeELBO(MeanOverRows):
 
     def measure(self, reconstruction: Tensor, kl: Tensor) -> Tensor:
         if reconstruction.dim() != 1 or reconstruction.shape != kl.shape:
-            raise ValueError(
+            raise Refusal(
                 f"NegativeELBO needs reconstruction and kl, both [batch]; given {list(reconstruction.shape)} and "
                 f"{list(kl.shape)}"
             )
@@ -43,7 +44,7 @@ class ImportanceWeightedBound(MeanOverRows):
 
     def measure(self, log_weights: Tensor) -> Tensor:
         if log_weights.dim() != 2 or len(log_weights) == 0:
-            raise ValueError(
+            raise Refusal(
                 "ImportanceWeightedBound needs log_weights [samples, batch] with at least 1 sample; "
                 f"given {list(log_weights.shape)}"
             )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ils_lightning.errors import Refusal
+
 
 class GradientMoments(Metric):
     """Sums over rows of what is known of an estimator; subclasses write `compute`.
@@ -36,7 +38,7 @@ class GradientMoments(Metric):
             ValueError: for fewer than two replicates, and for shapes that do not belong together.
         """
         if estimates.dim() < 3 or len(estimates) < 2 or estimates.shape[1:] != gradient.shape:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} needs estimates [replicates, *batch, latents, categories], at least 2 of them, "
                 f"and the gradient [*batch, latents, categories]; given {list(estimates.shape)} and "
                 f"{list(gradient.shape)}"

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning import __version__
 from ils_lightning.describe import create, describe
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
 
@@ -144,7 +145,7 @@ class DiscreteModule(LightningModule):
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             _, *wrong = (line.strip() for line in str(error).splitlines())
-            raise ValueError(
+            raise Refusal(
                 f"the weights, written by ils_lightning {self._written_by}, are not those of this "
                 f"{type(self).__name__} of ils_lightning {__version__}: {' '.join(wrong)}"
             ) from None

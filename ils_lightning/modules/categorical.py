@@ -11,6 +11,7 @@ from torch.optim import SGD
 from ils_lightning import plots
 from ils_lightning.data.draws import Targets
 from ils_lightning.describe import create, in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.losses import ExpectedKL, LossAt, ToyLoss
@@ -67,7 +68,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
         if min(categories, trials, chunk) < 1 or min(settings, record_every) < 0:
-            raise ValueError(
+            raise Refusal(
                 "CategoricalFit: categories, trials and chunk must be at least 1, settings and record_every 0 or more; "
                 f"given {categories}, {trials}, {chunk}, {settings} and {record_every}"
             )
@@ -110,12 +111,12 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         data = getattr(self.trainer, "datamodule", None)
         p = getattr(data, "p", None)
         if data is not None and p is None:
-            raise ValueError(
+            raise Refusal(
                 "CategoricalFit needs data with true distributions, such as --data SingleDraws; "
                 f"given {type(data).__name__}"
             )
         if p is not None and p.shape != self.logits.shape:
-            raise ValueError(
+            raise Refusal(
                 "model and data must have the same [settings,] trials and categories; "
                 f"the model has {list(self.logits.shape)}, the data {list(p.shape)}"
             )

@@ -23,6 +23,7 @@ from torchmetrics import MeanMetric
 
 from ils_lightning import plots
 from ils_lightning.data.images import Images
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw_index, log_prob, one_hot, softmax
 from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.discrete_vae import DiscreteVAE
@@ -68,7 +69,7 @@ class CodePrior(Measured):
     ) -> None:
         super().__init__(None, optimizer, lr_scheduler)
         if channels < 1 or blocks < 0:
-            raise ValueError(
+            raise Refusal(
                 f"CodePrior: channels must be at least 1 and blocks at least 0; given {channels} and {blocks}"
             )
         made, settings = _made_and_trained(tokenizer)
@@ -92,7 +93,7 @@ class CodePrior(Measured):
         shape = getattr(data, "image_shape", None)
         if shape is None or tuple(shape) != self.tokenizer.image_shape:
             given = type(data).__name__ if shape is None else list(shape)
-            raise ValueError(
+            raise Refusal(
                 f"CodePrior needs the images of its tokeniser, {list(self.tokenizer.image_shape)}; given {given}"
             )
 
@@ -181,7 +182,7 @@ def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:
         tokenizer = DiscreteVAE(**settings)
         tokenizer.load_state_dict(checkpoint["state_dict"])
     except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
-        raise ValueError(
+        raise Refusal(
             "CodePrior: tokenizer must be a checkpoint of a DiscreteVAE, as fit --config tokenizer_digits writes; "
             f"{source!r} cannot be read as one: {' '.join(str(error).split())[:200]}"
         ) from None

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.optim import Adam
 
 from ils_lightning.data.images import Images
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, log_prob, softmax
 from ils_lightning.likelihoods import Likelihood
@@ -88,7 +89,7 @@ class DiscreteVAE(VariationalAutoencoder):
             lr_scheduler,
         )
         if not 0 <= free_bits < float("inf"):
-            raise ValueError(f"DiscreteVAE: free_bits must be at least 0 nats and finite; given {free_bits}")
+            raise Refusal(f"DiscreteVAE: free_bits must be at least 0 nats and finite; given {free_bits}")
         self.free_bits = free_bits
         self.save_hyperparameters(ignore=["estimator", "encoder", "decoder", "likelihood", "prior"])
         self.make_hyperparameters_plain(

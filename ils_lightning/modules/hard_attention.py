@@ -23,6 +23,7 @@ from torchmetrics import MeanMetric
 from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe, in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.modules.base import Charts, Tracked
@@ -76,12 +77,12 @@ class HardAttention(Measured):
     ) -> None:
         super().__init__(create(estimator, Sampler), optimizer, lr_scheduler)
         if not isinstance(self.estimator, Sampler):
-            raise ValueError(
+            raise Refusal(
                 "HardAttention draws by estimator.sample(logits), which samplers have (ReinMax, ILSNewton, "
                 f"StraightThrough); given {type(self.estimator).__name__}"
             )
         if min(glimpses, patch, hidden, classes) < 1:
-            raise ValueError(
+            raise Refusal(
                 "HardAttention: glimpses, patch, hidden and classes must be at least 1; "
                 f"given {glimpses}, {patch}, {hidden} and {classes}"
             )
@@ -105,9 +106,9 @@ class HardAttention(Measured):
         """
         shape = tuple(image_shape)
         if self.image_shape and shape != self.image_shape:
-            raise ValueError(f"HardAttention was made for images {list(self.image_shape)}; these are {list(shape)}")
+            raise Refusal(f"HardAttention was made for images {list(self.image_shape)}; these are {list(shape)}")
         if shape[1] % self.patch or shape[2] % self.patch:
-            raise ValueError(
+            raise Refusal(
                 f"HardAttention: patch must divide height and width of {shape[1]}x{shape[2]} images; given {self.patch}"
             )
         if not self.image_shape:
@@ -127,7 +128,7 @@ class HardAttention(Measured):
         if hasattr(data, "image_shape"):
             self.build(data.image_shape)
         if not self.image_shape:
-            raise ValueError(f"HardAttention needs data that are images, such as Digits; given {type(data).__name__}")
+            raise Refusal(f"HardAttention needs data that are images, such as Digits; given {type(data).__name__}")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Looks at images x `[batch, channels, height, width]`.

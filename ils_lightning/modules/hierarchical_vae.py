@@ -24,6 +24,7 @@ from torch.optim import Adam
 
 from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, log_softmax, softmax
 from ils_lightning.likelihoods import Likelihood
@@ -85,7 +86,7 @@ class HierarchicalVAE(VariationalAutoencoder):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         if len(latents) < 2 or min(latents) < 1:
-            raise ValueError(
+            raise Refusal(
                 "HierarchicalVAE: latents names at least two layers of at least 1 latent each (DiscreteVAE has one "
                 f"layer); given {list(latents)}"
             )

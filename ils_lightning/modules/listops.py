@@ -24,6 +24,7 @@ from ils_lightning import plots
 from ils_lightning.data.expression_set import Expressions
 from ils_lightning.data.expressions import BLANK, CLOSE, NAMES
 from ils_lightning.describe import in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, one_hot, softmax
 from ils_lightning.modules.base import Charts, Problem, Tracked
@@ -78,7 +79,7 @@ class LatentTree(Measured):
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
         if min(parser_units, executor_units, rounds) < 1:
-            raise ValueError(
+            raise Refusal(
                 "LatentTree: parser_units, executor_units and rounds must be at least 1; "
                 f"given {parser_units}, {executor_units} and {rounds}"
             )
@@ -99,7 +100,7 @@ class LatentTree(Measured):
             ValueError: when they were made for others.
         """
         if self.size and tuple(size) != self.size:
-            raise ValueError(
+            raise Refusal(
                 f"LatentTree was made for expressions of at most [tokens, operators] = {list(self.size)}; "
                 f"these have {list(size)}"
             )
@@ -119,7 +120,7 @@ class LatentTree(Measured):
         if hasattr(data, "longest"):
             self.build((data.longest, data.operators))
         if not self.size:
-            raise ValueError(f"LatentTree needs data that are expressions: --data ListOps; given {type(data).__name__}")
+            raise Refusal(f"LatentTree needs data that are expressions: --data ListOps; given {type(data).__name__}")
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Returns the logits of arcs `[batch, tokens, operators]` of tokens `[batch, tokens]`."""

@@ -20,6 +20,7 @@ from torch.optim import Adam
 from ils_lightning import plots
 from ils_lightning.data.steps import NoData
 from ils_lightning.describe import in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import softmax
 from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
@@ -148,7 +149,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         del stage
         data = getattr(self.trainer, "datamodule", None)
         if data is not None and not isinstance(data, NoData):
-            raise ValueError(f"PolynomialProgramming sees no data: give --data NoData; given {type(data).__name__}")
+            raise Refusal(f"PolynomialProgramming sees no data: give --data NoData; given {type(data).__name__}")
         self.estimator.check(self._rows())
 
     def training_step(self, batch: Tensor) -> Tensor | None:
@@ -209,12 +210,12 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
 
 def _check(power: Any, centre: float, latents: int, draws: int, chunk: int, record_every: int) -> None:
     if not 1 < power < float("inf") or not 0 < centre < 1 or centre == 0.5:
-        raise ValueError(
+        raise Refusal(
             "PolynomialProgramming: power must be greater than 1 and finite, centre between 0 and 1 and not 0.5 (where "
             f"both vertices are optimal); given {power} and {centre}"
         )
     if min(latents, draws, chunk) < 1 or record_every < 0:
-        raise ValueError(
+        raise Refusal(
             "PolynomialProgramming: latents, draws and chunk must be at least 1, record_every 0 or more; "
             f"given {latents}, {draws}, {chunk} and {record_every}"
         )

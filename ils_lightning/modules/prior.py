@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw, log_prob, log_softmax, softmax
 
 
@@ -70,7 +71,7 @@ class LearntPrior(Prior):
     def __init__(self, lr: float | None = None) -> None:
         super().__init__()
         if lr is not None and not lr > 0:
-            raise ValueError(f"LearntPrior: lr must be greater than 0, or null for the model's own; given {lr}")
+            raise Refusal(f"LearntPrior: lr must be greater than 0, or null for the model's own; given {lr}")
         self.lr = lr
 
     def build(self, latents: int, categories: int) -> None:

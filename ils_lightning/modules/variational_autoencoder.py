@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ils_lightning.data.images import Images
 from ils_lightning.describe import create, in_words
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.likelihoods import Bernoulli, Likelihood
@@ -76,7 +77,7 @@ class VariationalAutoencoder(CodePictures, Measured):
         self.prior: Prior = create(prior or UniformPrior(), Prior)
         self.latents, self.categories = code
         if min(*code, draws, importance_samples) < 1 or kl_warmup < 0:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__}: latents, categories, draws and importance_samples must be at least 1, "
                 f"kl_warmup 0 or more steps; given {self.latents}, {self.categories}, {draws}, {importance_samples} "
                 f"and {kl_warmup}"
@@ -113,7 +114,7 @@ class VariationalAutoencoder(CodePictures, Measured):
         """
         shape = tuple(image_shape)
         if self.image_shape and shape != self.image_shape:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} was made for images [channels, height, width] = {list(self.image_shape)}; "
                 f"these are {list(shape)}"
             )
@@ -134,7 +135,7 @@ class VariationalAutoencoder(CodePictures, Measured):
         if shape is not None:
             self.build(shape)
         if not self.image_shape:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} needs data that are images, such as --data Digits, or image_shape; "
                 f"given {type(data).__name__}"
             )
@@ -143,7 +144,7 @@ class VariationalAutoencoder(CodePictures, Measured):
 
     def _set_bias(self, pixel_mean: Tensor | None) -> None:
         if pixel_mean is None:
-            raise ValueError(
+            raise Refusal(
                 "bias_from_data needs data with a pixel_mean, as the image data of this package have; set it to false "
                 "for other data"
             )

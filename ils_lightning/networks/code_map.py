@@ -8,6 +8,8 @@ import math
 
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
+
 
 class ToLatents(nn.Module):
     """Code map `[batch, categories, height, width]` to `[batch, latents, categories]`."""
@@ -44,7 +46,7 @@ def map_sizes(height: int, width: int, latents: int) -> list[tuple[int, int]]:
     if latents not in places:
         nearest = min(places, key=lambda number: abs(number - latents))
         fitting = ", ".join(f"{number} = {size[0]}x{size[1]}" for number, size in zip(places, sizes, strict=True))
-        raise ValueError(
+        raise Refusal(
             f"the latents of a convolutional network are the places of a code map that halves {height}x{width} images "
             f"some times, {fitting}; given {latents} (nearest: {nearest})"
         )

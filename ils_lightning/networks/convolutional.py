@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from ils_lightning.errors import Refusal
 from ils_lightning.networks.network import Network
 
 
@@ -48,7 +49,7 @@ class Convolutional(Network):
     def __init__(self, channels: int = 64, residual_blocks: int = 2) -> None:
         super().__init__()
         if channels < 1 or residual_blocks < 0:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__}: channels must be at least 1 and residual_blocks at least 0; given {channels} "
                 f"and {residual_blocks}"
             )
@@ -58,7 +59,7 @@ class Convolutional(Network):
     def checked(self, image: tuple[int, ...], codes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns both, after checking that they have three and two axes."""
         if (len(image), len(codes)) != (3, 2):
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} goes between [channels, height, width] and [latents, categories]; "
                 f"given {list(image)} and {list(codes)} (MLP takes any)"
             )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.networks.network import Network
 
 
@@ -34,13 +35,13 @@ class MLP(Network):
     ) -> None:
         super().__init__()
         if any(units < 1 for units in hidden):
-            raise ValueError(f"MLP: every hidden layer needs at least 1 unit; given {list(hidden)}")
+            raise Refusal(f"MLP: every hidden layer needs at least 1 unit; given {list(hidden)}")
         if activation not in ("relu", "leaky_relu", "tanh"):
-            raise ValueError(f"MLP: activation must be relu, leaky_relu or tanh; given {activation!r}")
+            raise Refusal(f"MLP: activation must be relu, leaky_relu or tanh; given {activation!r}")
         if not math.isfinite(leak):
-            raise ValueError(f"MLP: leak must be finite; given {leak}")
+            raise Refusal(f"MLP: leak must be finite; given {leak}")
         if leak != 0.01 and activation != "leaky_relu":
-            raise ValueError(f"MLP: leak belongs to activation='leaky_relu'; given {leak} with {activation!r}")
+            raise Refusal(f"MLP: leak belongs to activation='leaky_relu'; given {leak} with {activation!r}")
         self.hidden = list(hidden)
         self.activation = activation
         self.leak = leak

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.errors import Refusal
 
 
 class Network(Described, nn.Module):
@@ -40,7 +41,7 @@ class Network(Described, nn.Module):
             self.layers = self.make(inputs, outputs)
             self.inputs, self.outputs = inputs, outputs
         elif (inputs, outputs) != (self.inputs, self.outputs):
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} keeps the sizes it was built with, {list(self.inputs)} to "
                 f"{list(self.outputs)}; given {list(inputs)} to {list(outputs)}"
             )
@@ -54,7 +55,7 @@ class Network(Described, nn.Module):
         self._check_built()
         leading = x.shape[: x.dim() - len(self.inputs)]
         if x.shape != (*leading, *self.inputs):
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__} was built for x [*any, *inputs] with inputs = {list(self.inputs)}; "
                 f"given {list(x.shape)}"
             )
@@ -69,7 +70,7 @@ class Network(Described, nn.Module):
         """
         self._check_built()
         if bias.shape != self.outputs:
-            raise ValueError(
+            raise Refusal(
                 f"{type(self).__name__}: the output bias must be [*outputs] = {list(self.outputs)}; "
                 f"given {list(bias.shape)}"
             )
@@ -79,4 +80,4 @@ class Network(Described, nn.Module):
 
     def _check_built(self) -> None:
         if not self.inputs:
-            raise ValueError(f"{type(self).__name__} has no layers before build(inputs, outputs) names the sizes")
+            raise Refusal(f"{type(self).__name__} has no layers before build(inputs, outputs) names the sizes")

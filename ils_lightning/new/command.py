@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ils_lightning import atomic
+from ils_lightning.errors import Refusal
 from ils_lightning.new import parts
 from ils_lightning.new.names import check_is_free, check_is_importable, names, public
 from ils_lightning.new.parts import Kind, Part, Parts
@@ -45,7 +46,7 @@ def _root(folder: str | None) -> Path:
 def _check_are_new(made: Parts) -> None:
     there = [str(part.path.relative_to(made.root)) for part in made.new if part.path.exists()]
     if there:
-        raise ValueError(
+        raise Refusal(
             f"nothing is overwritten, and {made.root} has {', '.join(there)} already: choose another name, or move it "
             "away"
         )

@@ -4,6 +4,8 @@ import ast
 import re
 from collections.abc import Callable, Sequence
 
+from ils_lightning.errors import Refusal
+
 Key = Callable[[str], tuple]
 
 
@@ -34,7 +36,7 @@ def member(text: str, module: str, name: str) -> str:
     for node in ast.parse(text).body:
         if isinstance(node, ast.ImportFrom) and node.module == module:
             return _in_order(text, [(one.name, one) for one in node.names], name, f"    {name},", of_members)
-    raise ValueError(f"nothing is imported from {module}")
+    raise Refusal(f"nothing is imported from {module}")
 
 
 def last_of_list(text: str, variable: str, lines: Sequence[str]) -> str:
@@ -48,7 +50,7 @@ def _assigned(text: str, variable: str) -> ast.List:
             if isinstance(node.value, ast.List) and node.value.elts:
                 return node.value
             break
-    raise ValueError(f"there is no list {variable} with an element in it")
+    raise Refusal(f"there is no list {variable} with an element in it")
 
 
 def _in_order(text: str, known: Sequence[tuple[str, ast.AST]], name: str, line: str, key: Key) -> str:
@@ -66,7 +68,7 @@ def _after(text: str, number: int | None, new: Sequence[str]) -> str:
     try:
         ast.parse(changed)
     except SyntaxError:
-        raise ValueError(f"its names must stand one a line; {new[0].strip()!r} has no place") from None
+        raise Refusal(f"its names must stand one a line; {new[0].strip()!r} has no place") from None
     return changed
 
 

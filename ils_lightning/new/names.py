@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from ils_lightning.errors import Refusal
+
 _CAMEL = re.compile(r"[A-Z][A-Za-z0-9]*")
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -36,15 +38,15 @@ def names(word: str) -> Names:
     elif _SNAKE.fullmatch(word):
         found = Names("".join(part[0].upper() + part[1:] for part in word.split("_")), word)
     else:
-        raise ValueError(
+        raise Refusal(
             "NAME must be CamelCase or snake_case, of letters and digits, such as MyEstimator or my_estimator"
             f"{_instead(word)}; given {word!r}"
         )
     if len(found.of_class) > _LONGEST:
-        raise ValueError(f"NAME must have at most {_LONGEST} letters; given {word!r}")
+        raise Refusal(f"NAME must have at most {_LONGEST} letters; given {word!r}")
     for part in found:
         if keyword.iskeyword(part):
-            raise ValueError(f"NAME must be no word of Python's own, as {part!r} is; did you mean {_mine(found)!r}?")
+            raise Refusal(f"NAME must be no word of Python's own, as {part!r} is; did you mean {_mine(found)!r}?")
     return found
 
 
@@ -60,7 +62,7 @@ def check_is_free(found: Names, taken: dict[str, str]) -> None:
     """
     alike = {name.lower(): name for name in taken}
     if name := alike.get(found.of_class.lower()):
-        raise ValueError(
+        raise Refusal(
             f"{taken[name]} has a {name} already: did you mean to use it? Else choose another name, such as "
             f"{_mine(found)}; given {found.of_class}"
         )
@@ -73,7 +75,7 @@ def check_is_importable(found: Names) -> None:
         ValueError: when it would.
     """
     if found.of_file in sys.stdlib_module_names or find_spec(found.of_file) is not None:
-        raise ValueError(
+        raise Refusal(
             f"a file {found.of_file}.py would hide the installed module {found.of_file!r}; did you mean "
             f"{_mine(found)!r}?"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal, NamedTuple
 
+from ils_lightning.errors import Refusal
 from ils_lightning.new import insertion
 from ils_lightning.new.names import Names
 
@@ -139,7 +140,7 @@ def _edited(path: Path, purpose: str, *edits: Callable[[str], str]) -> Part:
         for edit in edits:
             text = edit(text)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise Refusal(f"{path}: {error}") from None
     return Part(path, text, purpose)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ils_lightning.errors import Refusal
 from ils_lightning.variables.natural_family import NaturalFamily
 from ils_lightning.variables.variable import Variable
 
@@ -35,7 +36,7 @@ class Binomial(Variable, NaturalFamily):
     def __init__(self, trials: int = 10) -> None:
         super().__init__()
         if trials < 1:
-            raise ValueError(f"{type(self).__name__}: trials must be at least 1; given {trials}")
+            raise Refusal(f"{type(self).__name__}: trials must be at least 1; given {trials}")
         self.trials = trials
         k = torch.arange(trials + 1, dtype=torch.float64)
         choose = torch.lgamma(k[-1] + 1) - torch.lgamma(k + 1) - torch.lgamma(k[-1] - k + 1)

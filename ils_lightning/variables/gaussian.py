@@ -6,6 +6,7 @@ A = s^2 theta^2 / 2,   V = s^2,   V' = 0;   KL(N(mu_D, s^2) || N(mu, s^2)) = (mu
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.variables.natural_family import NaturalFamily
 
 
@@ -26,7 +27,7 @@ class Gaussian(NaturalFamily):
 
     def __init__(self, scale: float = 1.0) -> None:
         if not 0 < scale < float("inf"):
-            raise ValueError(f"Gaussian: scale must be greater than 0 and finite; given {scale}")
+            raise Refusal(f"Gaussian: scale must be greater than 0 and finite; given {scale}")
         self.scale = scale
 
     def log_partition(self, theta: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ removes variance.
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.delivery import Deliver
 from ils_lightning.estimators.family import SMALLEST_TRACE, Learnt, full_precision, rows
@@ -51,7 +52,7 @@ class ILSNatural(Learnt):
     def __init__(self, family: NaturalFamily, decay: float = 0.9, base: float = 0.5) -> None:
         nn.Module.__init__(self)
         if not 0 <= base < float("inf"):
-            raise ValueError(f"ILSNatural: base must be at least 0 and finite; given {base}")
+            raise Refusal(f"ILSNatural: base must be at least 0 and finite; given {base}")
         self.declare(decay)
         self.family, self.base = family, base
 
@@ -75,7 +76,7 @@ class ILSNatural(Learnt):
         if not torch.is_grad_enabled():
             return loss
         if not loss.requires_grad:
-            raise ValueError("ILSNatural needs a loss f that is differentiable in x; the answer has no gradient")
+            raise Refusal("ILSNatural needs a loss f that is differentiable in x; the answer has no gradient")
         (g,) = torch.autograd.grad(loss.sum(), x, retain_graph=True)
         return Deliver.apply(loss, theta, self.estimate(mu, x.detach(), g), [])
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ils_lightning.errors import Refusal
 from ils_lightning.variables.variable import Variable
 
 
@@ -35,9 +36,9 @@ class Ordinal(Variable):
     def __init__(self, levels: int = 5, spacing: float = 1.0) -> None:
         super().__init__()
         if levels < 2:
-            raise ValueError(f"Ordinal: levels must be at least 2; given {levels}")
+            raise Refusal(f"Ordinal: levels must be at least 2; given {levels}")
         if not 0 < spacing < float("inf"):
-            raise ValueError(f"Ordinal: spacing must be greater than 0 and finite; given {spacing}")
+            raise Refusal(f"Ordinal: spacing must be greater than 0 and finite; given {spacing}")
         cuts = spacing * (torch.arange(levels - 1) - (levels - 2) / 2)
         self.register_buffer("support", torch.arange(levels, dtype=torch.get_default_dtype()), persistent=False)
         self.register_buffer("cuts", cuts, persistent=False)

@@ -10,6 +10,7 @@ from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.compare.extras import require
 from ils_lightning.compare.launchers.base import Launch, Launcher, checked, cores
 from ils_lightning.compare.launchers.pool import Pool
+from ils_lightning.errors import Refusal
 
 __all__ = ["Launch", "Launcher", "Pool", "cores", "launch"]
 
@@ -31,11 +32,11 @@ def launch(name: str, folder: Path, workers: int | None, options: Mapping[str, A
     """
     if name == "pool":
         if options:
-            raise ValueError(f"--launcher pool has no options; given {', '.join(options)}")
+            raise Refusal(f"--launcher pool has no options; given {', '.join(options)}")
         return partial(Pool, checked(workers))
     if name not in _OTHERS:
         known = ["pool", *_OTHERS]
-        raise ValueError(f"unknown --launcher {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+        raise Refusal(f"unknown --launcher {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
     extra, target = _OTHERS[name]
     require(name, f"--launcher {name}", extra)
     module, kind = target.split(":")

@@ -9,6 +9,7 @@ from typing import Self
 from ils_lightning.compare.attempt import Advance
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.training import Result
+from ils_lightning.errors import Refusal
 
 Answers = Iterator[tuple[int, Result | None]]
 
@@ -73,5 +74,5 @@ def checked(workers: int | None) -> int | None:
         ValueError: when it is less than 1.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1; given {workers}")
+        raise Refusal(f"--workers must be at least 1; given {workers}")
     return workers

@@ -18,6 +18,7 @@ from ils_lightning.compare.attempt import Advance, attempt, elsewhere
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher, checked, cores
 from ils_lightning.compare.training import Result
+from ils_lightning.errors import Refusal
 
 _counter: Any = None  # in a worker: shares of jobs done, summed over all workers
 
@@ -70,7 +71,7 @@ class Pool(Launcher):
                     # tensors stay in files: sent between processes they would share memory with a worker that may end
                     yield position, answer and (pending[position].result() or answer)
         except BrokenProcessPool:
-            raise ValueError(
+            raise Refusal(
                 "a worker process died (out of memory?); what is finished is kept: start again with fewer --workers"
             ) from None
 

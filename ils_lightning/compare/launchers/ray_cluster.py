@@ -10,6 +10,7 @@ from ils_lightning.compare.attempt import Advance, elsewhere
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher
 from ils_lightning.compare.training import Result
+from ils_lightning.errors import Refusal
 
 ray: Any = import_module("ray")
 
@@ -43,7 +44,7 @@ class RayCluster(Launcher):
         try:
             ray.init(**{"log_to_driver": False, "logging_level": "ERROR", **options})
         except (RuntimeError, ValueError, ConnectionError) as error:
-            raise ValueError(f"--launcher ray: {' '.join(str(error).split())}") from None
+            raise Refusal(f"--launcher ray: {' '.join(str(error).split())}") from None
         self._task = ray.remote(num_cpus=1)(train)
 
     def __enter__(self) -> Self:
@@ -69,6 +70,4 @@ class RayCluster(Launcher):
             return ray.get(done)
         except ray.exceptions.RayError as error:
             reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-            raise ValueError(
-                f"{job.label}: a task ended without a result, what is finished is kept: {reason}"
-            ) from None
+            raise Refusal(f"{job.label}: a task ended without a result, what is finished is kept: {reason}") from None

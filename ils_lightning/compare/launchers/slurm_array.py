@@ -15,6 +15,7 @@ from ils_lightning.compare.attempt import Advance, elsewhere, is_claimed
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher, cores
 from ils_lightning.compare.training import Result
+from ils_lightning.errors import Refusal
 
 _DEFAULTS = {"name": "ils_lightning", "timeout_min": 24 * 60, "cpus_per_task": 1}
 _SHARED = ("name", "nodes")  # the names without an underscore that submitit has for any cluster
@@ -91,7 +92,7 @@ class SlurmArray(Launcher):
                 yield position, answer and (jobs[position].result() or answer)
             time.sleep(0.3 if self.local else self.pause)
         if died:
-            raise ValueError(f"a task ended without a result, what is finished is kept: {died[0]}")
+            raise Refusal(f"a task ended without a result, what is finished is kept: {died[0]}")
 
     def _submitted(self, jobs: dict[int, Job]) -> dict[int, submitit.Job]:
         if not jobs:
@@ -100,7 +101,7 @@ class SlurmArray(Launcher):
             with self.executor.batch():
                 return {position: self.executor.submit(Task(job)) for position, job in jobs.items()}
         except FailedJobError as error:
-            raise ValueError(f"--launcher submitit: {' '.join(str(error).split())}") from None
+            raise Refusal(f"--launcher submitit: {' '.join(str(error).split())}") from None
 
     def _finished(self) -> Iterator[tuple[int, submitit.Job]]:
         yield from ((position, task) for position, task in self._running.items() if task.done())
@@ -108,13 +109,13 @@ class SlurmArray(Launcher):
 
 def _executor(logs: Path, cluster: str, parameters: dict[str, Any]) -> submitit.AutoExecutor:
     if cluster not in ("slurm", "local"):
-        raise ValueError(f"--launcher submitit: cluster must be slurm or local; given {cluster!r}")
+        raise Refusal(f"--launcher submitit: cluster must be slurm or local; given {cluster!r}")
     named = {key if "_" in key or key in _SHARED else f"slurm_{key}": value for key, value in parameters.items()}
     try:
         executor = submitit.AutoExecutor(logs, cluster=cluster)
         executor.update_parameters(**(_DEFAULTS | named))
     except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
-        raise ValueError(f"--launcher submitit: {' '.join(str(error).split())}") from None
+        raise Refusal(f"--launcher submitit: {' '.join(str(error).split())}") from None
     return executor
 
 
