@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from ils_lightning import estimators
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, GumbelSoftmax, Sampler, StraightThroughGumbelSoftmax
 from ils_lightning.estimators.categorical import log_softmax
 
@@ -108,7 +109,7 @@ def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
         tensor([0.7500, 0.2500])
     """
     if not 0 <= share < 1:
-        raise ValueError(f"unimix: the share of the even distribution must be in [0, 1); given {share}")
+        raise Refusal(f"unimix: the share of the even distribution must be in [0, 1); given {share}")
     if share == 0:
         return logits
     theta = log_softmax(logits.movedim(dim, -1))
@@ -148,12 +149,12 @@ def sampler_of(estimator: Sampler | str) -> Sampler:
     """
     made = _made(estimator) if isinstance(estimator, str) else estimator
     if not isinstance(made, Sampler):
-        raise ValueError(
+        raise Refusal(
             f"{type(made).__name__} has no draw that can be differentiated: call it as estimator(logits, f), or take a "
             "pathwise estimator such as StraightThrough or ReinMax"
         )
     if isinstance(estimator, str) and (made.pooled_by_state or next(made.parameters(), None) is not None):
-        raise ValueError(
+        raise Refusal(
             f"{estimator} learns from the draws it makes, so it must be kept: give an instance, {estimator}(), that "
             "the model holds, not its name"
         )
@@ -167,7 +168,7 @@ def _made(name: str) -> Estimator:
         return made()
     classes = [n for n in estimators.__all__ if isinstance(getattr(estimators, n), type)]
     near = difflib.get_close_matches(name, classes, n=1, cutoff=0)
-    raise ValueError(f"there is no estimator {name!r}; the nearest is {near[0]!r}")
+    raise Refusal(f"there is no estimator {name!r}; the nearest is {near[0]!r}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Sampler
 from ils_lightning.functional import replacing_draws
 from ils_lightning.modules.base import Problem
@@ -47,13 +48,13 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
 
     answer = _called(closure, note, seed)
     if not 0 <= which < len(seen):
-        raise ValueError(
+        raise Refusal(
             f"the closure makes {len(seen)} draws by functions, distributions or layers of this package in training "
             f"mode; asked for number {which}, counted from 0"
         )
     sampler, logits = seen[which]
     if answer.shape != logits.shape[:-2]:
-        raise ValueError(
+        raise Refusal(
             f"the closure must answer one value a row of the draw's logits, [*batch] = {list(logits.shape[:-2])}; it "
             f"answered {list(answer.shape)}"
         )

@@ -17,6 +17,7 @@ from ils_lightning.estimators.dr_grpo import DrGrpo
 from ils_lightning.estimators.entmax_marginal import EntmaxMarginal
 from ils_lightning.estimators.exact import Exact
 from ils_lightning.estimators.gapped_straight_through import GappedStraightThrough
+from ils_lightning.estimators.grouped import Grouped
 from ils_lightning.estimators.grpo import Grpo
 from ils_lightning.estimators.gumbel_rao import GumbelRao
 from ils_lightning.estimators.gumbel_softmax import GumbelSoftmax
@@ -78,6 +79,7 @@ __all__ = [
     "Estimator",
     "Exact",
     "GappedStraightThrough",
+    "Grouped",
     "Grpo",
     "GumbelRao",
     "GumbelSoftmax",

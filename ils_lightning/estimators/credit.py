@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw_index, log_softmax, one_hot, softmax
 
 Advantage = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +47,7 @@ class Credit:
         given = self._log_prob.shape
         there = torch.ones_like(self._log_prob, dtype=torch.bool) if mask is None else mask.bool()
         if cost.shape != given or there.shape != given:
-            raise ValueError(
+            raise Refusal(
                 f"credit takes one cost, and one mask, a row of the draw: [*batch] = {list(given)}; given "
                 f"{list(cost.shape)} and {list(there.shape)}"
             )
@@ -70,7 +71,7 @@ def mean_of_group(cost: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: when there is no such axis, or only one row along it.
     """
     if cost.dim() < 1 or len(cost) < 2:
-        raise ValueError(
+        raise Refusal(
             "a group's baseline compares draws along the first batch axis, [samples, *rows, latents, categories], at "
             f"least 2; given [*batch] = {list(cost.shape)}"
         )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, log_prob, softmax
 from ils_lightning.estimators.distributed import sum_over_ranks
@@ -56,7 +57,7 @@ class Daps(Several):
         self.option("effective", effective)
         self.option("beta", beta, strict=False)
         if not effective < 1:
-            raise ValueError(f"Daps: effective must be in (0, 1); given {effective}")
+            raise Refusal(f"Daps: effective must be in (0, 1); given {effective}")
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())

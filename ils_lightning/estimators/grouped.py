@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Pullback
 
 
@@ -41,9 +42,9 @@ class Grouped(Pullback):
     def __init__(self, estimator: Pullback, groups: int) -> None:
         super().__init__()
         if groups < 1:
-            raise ValueError(f"Grouped: groups must be at least 1; given {groups}")
+            raise Refusal(f"Grouped: groups must be at least 1; given {groups}")
         if not isinstance(estimator, Pullback):
-            raise ValueError(
+            raise Refusal(
                 f"Grouped takes estimators whose backward is a closed form, such as ILSNewton; given "
                 f"{type(estimator).__name__}"
             )
@@ -76,7 +77,7 @@ class Grouped(Pullback):
     def check(self, logits: Tensor) -> None:
         """Raises a ValueError where the first batch axis is not that of the groups, or the estimator refuses."""
         if logits.dim() < 3 or len(logits) != len(self):
-            raise ValueError(
+            raise Refusal(
                 f"Grouped needs logits [groups, *batch, latents, categories] with {len(self)} groups; given "
                 f"{list(logits.shape)}"
             )
@@ -86,7 +87,7 @@ class Grouped(Pullback):
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         if type(self[0]).value is Estimator.value:
             return super().value(logits, f)
-        raise ValueError(f"Grouped: {type(self[0]).__name__} has an objective of its own, which is not asked by groups")
+        raise Refusal(f"Grouped: {type(self[0]).__name__} has an objective of its own, which is not asked by groups")
 
     def draw(self, logits: Tensor, pi: Tensor) -> Tensor:
         return torch.stack([one.draw(*given) for one, *given in zip(self._copies(), logits, pi, strict=True)])

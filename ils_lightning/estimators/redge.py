@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Sampler, per_row
 from ils_lightning.estimators.categorical import draw, softmax
 
@@ -40,11 +41,11 @@ class Redge(Sampler):
     def __init__(self, steps: int = 3, first_time: Option = 0.9) -> None:
         super().__init__()
         if steps < 2:
-            raise ValueError(f"{type(self).__name__}: steps must be at least 2; given {steps}")
+            raise Refusal(f"{type(self).__name__}: steps must be at least 2; given {steps}")
         self.steps = steps
         self.option("first_time", first_time)
         if not (torch.as_tensor(first_time) < 1).all():
-            raise ValueError(f"{type(self).__name__}: first_time must be in (0, 1); given {first_time}")
+            raise Refusal(f"{type(self).__name__}: first_time must be in (0, 1); given {first_time}")
 
     def sample(self, logits: Tensor) -> Tensor:
         theta = logits.float() if logits.element_size() < 4 else logits

@@ -58,7 +58,7 @@ class Reinforce(Estimator):
             return act(logits, lambda cost, mask: cost)
         self.baseline.build(*logits.shape[-2:])
         if next(self.baseline.parameters(), None) is not None:
-            raise ValueError(
+            raise Refusal(
                 f"Reinforce.act takes no {type(self.baseline).__name__}, whose weights learn from |estimate|^2; give "
                 "MovingAverage(), or hand in cost - critic(state).detach() with a critic of your own"
             )

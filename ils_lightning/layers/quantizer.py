@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import create
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Sampler
 from ils_lightning.estimators.categorical import log_softmax
 from ils_lightning.functional import drawn, sampler_of
@@ -65,12 +66,12 @@ class Quantizer(nn.Module):
     ) -> None:
         super().__init__()
         if min(dim, codebook_size, heads, levels) < 1 or (codebook_dim is None and dim % heads):
-            raise ValueError(
+            raise Refusal(
                 f"Quantizer: dim, codebook_size, heads and levels must be at least 1, and heads divide dim unless "
                 f"codebook_dim is given; given {dim}, {codebook_size}, {heads} and {levels}"
             )
         if not (kl_weight >= 0 and 0 <= restart_below < 1):
-            raise ValueError(
+            raise Refusal(
                 f"Quantizer: kl_weight must be at least 0, restart_below in [0, 1); given {kl_weight}, {restart_below}"
             )
         mix(torch.zeros(1), unimix)
@@ -98,11 +99,11 @@ class Quantizer(nn.Module):
         vectors = x.movedim(1, -1) if self.channels_first else x
         if x.dim() < 2 or vectors.shape[-1] != self.dim:
             where = "[batch, dim, *space]" if self.channels_first else "[batch, *any, dim]"
-            raise ValueError(f"Quantizer needs x {where} with dim = {self.dim}; given {list(x.shape)}")
+            raise Refusal(f"Quantizer needs x {where} with dim = {self.dim}; given {list(x.shape)}")
         batch = vectors.shape[:-1]
         there = torch.ones(batch, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         if there.shape != batch:
-            raise ValueError(
+            raise Refusal(
                 f"Quantizer: the mask says of each vector, {list(batch)}, whether it counts; given {list(there.shape)}"
             )
         rest = self.project_in(vectors[there]).unflatten(-1, (self.heads, -1))  # [rows, heads, width]

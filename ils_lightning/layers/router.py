@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import create
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Sampler, SparseMixer, TopKSubset
 from ils_lightning.estimators.categorical import entropy, softmax
 from ils_lightning.estimators.credit import Credit
@@ -86,9 +87,9 @@ class Router(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= top_k < max(experts, 2):
-            raise ValueError(f"Router: top_k must be at least 1 and below experts; given {top_k} of {experts}")
+            raise Refusal(f"Router: top_k must be at least 1 and below experts; given {top_k} of {experts}")
         if combine not in ("probabilities", "renormalized", "even"):
-            raise ValueError(f"Router: combine must be probabilities, renormalized or even; given {combine!r}")
+            raise Refusal(f"Router: combine must be probabilities, renormalized or even; given {combine!r}")
         mix(torch.zeros(1), unimix)
         self.experts, self.top_k, self.combine, self.unimix = experts, top_k, combine, unimix
         self.estimator: Estimator = create(estimator, Estimator)
@@ -97,13 +98,13 @@ class Router(nn.Module):
     def _check_estimator(self) -> None:
         name, k = type(self.estimator).__name__, self.top_k
         if not isinstance(self.estimator, Sampler) and not hasattr(self.estimator, "act"):
-            raise ValueError(
+            raise Refusal(
                 f"Router: {name} neither draws differentiably nor takes costs later; ReinMax, SparseMixer and "
                 "LeaveOneOut do"
             )
         size = getattr(self.estimator, "size", 1) if isinstance(self.estimator, TopKSubset) else 1
         if size != k and not (size == 1 and isinstance(self.estimator, SparseMixer)):
-            raise ValueError(
+            raise Refusal(
                 f"Router: {name} draws {size} of the experts, top_k is {k}; TopKReinMax(size={k}) draws subsets, "
                 "SparseMixer one expert after another"
             )
@@ -120,7 +121,7 @@ class Router(nn.Module):
         """
         if logits.shape[-1] != self.experts or (mask is not None and mask.shape != logits.shape[:-1]):
             given = f"{list(logits.shape)}" + ("" if mask is None else f" and {list(mask.shape)}")
-            raise ValueError(f"Router needs logits [*batch, {self.experts}] and a mask [*batch]; given {given}")
+            raise Refusal(f"Router needs logits [*batch, {self.experts}] and a mask [*batch]; given {given}")
         mixed = mix(logits, self.unimix)
         there = torch.ones_like(logits[..., 0], dtype=torch.bool) if mask is None else mask.bool()
         z, credit = self._draw(mixed, there)
