@@ -13,9 +13,9 @@ from ils_lightning.estimators.base import Estimator, Loss, Pullback
 
 
 class Grouped(Pullback):
-    """Runs a copy of a pathwise estimator for each entry of the first batch axis, `[groups, *batch, latents, categories]`.
+    """Runs a copy of a pathwise estimator for each entry of the first batch axis.
 
-    What is learnt of one group then says nothing of another: the curvature of time step 3 does not meet that of step
+    Logits are `[groups, *batch, latents, categories]`. What is learnt of one group then says nothing of another: the curvature of time step 3 does not meet that of step
     40. Rows of a group are pooled as before. In a recurrent model, which draws one step at a time, `grouped[t]` is the
     copy of step t.
 
