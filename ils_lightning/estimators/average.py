@@ -43,8 +43,8 @@ class Average(Estimator):
         self.cost = f"S * ({estimator.cost})"
 
     @property
-    def slopes(self) -> Literal["all", "drawn", "none"]:
-        return self.estimator.slopes
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
+        return self.estimator.needs_slopes
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples * self.estimator.evaluations(latents, categories)

@@ -118,7 +118,7 @@ class Estimator(Described, nn.Module):
         return evaluate(f, z.unsqueeze(0)).squeeze(0)
 
     @property
-    def slopes(self) -> Literal["all", "drawn", "none"]:
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
         """Which of df/dz the estimate uses: of "all" categories, of the "drawn" ones only, or "none".
 
         In a mixture of experts, "all" takes the output of every expert, "drawn" that of the drawn one.

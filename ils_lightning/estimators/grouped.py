@@ -15,9 +15,9 @@ from ils_lightning.estimators.base import Estimator, Loss, Pullback
 class Grouped(Pullback):
     """Runs a copy of a pathwise estimator for each entry of the first batch axis.
 
-    Logits are `[groups, *batch, latents, categories]`. What is learnt of one group then says nothing of another: the curvature of time step 3 does not meet that of step
-    40. Rows of a group are pooled as before. In a recurrent model, which draws one step at a time, `grouped[t]` is the
-    copy of step t.
+    Logits are `[groups, *batch, latents, categories]`. What is learnt of one group says nothing of another: the
+    curvature of time step 3 does not meet that of step 40. Rows of a group are pooled as before. In a recurrent model,
+    which draws one step at a time, `grouped[t]` is the copy of step t.
 
     It takes estimators whose backward is a closed form (`Pullback`: the ILS family, ReinMax, straight-through). Others
     either learn nothing of rows, or, as `Reinforce` with a `MovingAverage`, see the loss of all groups at once: for
@@ -64,8 +64,8 @@ class Grouped(Pullback):
         return self[0].exact_for
 
     @property
-    def slopes(self) -> Literal["all", "drawn", "none"]:
-        return self[0].slopes
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
+        return self[0].needs_slopes
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self[0].evaluations(latents, categories)

@@ -51,7 +51,7 @@ class SparseMixer(Sampler):
             self.option("jitter", jitter)
 
     @property
-    def slopes(self) -> Literal["all", "drawn", "none"]:
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
         return "drawn"
 
     def sample(self, logits: Tensor) -> Tensor:
