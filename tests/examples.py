@@ -5,6 +5,7 @@ An entry is a name, a function that makes the estimator, and, where a law cannot
 public estimator has no entry.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,14 +24,18 @@ from ils_lightning.estimators import (
     Arsm,
     Average,
     BitFlip,
+    Daps,
     DecoupledStraightThroughGumbelSoftmax,
     DisArm,
     DisArmTree,
     DoubleControlVariate,
+    DrGrpo,
     EntmaxMarginal,
     Estimator,
     Exact,
     GappedStraightThrough,
+    Grouped,
+    Grpo,
     GumbelRao,
     GumbelSoftmax,
     Hellinger,
@@ -44,11 +49,14 @@ from ils_lightning.estimators import (
     ILSTemperedDiagonal,
     ImplicitMLE,
     LeaveOneOut,
+    LocalExpectation,
     MinimumVariance,
     MovingAverage,
     MuProp,
     NetworkBaseline,
     Rebar,
+    Redge,
+    RedgeCov,
     Reinforce,
     ReinMax,
     ReinMaxCV,
@@ -56,9 +64,13 @@ from ils_lightning.estimators import (
     Relax,
     Rodeo,
     SparsemaxMarginal,
+    SparseMixer,
+    SparseMixerV2,
+    SparseMixerV2Star,
     StraightThrough,
     StraightThroughGumbelSoftmax,
     SumAndSample,
+    TopKReinMax,
     TopKSubset,
     UnorderedSet,
     VarGrad,
@@ -117,6 +129,14 @@ def subset_expectation(logits: Tensor, f: Base, size: int = 2) -> Tensor:
     grid = torch.cartesian_prod(*[torch.arange(len(ones))] * latents).reshape(-1, latents)
     z = ones[grid]
     return ((z * logits).sum(dim=(-2, -1)).softmax(dim=0) * f(z)).sum()
+
+
+def gated_expectation(logits: Tensor, f: Base, live: bool = True) -> Tensor:
+    """E f(p z), each draw weighed by its probabilities, by enumeration; the weights are differentiated if `live`."""
+    z = states(*logits.shape)
+    p = (z * logits.log_softmax(dim=-1)).sum(dim=(-2, -1)).exp()
+    gate = logits.softmax(dim=-1)
+    return (p * f(z * (gate if live else gate.detach()))).sum()
 
 
 def bound_of_three(logits: Tensor, f: Base) -> Tensor:
@@ -212,6 +232,25 @@ EXAMPLES = [
         {"shapes": "one category has no subset of two", "value": PAIRS, "theta": PAIRS},
         objective=subset_expectation,
     ),
+    Example("TopKReinMax", TopKReinMax),
+    Example(
+        "TopKReinMax-2",
+        lambda: TopKReinMax(size=2),
+        {"shapes": "one category has no subset of two", "value": PAIRS, "theta": PAIRS},
+        objective=subset_expectation,
+    ),
+    Example("Grouped", lambda: Grouped(ReinMax(), 1), dict.fromkeys(LAWS, "its groups are an axis; see test_grouped")),
+    Example("LocalExpectation", LocalExpectation, replicates=50_000),
+    Example("LocalExpectation-2", lambda: LocalExpectation(samples=2), replicates=20_000),
+    Example("Grpo", Grpo, replicates=50_000),
+    Example("DrGrpo", lambda: DrGrpo(samples=4), replicates=100_000),
+    Example("Daps", Daps, replicates=50_000),
+    Example("Redge-.5", lambda: Redge(first_time=0.5)),
+    Example("Redge-2-.5", lambda: Redge(steps=2, first_time=0.5)),
+    Example("RedgeCov-.5", lambda: RedgeCov(first_time=0.5)),
+    Example("SparseMixer", SparseMixer, objective=gated_expectation),
+    Example("SparseMixerV2", SparseMixerV2, objective=functools.partial(gated_expectation, live=False)),
+    Example("SparseMixerV2Star", SparseMixerV2Star, objective=gated_expectation),
     Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),
 ]
 

@@ -8,13 +8,17 @@ from ils_lightning.estimators.average import Average
 from ils_lightning.estimators.base import Estimator, Loss, Pullback, Sampler, evaluate
 from ils_lightning.estimators.baselines import Baseline, MovingAverage, NetworkBaseline
 from ils_lightning.estimators.bit_flip import BitFlip
+from ils_lightning.estimators.daps import Daps
 from ils_lightning.estimators.decoupled_straight_through_gumbel_softmax import DecoupledStraightThroughGumbelSoftmax
 from ils_lightning.estimators.dis_arm import DisArm
 from ils_lightning.estimators.dis_arm_tree import DisArmTree
 from ils_lightning.estimators.double_control_variate import DoubleControlVariate
+from ils_lightning.estimators.dr_grpo import DrGrpo
 from ils_lightning.estimators.entmax_marginal import EntmaxMarginal
 from ils_lightning.estimators.exact import Exact
 from ils_lightning.estimators.gapped_straight_through import GappedStraightThrough
+from ils_lightning.estimators.grouped import Grouped
+from ils_lightning.estimators.grpo import Grpo
 from ils_lightning.estimators.gumbel_rao import GumbelRao
 from ils_lightning.estimators.gumbel_softmax import GumbelSoftmax
 from ils_lightning.estimators.ils import ILS
@@ -30,20 +34,26 @@ from ils_lightning.estimators.ils_tempered_diagonal import ILSTemperedDiagonal
 from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
+from ils_lightning.estimators.local_expectation import LocalExpectation
 from ils_lightning.estimators.minimum_variance import MinimumVariance
 from ils_lightning.estimators.mu_prop import MuProp
 from ils_lightning.estimators.perceptron import Perceptron
 from ils_lightning.estimators.rebar import Rebar
+from ils_lightning.estimators.redge import Redge
+from ils_lightning.estimators.redge_cov import RedgeCov
 from ils_lightning.estimators.reinforce import Reinforce
 from ils_lightning.estimators.reinmax import ReinMax
 from ils_lightning.estimators.reinmax_cv import ReinMaxCV
 from ils_lightning.estimators.reinmax_rao import ReinMaxRao
 from ils_lightning.estimators.relax import Relax
 from ils_lightning.estimators.rodeo import Rodeo
+from ils_lightning.estimators.sparse_mixer import SparseMixer
+from ils_lightning.estimators.sparse_mixer_v2 import SparseMixerV2, SparseMixerV2Star
 from ils_lightning.estimators.sparsemax_marginal import SparsemaxMarginal
 from ils_lightning.estimators.straight_through import StraightThrough
 from ils_lightning.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from ils_lightning.estimators.sum_and_sample import SumAndSample
+from ils_lightning.estimators.top_k_reinmax import TopKReinMax
 from ils_lightning.estimators.top_k_subset import TopKSubset
 from ils_lightning.estimators.unordered_set import UnorderedSet
 from ils_lightning.estimators.var_grad import VarGrad
@@ -59,14 +69,18 @@ __all__ = [
     "Average",
     "Baseline",
     "BitFlip",
+    "Daps",
     "DecoupledStraightThroughGumbelSoftmax",
     "DisArm",
     "DisArmTree",
     "DoubleControlVariate",
+    "DrGrpo",
     "EntmaxMarginal",
     "Estimator",
     "Exact",
     "GappedStraightThrough",
+    "Grouped",
+    "Grpo",
     "GumbelRao",
     "GumbelSoftmax",
     "Hellinger",
@@ -82,6 +96,7 @@ __all__ = [
     "IntermediateLoss",
     "KullbackLeibler",
     "LeaveOneOut",
+    "LocalExpectation",
     "Loss",
     "MinimumVariance",
     "MovingAverage",
@@ -90,6 +105,8 @@ __all__ = [
     "Perceptron",
     "Pullback",
     "Rebar",
+    "Redge",
+    "RedgeCov",
     "ReinMax",
     "ReinMaxCV",
     "ReinMaxRao",
@@ -97,10 +114,14 @@ __all__ = [
     "Relax",
     "Rodeo",
     "Sampler",
+    "SparseMixer",
+    "SparseMixerV2",
+    "SparseMixerV2Star",
     "SparsemaxMarginal",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "SumAndSample",
+    "TopKReinMax",
     "TopKSubset",
     "UnorderedSet",
     "VarGrad",

@@ -1,5 +1,7 @@
 """The mean of independent estimates: any estimator with its variance divided by the number of samples."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
@@ -39,6 +41,10 @@ class Average(Estimator):
         ):
             setattr(self, fact, getattr(estimator, fact))
         self.cost = f"S * ({estimator.cost})"
+
+    @property
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
+        return self.estimator.needs_slopes
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples * self.estimator.evaluations(latents, categories)

@@ -146,6 +146,14 @@ class Estimator(Described, nn.Module):
         z = categorical.draw(categorical.softmax(logits)).to(logits.dtype)
         return evaluate(f, z.unsqueeze(0)).squeeze(0)
 
+    @property
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
+        """Which of df/dz the estimate uses: of "all" categories, of the "drawn" ones only, or "none".
+
+        In a mixture of experts, "all" takes the output of every expert, "drawn" that of the drawn one.
+        """
+        return "all" if self.needs_gradient else "none"
+
     def evaluations(self, latents: int, categories: int) -> int:
         """Number of rows of f evaluated for one estimate of one row."""
         del latents, categories

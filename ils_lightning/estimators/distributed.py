@@ -19,3 +19,8 @@ def mean_over_rows(value: Tensor) -> Tensor:
     finite = torch.isfinite(value)
     total, count = sum_over_ranks(torch.stack([torch.where(finite, value.double(), 0).sum(), finite.double().sum()]))
     return total / count
+
+
+def rank_of_ranks() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)

@@ -6,10 +6,12 @@
 Unbiased for any f, differentiable or not.
 """
 
+import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.credit import Credit, act, mean_of_group
 from ils_lightning.estimators.several import Several
 
 
@@ -29,6 +31,21 @@ class LeaveOneOut(Several):
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__(samples)
+
+    def act(self, logits: Tensor) -> tuple[Tensor, Credit]:
+        """Draws z `[*batch, latents, categories]` for a cost that comes later; see `credit`.
+
+        The first batch axis is the group, `[samples, *rows, latents, categories]`: several answers to one prompt, or
+        several paths from one state. `samples` is not used.
+        """
+        self.check(logits)
+        return act(logits, self.group_advantage)
+
+    @staticmethod
+    def group_advantage(cost: Tensor, mask: Tensor) -> Tensor:
+        """The cost less the mean of the others of the group."""
+        mean, number = mean_of_group(cost, mask)
+        return (cost - mean) * number / (number - 1).clamp(min=1) + torch.where(number > 1, 0, mean)
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())

@@ -12,6 +12,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.baselines import Baseline
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.credit import Advantage, Credit, act
 
 
 class Reinforce(Estimator):
@@ -46,6 +47,33 @@ class Reinforce(Estimator):
     def build(self, latents: int, categories: int) -> None:
         if self.baseline is not None:
             self.baseline.build(latents, categories)
+
+    def act(self, logits: Tensor) -> tuple[Tensor, Credit]:
+        """Draws z `[*batch, latents, categories]` for a cost that comes later; see `credit`. `samples` is not used.
+
+        Raises:
+            ValueError: when the baseline has weights, which learn from estimates that are not made here.
+        """
+        self.check(logits)
+        if self.baseline is None:
+            return act(logits, lambda cost, mask: cost)
+        self.baseline.build(*logits.shape[-2:])
+        if next(self.baseline.parameters(), None) is not None:
+            raise Refusal(
+                f"Reinforce.act takes no {type(self.baseline).__name__}, whose weights learn from |estimate|^2; give "
+                "MovingAverage(), or hand in cost - critic(state).detach() with a critic of your own"
+            )
+        return act(logits, self._later(self.baseline, logits.detach()))
+
+    def _later(self, baseline: Baseline, logits: Tensor) -> Advantage:
+        b = baseline(logits)  # read now: costs of later steps of the same path may come in before this one's
+
+        def advantage(cost: Tensor, mask: Tensor) -> Tensor:
+            if self.training and mask.any():
+                baseline.update(cost[mask].unsqueeze(0))
+            return cost - b
+
+        return advantage
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())

@@ -1,0 +1,86 @@
+"""Discrete autoencoding via policy search, DAPS (Drolet et al., 2026, 2509.24716): a step to a reweighted target.
+
+    z_1..z_S ~ pi;   A_i = mean f - f_i;   q* ~ pi exp((A - beta log pi) / (eta + beta)), the best within a trust region
+    w_i = exp((A_i - beta log pi(z_i)) / (eta + beta)), normalised over i;   estimate = -sum_i w_i (z_i - pi)
+    eta such that the mean over rows of 1 / sum_i w_i^2, the effective sample size, is a share of S
+
+The estimate is the gradient of the draws' weighted likelihood, a step of length one towards q*: it does not scale with
+f, and is no estimate of d E f. Like ILS it moves to a distribution that serves the loss better, which here the draws
+and not the slopes say. The released program follows eta by gradient steps; here each batch solves for it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators.base import Loss, evaluate
+from ils_lightning.estimators.categorical import draw, log_prob, softmax
+from ils_lightning.estimators.distributed import sum_over_ranks
+from ils_lightning.estimators.several import Several
+
+_RANGE = 20.0
+"""Natural logarithm of the largest and smallest eta, relative to the spread of f, that are tried."""
+_HALVINGS = 40
+
+
+class Daps(Several):
+    """Fits the draws, weighed by how well they serve the loss, within a trust region set by their effective number.
+
+    For losses without useful slopes and steep ones: what one draw gains by never counts more than the others allow.
+    Draws and rows share eta. In an autoencoder the KL term stays outside, as for any estimator here; beta puts a
+    multiple of the draws' entropy inside.
+
+    Args:
+        samples: draws a row, at least 2.
+        effective: share of the draws that the weights should leave effective, in (0, 1).
+        beta: weight of the entropy in the target; 0 for none.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(4, 1, 3, requires_grad=True)
+        >>> Daps()(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
+    """
+
+    source = "Drolet et al. 2026, 2509.24716"
+    unbiased = False
+    exact_for = "none"
+    pooled = True
+    purpose = "to weigh them against each other"
+
+    effective: Any
+    beta: Any
+
+    def __init__(self, samples: int = 8, effective: float = 0.5, beta: float = 0.0) -> None:
+        super().__init__(samples)
+        self.option("effective", effective)
+        self.option("beta", beta, strict=False)
+        if not effective < 1:
+            raise Refusal(f"Daps: effective must be in (0, 1); given {effective}")
+
+    def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        pi = softmax(logits.detach())
+        z = draw(pi, self.samples)
+        loss = evaluate(f, z.to(logits.dtype))
+        cost = loss.detach().to(pi.dtype)
+        advantage = cost.mean(dim=0) - cost
+        if self.beta:
+            advantage = advantage - self.beta * log_prob(logits.detach().expand_as(z), z).sum(dim=-1)
+        weights = self.weights(advantage)
+        estimate = -(weights[..., None, None] * (z - pi)).sum(dim=0)
+        return loss.mean(dim=0), estimate.to(logits.dtype)
+
+    def weights(self, advantage: Tensor) -> Tensor:
+        """Normalised weights of the draws `[samples, *batch]`, at the eta with the wanted effective number."""
+        advantage = torch.where(torch.isfinite(advantage), advantage, 0)
+        rows = sum_over_ranks(advantage.new_tensor(float(advantage[0].numel()))).clamp(min=1)
+        spread = (sum_over_ranks(advantage.square().mean(dim=0).sum()) / rows).sqrt()
+        scaled = advantage / spread.clamp(min=torch.finfo(advantage.dtype).tiny)
+        low, high = advantage.new_tensor(-_RANGE), advantage.new_tensor(_RANGE)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            share = 1 / (scaled * (-middle).exp()).softmax(dim=0).square().sum(dim=0) / self.samples
+            short = sum_over_ranks(share.sum()) / rows < self.effective
+            low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+        return (scaled * (-high).exp()).softmax(dim=0)

@@ -1,0 +1,99 @@
+"""One estimator for each group of rows that are unlike: time steps, layers, experts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators.base import Estimator, Loss, Pullback
+
+
+class Grouped(Pullback):
+    """Runs a copy of a pathwise estimator for each entry of the first batch axis.
+
+    Logits are `[groups, *batch, latents, categories]`. What is learnt of one group says nothing of another: the
+    curvature of time step 3 does not meet that of step 40. Rows of a group are pooled as before. In a recurrent model,
+    which draws one step at a time, `grouped[t]` is the copy of step t.
+
+    It takes estimators whose backward is a closed form (`Pullback`: the ILS family, ReinMax, straight-through). Others
+    either learn nothing of rows, or, as `Reinforce` with a `MovingAverage`, see the loss of all groups at once: for
+    those hold one instance for each group yourself.
+
+    Args:
+        estimator: the estimator to copy, not yet used.
+        groups: size of the first batch axis.
+
+    Example:
+        >>> import torch
+        >>> from ils_lightning.estimators import ILSNewton
+        >>> logits = torch.zeros(5, 64, 1, 3, requires_grad=True)  # [time, batch, latents, categories]
+        >>> estimator = Grouped(ILSNewton(), groups=5)
+        >>> estimator(logits, lambda z: z[..., 0].square().sum(-1)).sum().backward()
+        >>> estimator[0].S.shape
+        torch.Size([1, 3, 3])
+    """
+
+    kind = "wrapper"
+
+    def __init__(self, estimator: Pullback, groups: int) -> None:
+        super().__init__()
+        if groups < 1:
+            raise Refusal(f"Grouped: groups must be at least 1; given {groups}")
+        if not isinstance(estimator, Pullback):
+            raise Refusal(
+                f"Grouped takes estimators whose backward is a closed form, such as ILSNewton; given "
+                f"{type(estimator).__name__}"
+            )
+        self.estimators = nn.ModuleList(copy.deepcopy(estimator) for _ in range(groups))
+        facts: Any = estimator
+        for fact in ("unbiased", "needs_gradient", "hard", "pooled", "pooled_by_state", "binary", "source", "cost"):
+            setattr(self, fact, getattr(facts, fact))
+
+    def __getitem__(self, group: int) -> Any:
+        return self.estimators[group]
+
+    def __len__(self) -> int:
+        return len(self.estimators)
+
+    @property
+    def exact_for(self) -> Literal["none", "linear", "quadratic", "all"]:
+        return self[0].exact_for
+
+    @property
+    def needs_slopes(self) -> Literal["all", "drawn", "none"]:
+        return self[0].needs_slopes
+
+    def evaluations(self, latents: int, categories: int) -> int:
+        return self[0].evaluations(latents, categories)
+
+    def build(self, latents: int, categories: int) -> None:
+        for one in self._copies():
+            one.build(latents, categories)
+
+    def check(self, logits: Tensor) -> None:
+        """Raises a ValueError where the first batch axis is not that of the groups, or the estimator refuses."""
+        if logits.dim() < 3 or len(logits) != len(self):
+            raise Refusal(
+                f"Grouped needs logits [groups, *batch, latents, categories] with {len(self)} groups; given "
+                f"{list(logits.shape)}"
+            )
+        for one, part in zip(self._copies(), logits, strict=True):
+            one.check(part)
+
+    def value(self, logits: Tensor, f: Loss) -> Tensor:
+        if type(self[0]).value is Estimator.value:
+            return super().value(logits, f)
+        raise Refusal(f"Grouped: {type(self[0]).__name__} has an objective of its own, which is not asked by groups")
+
+    def draw(self, logits: Tensor, pi: Tensor) -> Tensor:
+        return torch.stack([one.draw(*given) for one, *given in zip(self._copies(), logits, pi, strict=True)])
+
+    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        return torch.stack([one.pullback(*given) for one, *given in zip(self._copies(), logits, pi, z, g, strict=True)])
+
+    def _copies(self) -> Any:
+        return self.estimators

@@ -1,0 +1,189 @@
+"""Draws as functions: any sampler on any axis, `gumbel_softmax` with torch's signature, and uniform mixing.
+
+    z = sample(logits, "ReinMax")                     # in place of F.gumbel_softmax(logits, tau, hard=True)
+    z = sample(logits, self.estimator)                # an instance, where the estimator has options or learns
+
+Logits `[*batch, latents, categories]` are as everywhere. Logits of two axes, `[rows, categories]`, are rows of one
+latent: what an estimator pools it pools over the rows.
+"""
+
+import difflib
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Generator, Tensor
+
+from ils_lightning import estimators
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators import Estimator, GumbelSoftmax, Sampler, StraightThroughGumbelSoftmax
+from ils_lightning.estimators.categorical import log_softmax
+
+
+def sample(
+    logits: Tensor, estimator: Sampler | str = "StraightThrough", dim: int = -1, generator: Generator | None = None
+) -> Tensor:
+    """Draws one-hot vectors whose backward is an estimator's.
+
+    The estimator sees dL/dz as it arrives. One that is linear in it is scaled as the loss is; a non-linear one (`ILS`)
+    depends on whether the loss is a sum or a mean, which `estimator(logits, f)` does not.
+
+    Args:
+        logits: `[..., categories]`, the categories along `dim`; -inf masks a category.
+        estimator: an instance, or the name of a class whose options and state start fresh with each call.
+        dim: axis of the categories. Of the others the last is the latents, if there are two or more.
+        generator: source of the noise, on the device of the logits; torch's global one unless given.
+
+    Returns:
+        Draws of the shape of the logits.
+
+    Raises:
+        ValueError: when the estimator cannot draw, or learns and is given by its name.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(5, 3, requires_grad=True)
+        >>> z = sample(logits, "ReinMax")
+        >>> z.sum(dim=-1)
+        tensor([1., 1., 1., 1., 1.], grad_fn=<SumBackward1>)
+    """
+    sampler = sampler_of(estimator)
+    along = logits.movedim(dim, -1)
+    as_given = along
+    if along.dim() < 3:
+        along = along.unsqueeze(-2)
+    sampler.check(along)
+    with noise_from(generator):
+        z = drawn(sampler, along)
+    return z.reshape(as_given.shape).movedim(-1, dim)
+
+
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float = 1,
+    hard: bool = False,
+    eps: float = 1e-10,
+    dim: int = -1,
+    generator: Generator | None = None,
+) -> Tensor:
+    """`torch.nn.functional.gumbel_softmax`: the same arguments and distribution, finite in every draw.
+
+    Args:
+        logits: `[..., categories]`, the categories along `dim`.
+        tau: temperature, greater than 0.
+        hard: return one-hot draws, differentiated as if they were the soft ones.
+        eps: no longer used, as in torch.
+        dim: axis of the categories.
+        generator: source of the noise; torch's global one unless given.
+
+    Example:
+        >>> import torch
+        >>> gumbel_softmax(torch.zeros(2, 3), tau=0.5, hard=True).sum(dim=-1)
+        tensor([1., 1.])
+    """
+    del eps
+    made = StraightThroughGumbelSoftmax if hard else GumbelSoftmax
+    return sample(logits, made(temperature=tau), dim, generator)
+
+
+def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
+    """Log-probabilities of softmax(logits) mixed with the even distribution, differentiable in the logits.
+
+    log((1 - share) softmax(logits) + share / K), K the number of categories that are not masked by -inf; masked ones
+    stay masked. Whatever draws from these logits, measures a divergence with them or differentiates through them means
+    one and the same distribution.
+
+    Args:
+        logits: `[..., categories]`, the categories along `dim`.
+        share: of the even distribution, in [0, 1); world models take .01 (Hafner et al., 2023, 2301.04104).
+        dim: axis of the categories.
+
+    Raises:
+        ValueError: when `share` is out of range.
+
+    Example:
+        >>> import torch
+        >>> unimix(torch.tensor([0.0, -100.0]), share=0.5).exp()
+        tensor([0.7500, 0.2500])
+    """
+    if not 0 <= share < 1:
+        raise Refusal(f"unimix: the share of the even distribution must be in [0, 1); given {share}")
+    if share == 0:
+        return logits
+    theta = log_softmax(logits.movedim(dim, -1))
+    masked = theta == float("-inf")
+    even = share / (~masked).sum(dim=-1, keepdim=True)
+    # the mask is taken out before the logarithm: its derivative at 0 would turn zeros into NaN
+    mixed = torch.log((1 - share) * theta.masked_fill(masked, 0).exp() + even).masked_fill(masked, float("-inf"))
+    return mixed.to(logits.dtype).movedim(-1, dim)
+
+
+Draw = Callable[[Sampler, Tensor], Tensor]
+
+_replaced: ContextVar[Draw | None] = ContextVar("draws of the functions and layers", default=None)
+
+
+def drawn(sampler: Sampler, logits: Tensor) -> Tensor:
+    """Draws `[*batch, latents, categories]`; every draw of the functions, distributions and layers passes here."""
+    replacement = _replaced.get()
+    return sampler.sample(logits) if replacement is None else replacement(sampler, logits)
+
+
+@contextmanager
+def replacing_draws(replacement: Draw) -> Iterator[None]:
+    """A context in which draws are made by a function of the sampler and the logits."""
+    token = _replaced.set(replacement)
+    try:
+        yield
+    finally:
+        _replaced.reset(token)
+
+
+def sampler_of(estimator: Sampler | str) -> Sampler:
+    """Returns a sampler, given as it is or by the name of its class.
+
+    Raises:
+        ValueError: when there is no such class, it cannot draw, or it learns and so needs an instance.
+    """
+    made = _made(estimator) if isinstance(estimator, str) else estimator
+    if not isinstance(made, Sampler):
+        raise Refusal(
+            f"{type(made).__name__} has no draw that can be differentiated: call it as estimator(logits, f), or take a "
+            "pathwise estimator such as StraightThrough or ReinMax"
+        )
+    if isinstance(estimator, str) and (made.pooled_by_state or next(made.parameters(), None) is not None):
+        raise Refusal(
+            f"{estimator} learns from the draws it makes, so it must be kept: give an instance, {estimator}(), that "
+            "the model holds, not its name"
+        )
+    return made
+
+
+@functools.cache
+def _made(name: str) -> Estimator:
+    made = getattr(estimators, name, None)
+    if isinstance(made, type) and issubclass(made, Estimator):
+        return made()
+    classes = [n for n in estimators.__all__ if isinstance(getattr(estimators, n), type)]
+    near = difflib.get_close_matches(name, classes, n=1, cutoff=0)
+    raise Refusal(f"there is no estimator {name!r}; the nearest is {near[0]!r}")
+
+
+@contextmanager
+def noise_from(generator: Generator | None) -> Iterator[None]:
+    """A context in which all of torch's noise comes from a generator; its state goes on, the global one stays."""
+    if generator is None:
+        yield
+        return
+    device = generator.device
+    here = torch.random if device.type == "cpu" else getattr(torch, device.type)
+    place = () if device.type == "cpu" else (device,)
+    before = here.get_rng_state(*place)
+    here.set_rng_state(generator.get_state(), *place)
+    try:
+        yield
+    finally:
+        generator.set_state(here.get_rng_state(*place))
+        here.set_rng_state(before, *place)

@@ -1,0 +1,6 @@
+"""Layers with a discrete node, in the shape in which networks hold them: a quantizer and a router."""
+
+from ils_lightning.layers.quantizer import Quantizer
+from ils_lightning.layers.router import Router, Routing
+
+__all__ = ["Quantizer", "Router", "Routing"]

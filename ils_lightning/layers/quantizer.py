@@ -1,0 +1,169 @@
+"""Vector quantisation by categorical draws: `quantized, indices, loss = quantizer(x)`, through any estimator."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ils_lightning.describe import create
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators import Estimator, Sampler
+from ils_lightning.estimators.categorical import log_softmax
+from ils_lightning.functional import drawn, sampler_of
+from ils_lightning.functional import unimix as mix
+from ils_lightning.layers.codebook import Codebook
+
+
+class Quantizer(nn.Module):
+    """Replaces vectors by codes of a learnt codebook: drawn in training, the nearest one otherwise.
+
+    A code's logit is minus its squared distance, times a learnt scale; the codebook and the encoder train by the loss
+    alone, through the estimator, without averages of the codes' inputs. The `loss` returned is the KL divergence from
+    the even distribution over codes, in nats a vector, times `kl_weight`: with weight 1 beside a likelihood, -ELBO.
+
+    `codebook_dim` puts a linear map before and after, where codes are narrower than the data's vectors. Heads quantise
+    parts of the vector, each with a codebook of its own. Levels quantise what earlier levels left over; the draws of
+    later levels depend on those of earlier ones, and so does the gradient.
+
+    Args:
+        dim: width of the vectors.
+        codebook_size: number of codes.
+        estimator: of the gradient through the draw; its class name or a description will do.
+        codebook_dim: width of a code; dim / heads unless given.
+        heads: parts of a vector, quantised side by side.
+        levels: codebooks in sequence, each for the rest that the ones before left.
+        channels_first: x is `[batch, dim, *space]`, as convolutions have it; else `[batch, *any, dim]`.
+        kl_weight: of the KL divergence in the loss returned.
+        unimix: share of the even distribution mixed into the probabilities.
+        restart_below: codes whose share of the draws, a moving average, falls below this share of an even one are put
+            at vectors of the batch; 0 never.
+
+    Raises:
+        ValueError: when sizes do not fit or the estimator cannot draw.
+
+    Example:
+        >>> import torch
+        >>> quantizer = Quantizer(dim=16, codebook_size=64, estimator="ReinMax")
+        >>> quantized, indices, loss = quantizer(torch.randn(2, 10, 16))
+        >>> quantized.shape, indices.shape
+        (torch.Size([2, 10, 16]), torch.Size([2, 10]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        estimator: Sampler | str | dict = "ReinMax",
+        codebook_dim: int | None = None,
+        heads: int = 1,
+        levels: int = 1,
+        channels_first: bool = False,
+        kl_weight: float = 1e-3,
+        unimix: float = 0.0,
+        restart_below: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if min(dim, codebook_size, heads, levels) < 1 or (codebook_dim is None and dim % heads):
+            raise Refusal(
+                f"Quantizer: dim, codebook_size, heads and levels must be at least 1, and heads divide dim unless "
+                f"codebook_dim is given; given {dim}, {codebook_size}, {heads} and {levels}"
+            )
+        if not (kl_weight >= 0 and 0 <= restart_below < 1):
+            raise Refusal(
+                f"Quantizer: kl_weight must be at least 0, restart_below in [0, 1); given {kl_weight}, {restart_below}"
+            )
+        mix(torch.zeros(1), unimix)
+        self.dim, self.codebook_size, self.heads, self.levels = dim, codebook_size, heads, levels
+        self.channels_first, self.kl_weight, self.unimix = channels_first, kl_weight, unimix
+        width = codebook_dim or dim // heads
+        inner = width * heads
+        self.project_in = nn.Linear(dim, inner) if inner != dim else nn.Identity()
+        self.project_out = nn.Linear(inner, dim) if inner != dim else nn.Identity()
+        made = sampler_of(create(estimator, Estimator))
+        self.codebooks = nn.ModuleList(Codebook(heads, codebook_size, width, restart_below) for _ in range(levels))
+        self.estimators = nn.ModuleList(copy.deepcopy(made) for _ in range(levels))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the quantised vectors, their codes and the loss.
+
+        Args:
+            x: `[batch, *any, dim]`, or `[batch, dim, *space]` with `channels_first`.
+            mask: which vectors count, `[batch, *any]`: others are in no loss and no code's use.
+
+        Returns:
+            Vectors like x; indices `[batch, *any]`, with an axis of levels, then of heads, where there are several,
+            int64, -1 where masked; the loss, a scalar.
+        """
+        vectors = x.movedim(1, -1) if self.channels_first else x
+        if x.dim() < 2 or vectors.shape[-1] != self.dim:
+            where = "[batch, dim, *space]" if self.channels_first else "[batch, *any, dim]"
+            raise Refusal(f"Quantizer needs x {where} with dim = {self.dim}; given {list(x.shape)}")
+        batch = vectors.shape[:-1]
+        there = torch.ones(batch, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
+        if there.shape != batch:
+            raise Refusal(
+                f"Quantizer: the mask says of each vector, {list(batch)}, whether it counts; given {list(there.shape)}"
+            )
+        rest = self.project_in(vectors[there]).unflatten(-1, (self.heads, -1))  # [rows, heads, width]
+        total, found, kl = torch.zeros_like(rest), [], rest.new_zeros(())
+        levels: Any = zip(self.codebooks, self.estimators, strict=True)
+        for codebook, estimator in levels:
+            quantized, index, nats = self._level(codebook, estimator, rest)
+            rest, total, kl = rest - quantized, total + quantized, kl + nats
+            found.append(index)
+        quantized = spread(self.project_out(total.flatten(-2)).to(x.dtype), there, 0)
+        quantized = quantized.movedim(-1, 1) if self.channels_first else quantized
+        return quantized, self._squeezed(spread(torch.stack(found, dim=-2), there, -1)), self.kl_weight * kl
+
+    def _level(self, codebook: Any, estimator: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One codebook's vectors `[rows, heads, width]`, codes `[rows, heads]` and KL divergence in nats a vector."""
+        logits = mix(codebook.logits(x), self.unimix)
+        nats = divergence(logits)
+        if not self.training:
+            index = logits.argmax(dim=-1)
+            return codebook.vectors(index), index, nats
+        estimator.check(logits)
+        z = drawn(estimator, logits)
+        index = z.detach().argmax(dim=-1)
+        codebook.observe(index, x)
+        return codebook.mixed(z), index, nats
+
+    def _squeezed(self, index: Tensor) -> Tensor:
+        """Indices `[*batch, levels, heads]` without the axes of which there is one."""
+        index = index.squeeze(-1) if self.heads == 1 else index
+        return index.squeeze(-1 if self.heads == 1 else -2) if self.levels == 1 else index
+
+    def indices_to_codes(self, indices: Tensor) -> Tensor:
+        """Returns the quantised vectors of indices as `forward` returns them, in the layout of its vectors."""
+        index = indices if self.heads > 1 else indices.unsqueeze(-1)
+        index = index if self.levels > 1 else index.unsqueeze(-2)
+        levels: Any = zip(self.codebooks, index.unbind(-2), strict=True)
+        total = torch.stack([codebook.vectors(i) for codebook, i in levels]).sum(dim=0)
+        out = self.project_out(total.flatten(-2))
+        return out.movedim(-1, 1) if self.channels_first else out
+
+    def usage(self) -> dict[str, Tensor]:
+        """Share of codes in use and their perplexity, means over codebooks, from a moving average of the draws."""
+        codebooks: Any = self.codebooks
+        use = torch.stack([codebook.use for codebook in codebooks]).flatten(0, 1)
+        share = use / use.sum(dim=-1, keepdim=True).clamp(min=1e-30)
+        perplexity = torch.special.entr(share).sum(dim=-1).exp().mean()
+        return {"code_usage": (share > 1e-3 / self.codebook_size).float().mean(), "perplexity": perplexity}
+
+
+def divergence(logits: Tensor) -> Tensor:
+    """KL divergence from the even distribution, in nats a row, summed over heads; logits `[rows, heads, size]`."""
+    log_p = log_softmax(logits)
+    p = log_p.exp()
+    nats = math.log(logits.shape[-1]) + (p * log_p.masked_fill(p == 0, 0)).sum(dim=-1)
+    return nats.sum() / max(len(logits), 1)
+
+
+def spread(rows: Tensor, there: Tensor, rest: int) -> Tensor:
+    """Puts `rows` `[n, *any]` where `there` `[*batch]` is true, and `rest` elsewhere: `[*batch, *any]`."""
+    if there.all():
+        return rows.unflatten(0, there.shape)
+    full = rows.new_full((*there.shape, *rows.shape[1:]), rest)
+    return full.index_put((there,), rows)

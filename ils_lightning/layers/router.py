@@ -1,0 +1,175 @@
+"""The router of a mixture of experts: draws of k experts for each token, through any estimator."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ils_lightning.describe import create
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators import Estimator, Sampler, SparseMixer, TopKSubset
+from ils_lightning.estimators.categorical import entropy, softmax
+from ils_lightning.estimators.credit import Credit
+from ils_lightning.functional import drawn
+from ils_lightning.functional import unimix as mix
+
+Combine = Literal["probabilities", "renormalized", "even"]
+
+
+class Routing(NamedTuple):
+    """What a router decided for each token.
+
+    Attributes:
+        weights: of each expert's output `[*batch, experts]`, zero where it was not drawn; the gradient passes through.
+        experts: the drawn ones `[*batch, k]`, int64.
+        balance: the load-balance loss, a scalar: 1 where draws and probabilities are even (Fedus et al., 2022,
+            2101.03961), to be added to the model's loss with a small weight.
+        load: share of the draws that each expert got `[experts]`.
+        credit: takes the cost of each token's draws, where the estimator is a score function; else None.
+    """
+
+    weights: Tensor
+    experts: Tensor
+    balance: Tensor
+    load: Tensor
+    credit: Credit | None = None
+
+    def drawn_weights(self) -> Tensor:
+        """The weights of the drawn experts alone `[*batch, k]`."""
+        return self.weights.gather(-1, self.experts)
+
+    def load_entropy(self) -> Tensor:
+        """Entropy of the load in nats: log of the number of experts where it is even."""
+        return entropy(self.load)
+
+
+class Router(nn.Module):
+    """Turns logits `[*batch, experts]` into a `Routing`: k experts a token, drawn in training, the likeliest otherwise.
+
+    An estimator that uses the slopes at all experts (`estimator.needs_slopes == "all"`: straight-through, ReinMax, the ILS
+    family) needs the output of every expert in training, which costs as much as a dense layer:
+
+        y = torch.einsum("te,ted->td", routing.weights, all_outputs)
+
+    One that uses the drawn ones' only ("drawn": `SparseMixer` and its later forms), or none ("none": score functions),
+    needs no more than `routing.experts` and `routing.drawn_weights()`. Of those the score functions take the token's
+    cost through `routing.credit(cost)`.
+
+    Tokens are rows: what an estimator pools it pools over them. Draws of k > 1 are k-subsets (`TopKSubset`,
+    `TopKReinMax`), or one after another without replacement (`SparseMixer`, as published).
+
+    Args:
+        experts: how many there are.
+        top_k: how many are drawn for a token.
+        estimator: of the gradient through the draw; its class name or a description will do.
+        combine: weight of a drawn expert: its probability, that over the sum of the drawn ones, or 1 / k. `SparseMixer`
+            weighs its draws itself.
+        unimix: share of the even distribution mixed into the probabilities.
+
+    Raises:
+        ValueError: when the estimator cannot draw k experts.
+
+    Example:
+        >>> import torch
+        >>> router = Router(experts=8, top_k=2, estimator={"class_path": "TopKReinMax", "init_args": {"size": 2}})
+        >>> routing = router(torch.randn(5, 8, requires_grad=True))
+        >>> routing.experts.shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        experts: int,
+        top_k: int = 1,
+        estimator: Estimator | str | dict = "ReinMax",
+        combine: Combine = "probabilities",
+        unimix: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 1 <= top_k < max(experts, 2):
+            raise Refusal(f"Router: top_k must be at least 1 and below experts; given {top_k} of {experts}")
+        if combine not in ("probabilities", "renormalized", "even"):
+            raise Refusal(f"Router: combine must be probabilities, renormalized or even; given {combine!r}")
+        mix(torch.zeros(1), unimix)
+        self.experts, self.top_k, self.combine, self.unimix = experts, top_k, combine, unimix
+        self.estimator: Estimator = create(estimator, Estimator)
+        self._check_estimator()
+
+    def _check_estimator(self) -> None:
+        name, k = type(self.estimator).__name__, self.top_k
+        if not isinstance(self.estimator, Sampler) and not hasattr(self.estimator, "act"):
+            raise Refusal(
+                f"Router: {name} neither draws differentiably nor takes costs later; ReinMax, SparseMixer and "
+                "LeaveOneOut do"
+            )
+        size = getattr(self.estimator, "size", 1) if isinstance(self.estimator, TopKSubset) else 1
+        if size != k and not (size == 1 and isinstance(self.estimator, SparseMixer)):
+            raise Refusal(
+                f"Router: {name} draws {size} of the experts, top_k is {k}; TopKReinMax(size={k}) draws subsets, "
+                "SparseMixer one expert after another"
+            )
+
+    def forward(self, logits: Tensor, mask: Tensor | None = None) -> Routing:
+        """Routes the tokens; masked ones get no expert and count nowhere.
+
+        Args:
+            logits: `[*batch, experts]`.
+            mask: which tokens there are `[*batch]`; all unless given.
+
+        Raises:
+            ValueError: when the shapes are not as above.
+        """
+        if logits.shape[-1] != self.experts or (mask is not None and mask.shape != logits.shape[:-1]):
+            given = f"{list(logits.shape)}" + ("" if mask is None else f" and {list(mask.shape)}")
+            raise Refusal(f"Router needs logits [*batch, {self.experts}] and a mask [*batch]; given {given}")
+        mixed = mix(logits, self.unimix)
+        there = torch.ones_like(logits[..., 0], dtype=torch.bool) if mask is None else mask.bool()
+        z, credit = self._draw(mixed, there)
+        p = softmax(mixed).to(logits.dtype)
+        chosen = z.detach().topk(self.top_k, dim=-1).indices
+        weights = torch.where(there.unsqueeze(-1), self._combined(z, p), 0)
+        load, balance = self._balance(chosen, p, there)
+        return Routing(weights, chosen, balance, load, credit)
+
+    def _draw(self, logits: Tensor, there: Tensor) -> tuple[Tensor, Credit | None]:
+        """Draws `[*batch, experts]` with k entries that are not zero."""
+        if not self.training:
+            index = logits.topk(self.top_k, dim=-1).indices
+            hard = torch.zeros_like(logits).scatter(-1, index, 1)
+            return (hard * softmax(logits) if isinstance(self.estimator, SparseMixer) else hard), None
+        rows = logits[there].unsqueeze(-2)  # tokens that are not there teach the estimator nothing
+        if not isinstance(self.estimator, Sampler):
+            z, credit = self.estimator.act(logits.unsqueeze(-2))  # pyright: ignore[reportCallIssue]
+            return z.squeeze(-2), credit
+        self.estimator.check(rows)
+        z = self._one_after_another(rows) if self._in_turn() else drawn(self.estimator, rows)
+        return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), z.squeeze(-2)), None
+
+    def _in_turn(self) -> bool:
+        return self.top_k > 1 and isinstance(self.estimator, SparseMixer)
+
+    def _one_after_another(self, rows: Tensor) -> Tensor:
+        """Draws without replacement: an expert that was drawn is masked for the next draw."""
+        total, left = torch.zeros_like(rows), rows
+        for _ in range(self.top_k):
+            z = drawn(self.estimator, left)  # pyright: ignore[reportArgumentType]
+            total, left = total + z, left.masked_fill(z.detach() != 0, float("-inf"))
+        return total
+
+    def _combined(self, z: Tensor, p: Tensor) -> Tensor:
+        if isinstance(self.estimator, SparseMixer):
+            return z
+        if self.combine == "even":
+            return z / self.top_k
+        weighed = z * p
+        if self.combine == "probabilities":
+            return weighed
+        return weighed / weighed.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
+
+    def _balance(self, chosen: Tensor, p: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """The load `[experts]` and experts * sum_e load_e * mean p_e, over the tokens that are there."""
+        count = there.sum().clamp(min=1)
+        hits = torch.zeros_like(p).scatter(-1, chosen, 1) * there.unsqueeze(-1)
+        load = hits.flatten(0, -2).sum(dim=0) / (count * self.top_k)
+        mean = (p * there.unsqueeze(-1)).flatten(0, -2).sum(dim=0) / count
+        return load, self.experts * (load * mean).sum()

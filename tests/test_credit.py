@@ -1,0 +1,150 @@
+"""Costs that come later: unbiased on a chain of dependent draws, against the sum over all paths."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators import DrGrpo, Grpo, LeaveOneOut, MovingAverage, NetworkBaseline, Reinforce
+from ils_lightning.estimators.reinforce import Reinforce as ReinforceClass
+
+STEPS, ROWS, GROUP = 4, 20_000, 4
+
+
+def table() -> Tensor:
+    """Logits `[steps, states, 2]`: each draw's depend on the draw before."""
+    return torch.randn(STEPS, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def step_cost(t: int, before: Tensor, now: Tensor) -> Tensor:
+    """Cost of step t, which sees the draws `[..., 2]` before and now."""
+    return (1.0 + t) * before[..., 0] * now[..., 1] + (now[..., 0] - 0.3 * t) ** 2
+
+
+def exact(theta: Tensor) -> Tensor:
+    """Gradient of the expected total cost, by enumeration."""
+    theta = theta.clone().requires_grad_()
+    eye, total = torch.eye(2, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for path in itertools.product(range(2), repeat=STEPS):
+        p, cost, before = 1.0, 0.0, 0
+        for t, now in enumerate(path):
+            p = p * theta[t, before].softmax(-1)[now]
+            cost = cost + step_cost(t, eye[before], eye[now])
+            before = now
+        total = total + p * cost
+    (g,) = torch.autograd.grad(total, theta)
+    return g
+
+
+def rollout(estimator, batch: tuple[int, ...], steps: Tensor | None = None) -> Tensor:
+    """The gradient that each row's copy of the table receives, `[*batch, steps, states, 2]`."""
+    theta = table().expand(*batch, STEPS, 2, 2).clone().requires_grad_()
+    z = torch.zeros(*batch, 2, dtype=torch.float64)
+    z[..., 0] = 1
+    costs, credits = [], []
+    for t in range(STEPS):
+        logits = torch.einsum("...s,...sk->...k", z, theta[..., t, :, :])
+        now, credit = estimator.act(logits.unsqueeze(-2))
+        costs.append(step_cost(t, z, now.squeeze(-2)))
+        credits.append(credit)
+        z = now.squeeze(-2)
+    last = torch.full(batch, STEPS) if steps is None else steps
+    there = torch.arange(STEPS).view(-1, *[1] * len(batch)) < last
+    to_go = (torch.stack(costs) * there).flip(0).cumsum(0).flip(0)
+    sum(credit(cost, mask).sum() for credit, cost, mask in zip(credits, to_go, there, strict=True)).backward()
+    return theta.grad
+
+
+def worst(found: Tensor, expected: Tensor, independent: int) -> Tensor:
+    """Largest z-score of the mean over rows, whose first axis is a group that may be correlated."""
+    rows = found.movedim(independent, 0)
+    rows = rows.flatten(1, -4).mean(dim=1) if rows.dim() > 4 else rows
+    return ((rows.mean(dim=0) - expected) / (rows.var(dim=0) / len(rows)).sqrt().clamp(min=1e-12)).abs().max()
+
+
+@pytest.mark.parametrize("estimator", [Reinforce(), Reinforce(baseline=MovingAverage())])
+def test_unbiased_on_a_chain(estimator):
+    torch.manual_seed(0)
+    assert worst(rollout(estimator, (ROWS,)), exact(table()), 0) < 4.5
+
+
+def test_leave_one_out_is_unbiased_over_groups_of_paths():
+    torch.manual_seed(0)
+    assert worst(rollout(LeaveOneOut(), (GROUP, ROWS // GROUP)), exact(table()), 1) < 4.5
+
+
+def test_dr_grpo_is_short_by_the_share_of_one_draw_and_grpo_is_not_in_proportion():
+    torch.manual_seed(0)
+    found = rollout(DrGrpo(), (GROUP, ROWS // GROUP))
+    assert worst(found * GROUP / (GROUP - 1), exact(table()), 1) < 4.5
+    assert worst(found, exact(table()), 1) > 10
+    found, expected = rollout(Grpo(), (GROUP, ROWS // GROUP)), exact(table())
+    scale = (found.mean((0, 1)) * expected).sum() / expected.square().sum()
+    assert worst(found / scale, expected, 1) > 4.5
+
+
+def test_lowers_the_variance():
+    torch.manual_seed(0)
+    plain, grouped = rollout(Reinforce(), (GROUP, 2000)), rollout(LeaveOneOut(), (GROUP, 2000))
+    assert grouped.var((0, 1)).sum() < 0.8 * plain.var((0, 1)).sum()
+
+
+@pytest.mark.slow
+def test_a_baseline_read_when_the_cost_comes_would_be_biased(monkeypatch):
+    """With few rows, the costs of later steps of the same path are in it by then."""
+
+    def late(estimator, baseline, logits):
+        def advantage(cost, mask):
+            b = baseline(logits)
+            baseline.update(cost.unsqueeze(0))
+            return cost - b
+
+        return advantage
+
+    def scores() -> Tensor:
+        torch.manual_seed(0)
+        found = torch.stack([rollout(Reinforce(baseline=MovingAverage(0.0)), (1,))[0] for _ in range(1500)])
+        return worst(found, exact(table()), 0)
+
+    whole = scores()
+    monkeypatch.setattr(ReinforceClass, "_later", late)
+    assert whole < 4.5 < scores()
+
+
+def test_masked_steps_count_nowhere():
+    torch.manual_seed(0)
+    steps = torch.arange(ROWS) % 2 * STEPS  # every other row ends before it begins
+    found = rollout(Reinforce(), (ROWS,), steps)
+    assert (found[::2] == 0).all()
+    assert worst(found[1::2], exact(table()), 0) < 4.5
+
+
+def test_group_of_which_one_row_counts_has_no_baseline():
+    cost, mask = torch.tensor([[3.0, 5.0], [1.0, 0.0]]), torch.tensor([[True, True], [True, False]])
+    cost = torch.where(mask, cost, 0)
+    expected = torch.tensor([[2.0, 5.0], [-2.0, 0.0]])
+    torch.testing.assert_close(torch.where(mask, LeaveOneOut.group_advantage(cost, mask), 0), expected)
+
+
+def test_the_value_is_the_cost_and_its_own_graph_stays():
+    weight = torch.tensor(2.0, requires_grad=True)
+    logits = torch.zeros(5, 1, 3, requires_grad=True)
+    z, credit = Reinforce().act(logits)
+    cost = weight * z[:, 0, 0]
+    loss = credit(cost, torch.tensor([True, True, True, True, False]))
+    torch.testing.assert_close(loss, torch.where(torch.arange(5) < 4, cost, 0))
+    loss.sum().backward()
+    torch.testing.assert_close(weight.grad, z[:4, 0, 0].sum())
+    assert (logits.grad[4] == 0).all()
+
+
+def test_refusals():
+    _, credit = Reinforce().act(torch.zeros(5, 1, 3))
+    with pytest.raises(ValueError, match=r"one cost, and one mask, a row"):
+        credit(torch.zeros(4))
+    _, credit = LeaveOneOut().act(torch.zeros(1, 1, 3))
+    with pytest.raises(ValueError, match="at least 2"):
+        credit(torch.zeros(1))
+    with pytest.raises(ValueError, match="NetworkBaseline"):
+        Reinforce(baseline=NetworkBaseline()).act(torch.zeros(5, 1, 3))

@@ -1,0 +1,63 @@
+"""A copy of the estimator for each group: what one group learns says nothing of another."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ils_lightning.estimators import Grouped, ILSDiagonal, ILSJoint, ILSNewton, ILSTempered, LeaveOneOut, ReinMax
+
+A = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 0.0], [0.5, 0.0, -2.0]])
+THETA = torch.tensor([0.5, 0.0, -0.5])
+SIGN = torch.tensor([1.0, -1.0])[:, None]
+
+
+def unlike(z: Tensor) -> Tensor:
+    """A quadratic loss whose curvature has the other sign in the second of two groups `[samples, 2, rows, 1, 3]`."""
+    return SIGN * torch.einsum("...li,ij,...lj->...", z, A, z) / 2
+
+
+def bias_and_variance(estimator: torch.nn.Module, steps: int = 300) -> tuple[float, float]:
+    """Of the first group's gradient, relative to the true one."""
+    torch.manual_seed(0)
+    pi, v, seen = THETA.softmax(0), A.diagonal() / 2, []
+    true = pi * (v - pi @ v)
+    for step in range(steps):
+        logits = THETA.expand(2, 200, 1, 3).clone().requires_grad_()
+        estimator(logits, unlike).sum().backward()
+        seen += [logits.grad[0, :, 0]] if step > 50 else []
+    g = torch.cat(seen)
+    return ((g.mean(0) - true).norm() / true.norm()).item(), (g.var(0).sum() / true.square().sum()).item()
+
+
+@pytest.mark.parametrize("make", [lambda: ILSNewton(base=0.0), ILSDiagonal, lambda: ILSJoint(base=0.0), ILSTempered])
+def test_groups_of_opposite_curvature_keep_their_own(make):
+    assert bias_and_variance(Grouped(make(), 2))[1] < 0.5 * bias_and_variance(make())[1]
+
+
+def test_with_one_estimator_for_both_groups_the_gradient_is_biased():
+    assert bias_and_variance(Grouped(ILSNewton(base=0.0), 2))[0] < 0.02
+    assert bias_and_variance(ILSNewton(base=0.0))[0] > 0.1
+
+
+def test_without_state_it_is_the_estimator():
+    logits, g = torch.randn(4, 5, 2, 3), torch.randn(4, 5, 2, 3)
+    pi, z = logits.softmax(-1), torch.nn.functional.one_hot(torch.randint(3, (4, 5, 2)), 3).float()
+    expected = ReinMax(1.3).pullback(logits, pi, z, g)
+    torch.testing.assert_close(Grouped(ReinMax(1.3), 4).pullback(logits, pi, z, g), expected)
+
+
+def test_each_step_of_a_recurrent_model_has_its_copy():
+    estimator = Grouped(ILSNewton(), 3)
+    for t in range(3):
+        estimator[t].sample(torch.randn(40, 1, 3, requires_grad=True)).square().sum().backward()
+    assert len({id(one) for one in estimator.estimators}) == len(estimator) == 3
+    assert all(one.S is not None for one in estimator.estimators)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="closed form"):
+        Grouped(LeaveOneOut(), 2)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="at least 1"):
+        Grouped(ReinMax(), 0)
+    with pytest.raises(ValueError, match="with 2 groups"):
+        Grouped(ReinMax(), 2)(torch.zeros(3, 5, 1, 3), lambda z: z.sum((-2, -1)))

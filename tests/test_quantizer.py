@@ -1,0 +1,140 @@
+"""Quantizer: shapes, codes, levels, masks, restarts, and an autoencoder written for another package's interface."""
+
+import pytest
+import torch
+from torch import nn
+
+from ils_lightning.estimators import ILSDiagonal, LeaveOneOut, ReinMax
+from ils_lightning.layers import Quantizer
+
+
+@pytest.mark.parametrize(("heads", "levels", "extra"), [(1, 1, ()), (2, 1, (2,)), (1, 3, (3,)), (2, 3, (3, 2))])
+@pytest.mark.parametrize("training", [True, False])
+def test_shapes_and_codes(heads, levels, extra, training):
+    torch.manual_seed(0)
+    quantizer = Quantizer(8, 16, heads=heads, levels=levels, codebook_dim=3).train(training)
+    x = torch.randn(2, 5, 8)
+    quantized, indices, loss = quantizer(x)
+    assert quantized.shape == x.shape
+    assert indices.shape == (2, 5, *extra)
+    assert indices.dtype == torch.int64
+    assert loss.shape == ()
+    torch.testing.assert_close(quantizer.indices_to_codes(indices), quantized)
+
+
+def test_images_with_channels_first():
+    quantizer = Quantizer(8, 16, channels_first=True)
+    quantized, indices, _ = quantizer(torch.randn(2, 8, 4, 5))
+    assert quantized.shape == (2, 8, 4, 5)
+    assert indices.shape == (2, 4, 5)
+    torch.testing.assert_close(quantizer.indices_to_codes(indices), quantized)
+
+
+def test_evaluation_takes_the_nearest_code():
+    quantizer = Quantizer(8, 16).eval()
+    x = torch.randn(50, 8)
+    expected = torch.cdist(x, quantizer.codebooks[0].codes[0]).argmin(dim=-1)
+    assert torch.equal(quantizer(x)[1], expected)
+
+
+def test_loss_is_the_divergence_from_the_even_distribution():
+    quantizer = Quantizer(8, 16, heads=2, kl_weight=0.5)
+    x = torch.randn(10, 8)
+    logits = quantizer.codebooks[0].logits(x.unflatten(-1, (2, 4)))
+    even = torch.full_like(logits, 1 / 16)
+    p = torch.distributions.Categorical(logits=logits)
+    expected = 0.5 * torch.distributions.kl_divergence(p, torch.distributions.Categorical(even)).sum(-1).mean()
+    torch.testing.assert_close(quantizer(x)[2], expected)
+
+
+def test_later_levels_send_gradient_through_earlier_draws():
+    torch.manual_seed(0)
+    quantizer = Quantizer(4, 8, "StraightThrough", levels=2, kl_weight=0)
+    found = []
+    for cut in (False, True):
+        torch.manual_seed(1)
+        x = torch.randn(20, 4, requires_grad=True)
+        if cut:
+            rest = x
+            total = torch.zeros_like(x)
+            for codebook, estimator in zip(quantizer.codebooks, quantizer.estimators, strict=True):
+                q = codebook.mixed(estimator.sample(codebook.logits(rest.unsqueeze(1)))).squeeze(1)
+                rest, total = rest - q.detach(), total + q
+        else:
+            total = quantizer(x)[0]
+        (total - 1).square().sum().backward()
+        found.append(x.grad)
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_masked_vectors_count_nowhere():
+    torch.manual_seed(0)
+    quantizer, x = Quantizer(4, 8, ILSDiagonal()), torch.randn(6, 5, 4, requires_grad=True)
+    mask = torch.rand(6, 5) > 0.5
+    quantized, indices, loss = quantizer(x, mask)
+    assert (indices[~mask] == -1).all()
+    (quantized.square().sum() + loss).backward()
+    assert (x.grad[~mask] == 0).all()
+    torch.testing.assert_close(loss, quantizer.eval()(x[mask])[2])
+
+
+def test_dead_codes_are_restarted_at_vectors_of_the_batch():
+    torch.manual_seed(0)
+    quantizer = Quantizer(4, 32, restart_below=0.1)
+    with torch.no_grad():
+        quantizer.codebooks[0].codes[:, 8:] += 100
+    for _ in range(400):
+        quantizer(torch.randn(256, 4))
+    assert quantizer.usage()["code_usage"] > 0.9
+    assert quantizer.codebooks[0].codes.abs().max() < 10
+
+
+@pytest.mark.parametrize("estimator", ["ReinMax", "StraightThrough", "StraightThroughGumbelSoftmax", "ILSCV"])
+def test_an_autoencoder_for_the_usual_interface_trains(estimator):
+    """Encoder and decoder of a script for `quantized, indices, loss = vq(x)`, on points near eight centres."""
+    torch.manual_seed(0)
+    centres = torch.randn(8, 6)
+    encoder, vq, decoder = nn.Linear(6, 4), Quantizer(4, 8, estimator, kl_weight=1e-3), nn.Linear(4, 6)
+    model = nn.ModuleList([encoder, vq, decoder])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    errors = []
+    for _ in range(400):
+        x = centres[torch.randint(8, (128,))] + 0.05 * torch.randn(128, 6)
+        quantized, _, loss = vq(encoder(x))
+        error = (decoder(quantized) - x).square().mean()
+        optimizer.zero_grad(), (error + loss).backward(), optimizer.step()
+        errors.append(error.item())
+    assert sum(errors[-20:]) < 0.3 * sum(errors[:20])
+
+
+def test_memory_is_linear_in_what_is_used():
+    quantizer = Quantizer(16, 65_536, "StraightThrough")
+    quantized, indices, loss = quantizer(torch.randn(64, 16, requires_grad=True))
+    (quantized.sum() + loss).backward()
+    assert indices.max() < 65_536
+    held = sum(x.numel() for x in [*quantizer.parameters(), *quantizer.buffers()])
+    assert held < 65_536 * (16 + 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"dim": 7, "codebook_size": 4, "heads": 2}, "heads divide dim"),
+        ({"dim": 8, "codebook_size": 0}, "at least 1"),
+        ({"dim": 8, "codebook_size": 4, "restart_below": 1.0}, "restart_below"),
+        ({"dim": 8, "codebook_size": 4, "unimix": -0.1}, r"\[0, 1\)"),
+    ],
+)
+def test_refusals(arguments, rule):
+    with pytest.raises(ValueError, match=rule):
+        Quantizer(**arguments)
+
+
+def test_refuses_other_widths_masks_and_estimators():
+    with pytest.raises(ValueError, match="dim = 8"):
+        Quantizer(8, 4)(torch.zeros(2, 7))
+    with pytest.raises(ValueError, match="mask says"):
+        Quantizer(8, 4)(torch.zeros(2, 8), torch.ones(3))
+    with pytest.raises(ValueError, match="LeaveOneOut"):
+        Quantizer(8, 4, LeaveOneOut())
+    assert isinstance(Quantizer(8, 4, ReinMax(1.3)).estimators[0], ReinMax)

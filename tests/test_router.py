@@ -1,0 +1,153 @@
+"""Router: gradients against enumeration, dense and sparse combination, masks, load, refusals."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ils_lightning.estimators import LeaveOneOut, Reinforce, ReinMax, SparseMixer, StraightThrough, TopKReinMax
+from ils_lightning.layers import Router
+
+TOKENS = 60_000
+
+
+def experts(count: int = 4, width: int = 3) -> Tensor:
+    return torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def cost(weights: Tensor, outputs: Tensor) -> Tensor:
+    """A curved loss of the combined output, `[*any]`."""
+    return (weights @ outputs - 0.5).square().sum(dim=-1)
+
+
+def exact(theta: Tensor, k: int) -> Tensor:
+    """Gradient of the expected cost with probabilities as weights, over subsets of k, by enumeration."""
+    theta, outputs, total = theta.clone().requires_grad_(), experts(), 0.0
+    subsets = torch.zeros(0, 4, dtype=torch.float64)
+    for chosen in itertools.combinations(range(4), k):
+        subsets = torch.cat([subsets, nn.functional.one_hot(torch.tensor(chosen), 4).sum(0, keepdim=True).double()])
+    p = (subsets @ theta).softmax(dim=0)
+    total = (p * cost(subsets * theta.softmax(-1), outputs)).sum()
+    (g,) = torch.autograd.grad(total, theta)
+    return g
+
+
+@pytest.mark.parametrize(("k", "estimator"), [(1, ReinMax()), (2, TopKReinMax(size=2)), (3, TopKReinMax(size=3))])
+def test_second_order_routing_is_unbiased_for_a_quadratic_cost(k, estimator):
+    torch.manual_seed(0)
+    theta = torch.tensor([0.5, -0.3, 0.1, 0.9], dtype=torch.float64)
+    logits = theta.repeat(TOKENS, 1).requires_grad_()
+    routing = Router(4, k, estimator)(logits)
+    assert (routing.weights > 0).sum() == k * TOKENS
+    cost(routing.weights, experts()).sum().backward()
+    score = (logits.grad.mean(0) - exact(theta, k)) / (logits.grad.var(0) / TOKENS).sqrt()
+    assert score.abs().max() < 4.5
+
+
+def test_straight_through_is_biased_there():
+    torch.manual_seed(0)
+    theta = torch.tensor([0.5, -0.3, 0.1, 0.9], dtype=torch.float64)
+    logits = theta.repeat(TOKENS, 1).requires_grad_()
+    cost(Router(4, 1, StraightThrough())(logits).weights, experts()).sum().backward()
+    score = (logits.grad.mean(0) - exact(theta, 1)) / (logits.grad.var(0) / TOKENS).sqrt()
+    assert score.abs().max() > 6
+
+
+def test_credit_of_a_score_function_is_unbiased_with_the_gate_outside():
+    torch.manual_seed(0)
+    theta = torch.tensor([0.5, -0.3, 0.1, 0.9], dtype=torch.float64)
+    logits = theta.repeat(2, TOKENS // 2, 1).requires_grad_()
+    routing = Router(4, 1, LeaveOneOut())(logits)
+    routing.credit(cost(routing.weights, experts())).sum().backward()  # the gate's own gradient is in the cost's graph
+    found = logits.grad.mean(dim=0)
+    score = (found.mean(0) - exact(theta, 1)) / (found.var(0) / len(found)).sqrt()
+    assert score.abs().max() < 4.5
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_sparse_combination_gives_the_gradients_of_the_dense_one_where_slopes_are_of_the_drawn(k):
+    outputs, found = experts(), []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        logits = torch.randn(50, 4, dtype=torch.float64, requires_grad=True)
+        routing = Router(4, k, SparseMixer())(logits)
+        drawn = (routing.drawn_weights().unsqueeze(-1) * outputs[routing.experts]).sum(dim=-2)
+        combined = drawn if sparse else routing.weights @ outputs
+        (combined - 0.5).square().sum().backward()
+        found.append(logits.grad)
+    torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "renormalized", "even"])
+def test_weights_of_the_drawn_experts(combine):
+    logits = torch.randn(20, 4)
+    routing = Router(4, 2, TopKReinMax(size=2), combine)(logits)
+    p = logits.softmax(-1).gather(-1, routing.experts)
+    expected = {"probabilities": p, "renormalized": p / p.sum(-1, keepdim=True), "even": torch.full_like(p, 0.5)}
+    torch.testing.assert_close(routing.drawn_weights(), expected[combine])
+
+
+@pytest.mark.parametrize("estimator", [ReinMax(), SparseMixer(), TopKReinMax(size=2)])
+def test_evaluation_takes_the_likeliest(estimator):
+    k = 2 if isinstance(estimator, TopKReinMax) else 1
+    logits = torch.randn(20, 4)
+    routing = Router(4, k, estimator).eval()(logits)
+    assert torch.equal(routing.experts.sort(-1).values, logits.topk(k).indices.sort(-1).values)
+    torch.testing.assert_close(routing.drawn_weights(), logits.softmax(-1).gather(-1, routing.experts))
+
+
+def test_masked_tokens_count_nowhere():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 5, 4, requires_grad=True)
+    mask = torch.rand(6, 5) > 0.4
+    routing = Router(4, 1, "ILSCV")(logits, mask)
+    assert (routing.weights[~mask] == 0).all()
+    (cost(routing.weights.double(), experts()).sum() + routing.balance).backward()
+    assert (logits.grad[~mask] == 0).all()
+    alone = Router(4, 1, "ReinMax").eval()(logits[mask])
+    among = Router(4, 1, "ReinMax").eval()(logits, mask)
+    torch.testing.assert_close(among.balance, alone.balance)
+    torch.testing.assert_close(among.load, alone.load)
+
+
+def test_balance_is_one_and_entropy_full_where_the_load_is_even():
+    logits = 50 * torch.eye(4).repeat(3, 1)
+    routing = Router(4)(logits)
+    torch.testing.assert_close(routing.balance, torch.tensor(1.0))
+    torch.testing.assert_close(routing.load_entropy(), torch.tensor(4.0).log())
+    torch.testing.assert_close(Router(4)(logits[:1]).balance, torch.tensor(4.0))
+
+
+def test_a_mixture_of_experts_learns_to_route():
+    torch.manual_seed(0)
+    gate, outputs, router = nn.Linear(4, 4), torch.eye(4), Router(4, estimator="ReinMax", combine="even")
+    optimizer = torch.optim.Adam(gate.parameters(), lr=0.05)
+    for _ in range(150):
+        x = torch.randint(4, (64,))
+        routing = router(gate(nn.functional.one_hot(x, 4).float()))
+        loss = (routing.weights @ outputs - outputs[(x + 1) % 4]).square().sum(-1).mean()
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+    assert torch.equal(router.eval()(gate(torch.eye(4))).experts[:, 0], (torch.arange(4) + 1) % 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"experts": 4, "top_k": 2}, r"TopKReinMax\(size=2\)"),
+        ({"experts": 4, "top_k": 4}, "top_k must be"),
+        ({"experts": 4, "combine": "sum"}, "combine must be"),
+        ({"experts": 4, "estimator": "Exact"}, "neither draws"),
+        ({"experts": 4, "top_k": 2, "estimator": Reinforce()}, "draws 1 of the experts"),
+    ],
+)
+def test_refusals(arguments, rule):
+    with pytest.raises(ValueError, match=rule):
+        Router(**arguments)
+
+
+def test_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"\[\*batch, 4\]"):
+        Router(4)(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r"mask \[\*batch\]"):
+        Router(4)(torch.zeros(3, 4), torch.ones(4))
