@@ -46,8 +46,8 @@ class Routing(NamedTuple):
 class Router(nn.Module):
     """Turns logits `[*batch, experts]` into a `Routing`: k experts a token, drawn in training, the likeliest otherwise.
 
-    An estimator that uses the slopes at all experts (`estimator.needs_slopes == "all"`: straight-through, ReinMax, the ILS
-    family) needs the output of every expert in training, which costs as much as a dense layer:
+    An estimator that uses the slopes at all experts (`estimator.needs_slopes == "all"`: straight-through, ReinMax, the
+    ILS family) needs the output of every expert in training, which costs as much as a dense layer:
 
         y = torch.einsum("te,ted->td", routing.weights, all_outputs)
 
