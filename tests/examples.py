@@ -90,6 +90,7 @@ LAWS = {
     "own": "8. own parameters train on |estimate|^2 alone",
     "errors": "9. bad input gives a ValueError that names the rule",
     "modes": "10. inference_mode, state_dict, deepcopy, autocast, extreme and masked logits",
+    "simplex": "10. draws, also those of value, lie in the simplex",
     "masked": "10. masked categories are never drawn; f does not see them",
     "edges": "10. finite for any logits up to 1e4, masks, numbers of rows, latents and categories, and dtypes",
     "cli": "11. trains two steps through the command line",
@@ -118,6 +119,7 @@ class Example:
 
 
 SUPPORT = "the supports in the batch decide; test_marginals counts them"
+WEIGHED = {"simplex": "draws are weighed by their probability; test_slopes compares them with the published program"}
 PAIRS = "draws have two ones, so they are not one-hot draws; test_marginals tests their law and loss"
 
 
@@ -248,9 +250,9 @@ EXAMPLES = [
     Example("Redge-.5", lambda: Redge(first_time=0.5)),
     Example("Redge-2-.5", lambda: Redge(steps=2, first_time=0.5)),
     Example("RedgeCov-.5", lambda: RedgeCov(first_time=0.5)),
-    Example("SparseMixer", SparseMixer, objective=gated_expectation),
-    Example("SparseMixerV2", SparseMixerV2, objective=functools.partial(gated_expectation, live=False)),
-    Example("SparseMixerV2Star", SparseMixerV2Star, objective=gated_expectation),
+    Example("SparseMixer", SparseMixer, WEIGHED, objective=gated_expectation),
+    Example("SparseMixerV2", SparseMixerV2, WEIGHED, objective=functools.partial(gated_expectation, live=False)),
+    Example("SparseMixerV2Star", SparseMixerV2Star, WEIGHED, objective=gated_expectation),
     Example("Exact", Exact, {"masked": "enumerates every state, with weight zero"}, replicates=1000),
 ]
 

@@ -31,7 +31,7 @@ def test_inference_mode(example: Example):
             assert torch.isfinite(loss).all()
 
 
-@pytest.mark.parametrize("example", [p for p in obeying("modes") if isinstance(p.values[0].make(), Sampler)])
+@pytest.mark.parametrize("example", [p for p in obeying("simplex") if isinstance(p.values[0].make(), Sampler)])
 def test_sample_alone(example: Example):
     estimator, logits, _ = settled(example)
     with torch.inference_mode():
@@ -45,7 +45,7 @@ def test_sample_alone(example: Example):
     assert live.requires_grad
 
 
-@pytest.mark.parametrize("example", obeying("modes"))
+@pytest.mark.parametrize("example", obeying("simplex"))
 def test_value_reports_the_loss_of_hard_draws_and_leaves_no_trace(example: Example):
     estimator, logits, f = settled(example)
     before = copy.deepcopy(estimator.state_dict())
