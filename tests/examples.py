@@ -93,6 +93,8 @@ LAWS = {
     "simplex": "10. draws, also those of value, lie in the simplex",
     "masked": "10. masked categories are never drawn; f does not see them",
     "edges": "10. finite for any logits up to 1e4, masks, numbers of rows, latents and categories, and dtypes",
+    "few rows": "12. state is read before the present draws change it",
+    "formula": "13. it is its paper's equation, draw by draw",
     "cli": "11. trains two steps through the command line",
 }
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from examples import EXAMPLES, Example
+from examples import EXAMPLES, Example, obeying
 from simulate import problem_for, settle
 
 from ils_lightning.testing import few_rows
 from ils_lightning.testing.laws import gradient
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+@pytest.mark.parametrize("example", obeying("few rows"))
 def test_state_is_read_before_the_present_draws_change_it(example: Example):
     few_rows.learning(example.make)
 

@@ -1,7 +1,7 @@
 """The formula law: every estimator equals a slow, plain form of its paper's equation, draw by draw."""
 
 import pytest
-from examples import EXAMPLES, Example
+from examples import Example, obeying
 from formulas import FORMS
 from test_contract import concrete
 
@@ -9,9 +9,9 @@ from ils_lightning.testing import formula
 
 
 def test_every_estimator_has_a_slow_form():
-    assert {c.__name__ for c in concrete() - set(FORMS)} == set()
+    assert {c.__name__ for c in concrete() - set(FORMS)} == {"Grouped"}  # which only hands on
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+@pytest.mark.parametrize("example", obeying("formula"))
 def test_estimate_equals_its_slow_form(example: Example):
     formula(example.make, FORMS[type(example.make())])

@@ -48,7 +48,8 @@ from ils_lightning.estimators.reinmax_rao import ReinMaxRao
 from ils_lightning.estimators.relax import Relax
 from ils_lightning.estimators.rodeo import Rodeo
 from ils_lightning.estimators.sparse_mixer import SparseMixer
-from ils_lightning.estimators.sparse_mixer_v2 import SparseMixerV2, SparseMixerV2Star
+from ils_lightning.estimators.sparse_mixer_v2 import SparseMixerV2
+from ils_lightning.estimators.sparse_mixer_v2_star import SparseMixerV2Star
 from ils_lightning.estimators.sparsemax_marginal import SparsemaxMarginal
 from ils_lightning.estimators.straight_through import StraightThrough
 from ils_lightning.estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax

@@ -48,7 +48,7 @@ class LocalExpectation(Estimator):
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
         latents, categories = pi.shape[-2:]
-        moved = neighbours(z)
+        moved = neighbours(z, pi)
         points = torch.cat([z.unsqueeze(0), moved.flatten(0, 1)]).flatten(0, 1)
         loss = evaluate(f, points.to(logits.dtype)).unflatten(0, (-1, self.samples))
         values = loss.detach().to(pi.dtype)
@@ -61,9 +61,13 @@ class LocalExpectation(Estimator):
         return loss[0].mean(dim=0), jacobian(pi, f_lk).mean(dim=0).to(logits.dtype)
 
 
-def neighbours(z: Tensor) -> Tensor:
-    """Draws `[*any, latents, categories]` with one latent moved on by 1 .. K - 1: `[latents, K - 1, *z.shape]`."""
+def neighbours(z: Tensor, pi: Tensor) -> Tensor:
+    """Draws `[*any, latents, categories]` with one latent moved on by 1 .. K - 1: `[latents, K - 1, *z.shape]`.
+
+    Where that category cannot be drawn, the draw itself stands in: its weight is zero, and f need not be defined there.
+    """
     latents, categories = z.shape[-2:]
     moved = torch.stack([z.roll(step, dims=-1) for step in range(categories)])[1:]
+    moved = torch.where((moved * pi).sum(dim=-1, keepdim=True) > 0, moved, z)
     one = torch.eye(latents, dtype=torch.bool, device=z.device)
     return torch.where(one.view(latents, *[1] * (z.dim() - 1), latents, 1), moved, z)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Sampler, per_row
-from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.categorical import draw, gaussian, softmax
 
 _LAST = 1e-4
 """alpha at the noisiest step, as released."""
@@ -55,9 +55,7 @@ class Redge(Sampler):
 
     def _noise_and_denoiser(self, theta: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor, Tensor], Tensor]]:
         """The initial noise, and x0 as a function of x, alpha and sigma."""
-        return torch.randn(theta.shape, dtype=theta.dtype, device=theta.device), lambda x, alpha, sigma: softmax(
-            theta + alpha * x / sigma**2
-        )
+        return gaussian(theta), lambda x, alpha, sigma: softmax(theta + alpha * x / sigma**2)
 
     def _denoised(self, x: Tensor, x0: Callable[[Tensor, Tensor, Tensor], Tensor], theta: Tensor) -> Tensor:
         alphas = self._schedule(theta)

@@ -6,10 +6,9 @@ x0(x, t) = softmax(theta + (alpha_t x - alpha_t sigma_t pi - alpha_t^2 / 2) / (v
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from ils_lightning.estimators.categorical import softmax
+from ils_lightning.estimators.categorical import gaussian, softmax
 from ils_lightning.estimators.redge import Redge
 
 _LEAST = 0.1
@@ -37,4 +36,4 @@ class RedgeCov(Redge):
         def x0(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             return softmax(theta + (alpha * x - alpha * sigma * pi - alpha**2 / 2) / (variance * sigma**2))
 
-        return pi + variance.sqrt() * torch.randn(theta.shape, dtype=theta.dtype, device=theta.device), x0
+        return pi + variance.sqrt() * gaussian(theta), x0

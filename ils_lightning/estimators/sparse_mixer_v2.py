@@ -32,20 +32,3 @@ class SparseMixerV2(SparseMixer):
     chance: ClassVar[float] = 1 / 4
     shorter: ClassVar[float] = 1 / 3
     factor: ClassVar[Literal[1, 2]] = 1
-
-
-class SparseMixerV2Star(SparseMixerV2):
-    """`SparseMixerV2` as its authors intended it: with the gate's own gradient.
-
-    Args:
-        jitter: as in `SparseMixer`.
-
-    Example:
-        >>> import torch
-        >>> (SparseMixerV2Star().sample(torch.zeros(2, 1, 4)) > 0).sum(-1)
-        tensor([[1],
-                [1]])
-    """
-
-    chance: ClassVar[float] = 5 / 8
-    factor: ClassVar[Literal[1, 2]] = 2

@@ -1,0 +1,22 @@
+"""SparseMixer-v2* (Liu et al., 2024, 2409.12136, appendix A): `sparse_mixer_v2` as its authors intended it."""
+
+from typing import ClassVar, Literal
+
+from ils_lightning.estimators.sparse_mixer_v2 import SparseMixerV2
+
+
+class SparseMixerV2Star(SparseMixerV2):
+    """`SparseMixerV2` as its authors intended it: with the gate's own gradient.
+
+    Args:
+        jitter: as in `SparseMixer`.
+
+    Example:
+        >>> import torch
+        >>> (SparseMixerV2Star().sample(torch.zeros(2, 1, 4)) > 0).sum(-1)
+        tensor([[1],
+                [1]])
+    """
+
+    chance: ClassVar[float] = 5 / 8
+    factor: ClassVar[Literal[1, 2]] = 2
