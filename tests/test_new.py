@@ -97,7 +97,7 @@ def test_a_checkout_is_found_from_below_and_everything_changed_is_named(checkout
     main(["new", "module", "OfMine"])
     told, after = capsys.readouterr().out, contents(checkout)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert len(changed) == 9
+    assert len(changed) == 10
     assert all(f"  {name}  " in told for name in changed)
     assert f"in {checkout}" in told
 
@@ -158,7 +158,17 @@ def test_in_a_checkout_they_pass_the_projects_tests(tmp_path):
     main(["new", "estimator", LONG])
     main(["new", "module", "my_module"])
     assert_clean(tmp_path, "ils_lightning/modules/my_module.py")
-    tests = "contract", "contract_cli", "contract_statistics", "table", "configs", "readme", "my_module"
+    tests = (
+        "contract",
+        "contract_cli",
+        "contract_statistics",
+        "formulas",
+        "few_rows",
+        "table",
+        "configs",
+        "readme",
+        "my_module",
+    )
     files = [f"tests/test_{name}.py" for name in tests]
     chosen = f"{LONG} or {LONG.lower()} or my_module or every_estimator or generated_one"
     run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files)

@@ -7,7 +7,9 @@ Paper: Adaptive Perturbation-Based Gradient Estimation for Discrete Latent Varia
     estimate = [MAP(theta + lambda g + eps) - MAP(theta - lambda g + eps)] / (2 lambda);
     m <- .9 m + .1 (non-zero entries of the numerator per draw);   beta <- max(0, beta + rate sign(target - m))
 
-A one-hot difference has 0 or 2 non-zero entries: target = 1 means that half of the draws move.
+A one-hot difference has 0 or 2 non-zero entries: target = 1 means that half of the draws move. A draw is one latent's
+here; the released program counts the non-zero entries of all latents of an instance together, so its target t is
+t / latents in this count.
 """
 
 import torch

@@ -6,7 +6,9 @@
     estimate for t = 1/S sum_k [ (f_k - mean of the other (f_j + a (A h1_j)(b_j)))(b_k - p)
                                  + beta A[h2_k(y) (y - p)](b_k) ]
 
-Unbiased for any net, a and beta. One published program subtracts the sum, not the mean, of the G_j.b_j.
+Unbiased for any net, a and beta. For S = 2 this is the published program's form. For more draws that has one surrogate
+for each other draw and averages what the net answers; here the net is asked once, about the mean of the others. It also
+subtracts the sum, not the mean, of the G_j.b_j.
 """
 
 import torch

@@ -80,6 +80,7 @@ def _estimator_in_checkout(root: Path, found: Names) -> Parts:
     new = [
         Part(root / f"ils_lightning/estimators/{name}.py", _text("estimator.py", found), "the class: start here"),
         Part(root / f"configs/estimators/{name}.yaml", _text("estimator.yaml", found), "its recommended settings"),
+        Part(root / f"tests/formulas/{name}.py", _text("estimator_form.py", found), "its equation, plainly"),
     ]
     entries = _text("estimator.examples", found).splitlines()
     changed = [

@@ -20,7 +20,7 @@ PROBLEM = {"linear": "linear", "quadratic": "quadratic", "all": "mlp"}
 """The hardest loss for which a declared `exact_for` promises the gradient."""
 
 
-def learning(make: Make, steps: int = 500) -> None:
+def learning(make: Make, steps: int = 300) -> None:
     """A step's draws teach after its estimate: given the state before it, the mean is that of evaluation mode.
 
     Both modes get the same noise. Where their estimates are equal throughout 20 steps nothing is left to be tested;

@@ -104,7 +104,7 @@ def scores(
     make: Callable[[], Estimator],
     name: str,
     objective: Callable[[Tensor, Base], Tensor] = expectation,
-    replicates: int = 200_000,
+    replicates: int = 100_000,
 ) -> dict[str, float]:
     """Worst scores of `loss`, `gradient` and `theta` (the parameter inside f) on a problem; simulated once."""
     estimator = make().double()
