@@ -4,6 +4,7 @@ A description is `{"class_path": "package.module.Class", "init_args": {...}}`, t
 """
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -30,6 +31,41 @@ class Described:
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         return self
+
+    def __repr__(self) -> str:
+        """The call that makes such an object; modules that hold layers beside described parts show those below it."""
+        parts = getattr(self, "_modules", {}).values()
+        if all(part is None or isinstance(part, Described) for part in parts):
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return super().__repr__()
+
+    def extra_repr(self) -> str:
+        """Every option and its present value, as one would write them."""
+        return ", ".join(f"{name}={_written(value)}" for name, value in _present(self).items())
+
+
+def _present(value: Described) -> dict[str, Any]:
+    """All arguments of an object by name, defaults included; numbers that may be scheduled as they are now."""
+    args, kwargs = value._arguments
+    signature = inspect.signature(type(value))
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    found = {}
+    for name, argument in bound.arguments.items():
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            found |= argument
+        elif signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL or argument:
+            found[name] = getattr(value, name) if name in getattr(value, "ranges", ()) else argument
+    return found
+
+
+def _written(value: Any) -> str:
+    """A value as one would write it: tensors and tuples as lists, and infinity in Python's words."""
+    if isinstance(value, Tensor):
+        return _written(value.tolist())
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return f"float('{value}')" if isinstance(value, float) and not math.isfinite(value) else repr(value)
 
 
 def _subclasses(cls: type) -> list[str]:

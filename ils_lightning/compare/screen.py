@@ -1,24 +1,16 @@
 """The table as it is printed: the columns that matter most, as many as the terminal has room for."""
 
-from collections.abc import Callable
+from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ils_lightning.columns import Column, fitted
 from ils_lightning.compare.table import Row, cell
 
 _WIDEST = 30  # letters of a name in a line: a long one leaves room for numbers
-
-
-class Column(NamedTuple):
-    """A heading, what stands below it, and how soon it goes where room is short: the highest number first."""
-
-    heading: str
-    text: Callable[[Row], str]
-    rank: int
 
 
 _PLATEAU = [
@@ -47,11 +39,7 @@ _SHARED = [
 
 def show(rows: list[Row], console: Console) -> None:
     """Prints the table, and below it what does not fit into cells: references, budgets and failures."""
-    columns = columns_of(rows)
-    wide = console.options.update(max_width=10_000)
-    while len(columns) > 2 and console.measure(_table(rows, columns), options=wide).maximum > console.width:
-        columns.remove(max(columns, key=lambda column: column.rank))
-    console.print(_table(rows, columns))
+    console.print(fitted(columns_of(rows), partial(_table, rows), console, least=2))
     for line in notes(rows):
         console.print(line, highlight=False, markup=False)
 

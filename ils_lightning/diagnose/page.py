@@ -26,13 +26,14 @@ def page(report: GradientReport, figure: Figure, configuration: str = "") -> str
     return report_page.page(
         title,
         report_page.lead(advice(report)),
-        report_page.table(
-            [column.heading for column in COLUMNS],
-            [[column.text(row) for column in COLUMNS] for row in report.applicable],
-            best=True,
-        ),
-        report_page.notes(notes(report)),
+        table(report),
         report_page.figure(figure, title),
         report_page.folded("configuration", configuration),
         report_page.words(_WORDS),
     )
+
+
+def table(report: GradientReport) -> str:
+    """Returns the table and its notes, in HTML."""
+    rows = [[column.text(row) for column in COLUMNS] for row in report.applicable]
+    return report_page.table([column.heading for column in COLUMNS], rows, best=True) + report_page.notes(notes(report))

@@ -6,7 +6,7 @@ from typing import Literal
 _NAN = float("nan")
 
 
-@dataclass
+@dataclass(repr=False)
 class Row:
     """One estimator. Bias and variance are relative to the gradient; `_low` and `_high` end 95 per cent intervals.
 
@@ -53,6 +53,12 @@ class Row:
     not_applicable: str = ""
     cosines: dict[int, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        if self.not_applicable:
+            return f"Row({self.name!r}, not_applicable={self.not_applicable!r})"
+        shown = ("relative_bias", "relative_variance", "cosine", "evaluations", "error", "draws")
+        return f"Row({self.name!r}, {', '.join(f'{name}={getattr(self, name):.4g}' for name in shown)})"
+
     @property
     def noise(self) -> float:
         """Root of the relative variance: of the same unit as the bias."""
@@ -65,9 +71,12 @@ class Row:
         return (bias**2 + variance / estimates) ** 0.5
 
 
-@dataclass
+@dataclass(repr=False)
 class GradientReport:
-    """Rows, best first and those that do not apply last, and what they were measured on."""
+    """Rows, best first and those that do not apply last, and what they were measured on.
+
+    Printed, it is a table of 80 columns; in a notebook a wider one.
+    """
 
     rows: list[Row]
     title: str
@@ -80,6 +89,20 @@ class GradientReport:
     average: int
     seed: int
     remark: str = ""
+
+    def __repr__(self) -> str:
+        title, names = f"{self.title!r}, " if self.title else "", [row.name for row in self.rows]
+        return f"{type(self).__name__}({title}{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}; {self.truth})"
+
+    def __str__(self) -> str:
+        from ils_lightning.diagnose.tables import in_text  # made of reports, so it imports this module
+
+        return in_text(self)
+
+    def _repr_html_(self) -> str:
+        from ils_lightning.diagnose.page import table
+
+        return table(self)
 
     @property
     def applicable(self) -> list[Row]:

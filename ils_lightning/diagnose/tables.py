@@ -3,25 +3,21 @@
 import csv
 import io
 import json
-from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ils_lightning.columns import Column, fitted
 from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.errors import Refusal
 
-
-class Column(NamedTuple):
-    """A heading, what stands below it, and how soon it goes where room is short: the highest number first."""
-
-    heading: str
-    text: Callable[[Row], str]
-    rank: int
+_WIDEST = 38
+"""Letters of a name in a line: a longer one goes on below, where its options are divided."""
 
 
 def percent(value: float) -> str:
@@ -59,7 +55,7 @@ def size(count: int) -> str:
     return f"{count} B" if count else ""
 
 
-COLUMNS = [
+COLUMNS: list[Column[Row]] = [
     Column("estimator", lambda row: row.name, 0),
     Column("error", lambda row: percent(row.error), 1),
     Column("bias", lambda row: percent(row.relative_bias), 2),
@@ -89,19 +85,26 @@ def _signed(row: Row) -> str:
 
 def show(report: GradientReport, console: Console) -> None:
     """Prints the table, as many columns as there is room for, what it was measured on, and what does not apply."""
-    columns = list(COLUMNS)
-    wide = console.options.update(width=10_000)
-    while len(columns) > 3 and console.measure(_table(report, columns), options=wide).maximum > console.width:
-        columns.remove(max(columns, key=lambda column: column.rank))
-    console.print(_table(report, columns))
+    console.print(fitted(COLUMNS, partial(_table, report), console, least=3))
     for line in notes(report):
         console.print(line, highlight=False, markup=False)
 
 
-def _table(report: GradientReport, columns: list[Column]) -> Table:
+def in_text(report: GradientReport, width: int = 80) -> str:
+    """Returns what `show` prints, in plain letters that every terminal and log file has."""
+    text = io.StringIO()
+    show(report, Console(file=text, width=width, force_jupyter=False, force_terminal=False, color_system=None))
+    lines = (line.rstrip() for line in text.getvalue().replace("\u2500", "-").splitlines())
+    return "\n".join(lines).strip("\n")
+
+
+def _table(report: GradientReport, columns: list[Column[Row]]) -> Table:
     table = Table(box=box.SIMPLE, title=report.title or None, title_justify="left")
     for place, column in enumerate(columns):
-        table.add_column(column.heading, justify="right" if place else "left", no_wrap=True)
+        widest = None if place else _WIDEST
+        table.add_column(
+            column.heading, justify="right" if place else "left", no_wrap=place > 0, overflow="fold", max_width=widest
+        )
     for row in report.applicable:
         table.add_row(*(column.text(row) for column in columns))
     return table

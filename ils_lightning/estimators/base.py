@@ -92,6 +92,9 @@ class Estimator(Described, nn.Module):
         self.ranges: dict[str, tuple[float, bool]] = {}
         self._deferred: list[Lesson] | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         """Estimates loss and gradient, leaving f's graph alive for the parameters inside f.
 
