@@ -3,17 +3,23 @@
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves is not told from what another one writes
+    fcntl = None
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yields a path in the same folder to write to, which then takes the place of `target`.
 
-    Whatever goes wrong, or whenever the process is killed, `target` keeps its old content.
+    Whatever goes wrong, or whenever the process is killed, `target` keeps its old content. What killed processes left
+    half-written in the folder is removed.
 
     Raises:
         OSError: where the file cannot be written; it names `target`.
@@ -26,15 +32,48 @@ def replacing(target: Path) -> Iterator[Path]:
         >>> target.read_text()
         'complete'
     """
+    remove_abandoned(target.parent)
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     try:
-        yield partial
-        _to_disk(partial)
-        partial.replace(target)
+        with _held(partial):
+            yield partial
+            _to_disk(partial)
+            partial.replace(target)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes half-written files whose process is gone: they are locked as long as it writes."""
+    if fcntl is None:
+        return
+    for partial in folder.glob(".*.partial"):
+        with suppress(OSError):  # locked by another process, or just put into place
+            file = os.open(partial, os.O_RDWR)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                partial.unlink()
+            finally:
+                os.close(file)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Makes a file and holds a lock on it, which the operating system drops with the process."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # file systems without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file).st_nlink:
+            yield
+            return
+    finally:
+        os.close(file)
+    with _held(path):  # another process took it for abandoned before it was locked
+        yield
 
 
 def save(value: Any, target: Path) -> None:

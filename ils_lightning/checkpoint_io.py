@@ -1,5 +1,8 @@
 """How checkpoints reach the disk."""
 
+import sys
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,28 @@ from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from ils_lightning import atomic
+from ils_lightning.cli.errors import one_line
+from ils_lightning.errors import Refusal
+
+
+def require_undamaged(path: Path) -> None:
+    """Checks a file that `torch.save` wrote against its own checksums, which torch does not look at.
+
+    Raises:
+        ValueError: when its content is not what was written.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if (name := file.testzip()) is not None:
+                raise Refusal(f"{path} is damaged: {name.partition('/')[2]} is not what was written")
+
+
+def set_aside(path: Path, why: BaseException, instead: str) -> None:
+    """Renames a file that cannot be used, and says so on the standard error."""
+    with suppress(FileNotFoundError):  # another process did
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    reason = type(why).__name__ if not isinstance(why, ValueError) else one_line(str(why))
+    sys.stderr.write(f"note: {path} cannot be used ({reason}): it is kept as {path.name}.damaged, and {instead}\n")
 
 
 class CompleteCheckpoints(TorchCheckpointIO):
@@ -24,6 +49,12 @@ class CompleteCheckpoints(TorchCheckpointIO):
             return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         atomic.save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Reads a checkpoint that is what was written."""
+        if "://" not in str(path):
+            require_undamaged(Path(path))
+        return super().load_checkpoint(path, *arguments, **options)
 
 
 def use_complete_checkpoints(trainer: Trainer) -> None:

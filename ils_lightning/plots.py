@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ils_lightning import atomic
 from ils_lightning.errors import Refusal
+from ils_lightning.figure_text import make_drawable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLE: Any = {
@@ -45,6 +46,7 @@ def style() -> Iterator[None]:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes `stem`.png and `stem`.svg, each put in place only when complete."""
     written = []
+    make_drawable(figure)
     for suffix in (".png", ".svg"):
         target = stem.with_suffix(suffix)
         with style(), atomic.replacing(target) as partial:

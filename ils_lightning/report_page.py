@@ -9,6 +9,7 @@ from datetime import datetime
 from matplotlib.figure import Figure
 
 from ils_lightning import machine, plots
+from ils_lightning.figure_text import make_drawable
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #57606a; --paper: #ffffff; --panel: #f3f6f9;
@@ -121,6 +122,7 @@ def folded(summary: str, text: str) -> str:
 def figure(drawn: Figure, name: str) -> str:
     """Returns a figure as part of the page: its lines, or its dots where there are very many lines."""
     text = io.StringIO()
+    make_drawable(drawn)
     with plots.style():
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     lines = text.getvalue()

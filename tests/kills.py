@@ -1,60 +1,76 @@
 """Kills fits and comparisons at random moments and resumes them: `python tests/kills.py 20 fit`, `compare` or `ranks`.
 
-Processes are forked from this one, in which everything is imported already, and get SIGKILL. Of two ranks one or both
-are killed: the other has to end by itself.
+Processes are forked from this one, in which everything is imported already, and get SIGKILL, each at any moment past
+the first last.ckpt. Every start after the first has to go on from a step above 0: one that begins anew is an error,
+however it ends. What the killed runs end in has to be what one ends in that is left alone, bit for bit.
 """
 
 import csv
 import multiprocessing
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.strategies.launchers import subprocess_script
+from lightning import LightningModule
 
 import ils_lightning.cli.training
 import ils_lightning.compare  # noqa: F401 (imported before the clock starts)
+from ils_lightning.callbacks import Resumption
 from ils_lightning.cli import main
 
 Job = Callable[[Path, list[float]], Any]
+Run = Callable[[float | None, list[str], Path], None]
+"""Runs a command in a folder; kills it so many seconds after there is a last.ckpt, if a number is given."""
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
-VAE = ["fit", "--model=DiscreteVAE", "--data=Digits", "--data.binarize=dynamic", "--trainer.max_epochs=6", *QUIET]
+FEW = ["--trainer.max_epochs=12", "--trainer.limit_train_batches=6", "--trainer.limit_val_batches=1", *QUIET]
+FEWER_DRAWS = ["--model.draws=2", "--model.importance_samples=2"]
+VAE = ["fit", "--config=vae_digits", "--data.binarize=dynamic", *FEW, *FEWER_DRAWS]
 VAE += ["--model.estimator=ILSNewton", "--model.kl_warmup=40", "--trainer.gradient_clip_val=5"]
 VAE += ["--model.lr_scheduler=CosineAnnealingLR", "--model.lr_scheduler.T_max=80"]
+PLATEAU = ["fit", "--config=vae_digits", *FEW, *FEWER_DRAWS, "--trainer.val_check_interval=0.5"]
+PLATEAU += ["--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/loss"]
+PLATEAU += ["--model.lr_scheduler.patience=0", "--model.lr_scheduler.threshold=10"]
 REBAR = ["fit", "--model=CategoricalFit", "--model.estimator=Rebar", "--model.loss=RBFEnergy", "--data=SingleDraws"]
 REBAR += ["--model.chunk=10", "--trainer.max_steps=600", "--trainer.val_check_interval=5", *QUIET]
 AVERAGE = ["fit", "--model=CategoricalFit", "--model.estimator=Reinforce", "--model.loss=RBFEnergy"]
-AVERAGE += [
-    "--model.estimator.baseline=MovingAverage",
-    "--model.chunk=1",
-    "--data=SingleDraws",
-    "--trainer.max_steps=150",
-]
-AVERAGE += ["--trainer.val_check_interval=12", "--trainer.accumulate_grad_batches=3", *QUIET]
-FITS = [VAE, REBAR, AVERAGE]
-RANKS = [*VAE, "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_epochs=10"]
-PATIENCE = 60.0
-"""Seconds after which a rank that has lost the other has to have ended."""
+AVERAGE += ["--model.estimator.baseline=MovingAverage", "--model.chunk=1", "--data=SingleDraws"]
+AVERAGE += ["--trainer.max_steps=150", "--trainer.val_check_interval=10", "--trainer.accumulate_grad_batches=3", *QUIET]
+TOKENIZER = ["fit", "--config=tokenizer_digits", *FEW, *FEWER_DRAWS, "--data.batch_size=20"]
+TOKENIZER += ["--model.encoder.channels=8", "--model.decoder.channels=8"]
+TREES = ["fit", "--config=listops", *FEW, "--data.train=400", "--data.validation=40", "--data.test=40"]
+TREES += ["--data.longest=8", "--data.batch_size=20", "--model.parser_units=8", "--model.executor_units=16"]
+ATTENTION = ["fit", "--config=hard_attention", *FEW]
+HIERARCHY = ["fit", "--config=vae_hierarchical", *FEW, *FEWER_DRAWS]
+OWN = ["fit", "--config=own_module.yaml", *FEW]
+FITS = {
+    "VAE, ILSNewton": VAE,
+    "VAE, ReduceLROnPlateau": PLATEAU,
+    "toy, Rebar": REBAR,
+    "toy, moving average, accumulated gradients": AVERAGE,
+    "tokeniser": TOKENIZER,
+    "hierarchical VAE": HIERARCHY,
+    "latent trees": TREES,
+    "hard attention": ATTENTION,
+    "a module of one's own": OWN,
+}
 GRID = {
     "title": "kills",
-    "base": {
-        "model": {
-            "class_path": "CategoricalFit",
-            "init_args": {"loss": "RBFEnergy", "chunk": 10, "estimator": "Exact"},
-        },
-        "data": {"class_path": "SingleDraws", "init_args": {}},
-        "trainer": {"max_steps": 300, "val_check_interval": 5, "accelerator": "cpu"},
+    "base": "vae_digits",
+    "change": {
+        "model.init_args.draws": 2,
+        "model.init_args.importance_samples": 2,
+        **{f"trainer.{name}": value for name, value in (("max_epochs", 6), ("limit_train_batches", 6))},
+        "trainer.limit_val_batches": 1,
+        "trainer.accelerator": "cpu",
     },
     "seeds": [0, 1],
     "runs": [
@@ -64,25 +80,35 @@ GRID = {
 }
 
 
-def killed_after(seconds: float | None, words: list[str], folder: Path) -> float:
-    """Runs a command in `folder` and kills it after `seconds`, if it still runs; returns how long it ran."""
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(words, folder))
-    began = time.monotonic()
+def killed_after(seconds: float | None, words: list[str], folder: Path) -> None:
+    """Runs a command in `folder` and kills it `seconds` after there is a last.ckpt, if it still runs."""
+    process = multiprocessing.get_context("fork").Process(target=command, args=(words, folder))
     process.start()
+    while seconds is not None and process.is_alive() and newest(folder) is None:
+        process.join(0.02)
     process.join(seconds)
     process.kill()
     process.join()
     if seconds is None and process.exitcode != 0:
         raise RuntimeError(f"exit status {process.exitcode}: {(folder / 'output.txt').read_text()[-2000:]}")
-    return time.monotonic() - began
 
 
-def _run(words: list[str], folder: Path) -> None:
+def command(words: list[str], folder: Path) -> None:
+    """Is a process of its own: runs a command in `folder`, and notes in starts.txt where each training begins."""
     os.chdir(folder)
+    sys.path.append(str(folder))
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1), os.dup2(output, 2)
     torch.set_num_threads(1)
     sys.argv[1:] = words
+    began = Resumption.on_train_start
+
+    def note(self: Resumption, trainer: Any, pl_module: LightningModule) -> None:
+        began(self, trainer, pl_module)
+        with Path(folder, "starts.txt").open("a") as file:
+            file.write(f"{trainer.global_step} {trainer.checkpoint_callbacks[-1].dirpath}\n")
+
+    Resumption.on_train_start = note
     main(words)
 
 
@@ -91,102 +117,58 @@ def newest(folder: Path) -> Path | None:
     return max(folder.rglob("last.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def fit(words: list[str], folder: Path, moments: list[float]) -> dict[str, Any]:
-    """Fits, killed at each of `moments` after its (re)start, and returns the last checkpoint."""
+def step_of(path: Path) -> int:
+    """The optimiser step after which a checkpoint was written."""
+    return torch.load(path, weights_only=True)["global_step"]
+
+
+def starts(folder: Path) -> list[tuple[int, Path]]:
+    """The steps at which trainings began in `folder`, and where each keeps its last.ckpt."""
+    file = folder / "starts.txt"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(int(step), Path(place)) for step, _, place in (line.partition(" ") for line in lines)]
+
+
+def fit(words: list[str], folder: Path, moments: list[float], run: Run = killed_after) -> dict[str, Any]:
+    """Fits, killed by `run` at each of `moments`, and returns the last checkpoint.
+
+    Raises:
+        AssertionError: where a start does not go on from the last checkpoint that was there, or a file is not whole.
+    """
+    if words is OWN:
+        killed_after(None, ["new", "module", "OwnModule"], folder)
     for moment in [*moments, None]:
-        last = newest(folder)
-        killed_after(moment, [*words, *([f"--ckpt_path={last}"] if last else [])], folder)
-        for path in folder.rglob("*.ckpt"):
-            torch.load(path, weights_only=True)
+        last, known = newest(folder), len(starts(folder))
+        run(moment, [*words, *([f"--ckpt_path={last}"] if last else [])], folder)
+        begun = [step for step, _ in starts(folder)[known:]]
+        assert all(step == step_of(last) > 0 if last else step == 0 for step in begun), (begun, last)
     last = newest(folder)
     assert last is not None
+    _require_whole(folder)
     return torch.load(last, weights_only=True)
 
 
-def members(group: int) -> list[int]:
-    """Processes of a group, the first rank first; those that have ended and were not waited for do not count."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, owner, *_ = status.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(owner) == group and state != "Z":
-            found.append(int(status.parent.name))
-    return sorted(found)
-
-
-def ranks(folder: Path, moments: list[float]) -> dict[str, Any]:
-    """Fits on two ranks, one of which (or both) is killed at each of `moments`; returns the last checkpoint."""
-    chance = random.Random(str(moments))
-    for moment in [*moments, None]:
-        last = newest(folder)
-        start_ranks([*RANKS, *([f"--ckpt_path={last}"] if last else [])], folder, moment, chance)
-        for path in folder.rglob("*.ckpt"):
-            torch.load(path, weights_only=True)
-    last = newest(folder)
-    assert last is not None
-    return torch.load(last, weights_only=True)
-
-
-def start_ranks(words: list[str], folder: Path, moment: float | None, chance: random.Random) -> None:
-    """Runs a command and kills one of its processes, or all, after `moment` seconds; all have to end."""
-    process = multiprocessing.get_context("fork").Process(target=_run_ranks, args=(words, folder))
-    process.start()
-    assert process.pid is not None
-    process.join(moment)
-    if process.is_alive():
-        alive = members(process.pid)
-        for victim in alive if chance.random() < 0.25 else [chance.choice(alive)]:
-            os.kill(victim, signal.SIGKILL)
-    ends = time.monotonic() + PATIENCE
-    while alive := members(process.pid):
-        if time.monotonic() > ends:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise RuntimeError(f"{len(alive)} rank(s) still ran {PATIENCE} s after a kill at {moment} s, in {folder}")
-        process.join(0.05)
-    process.join()
-    if process.exitcode != 0 and moment is None:
-        raise RuntimeError(f"exit status {process.exitcode}: {(folder / 'output.txt').read_text()[-2000:]}")
-
-
-def _run_ranks(words: list[str], folder: Path) -> None:
-    """Is the first rank; the strategy ddp gets a fork for the process that it starts by its command line."""
-    os.setsid()
-    subprocess_script.subprocess = SimpleNamespace(Popen=partial(Fork, words, folder))
-    _run(words, folder)
-
-
-class Fork:
-    """As much of a `Popen` as Lightning uses."""
-
-    def __init__(self, words: list[str], folder: Path, command: list[str], env: dict[str, str], **_: Any) -> None:
-        assert command[-len(words) :] == words
-        self.pid, self.args, self.returncode = os.fork(), command, None
-        if not self.pid:
-            try:
-                os.environ.clear(), os.environ.update(env)
-                _run(words, folder)
-                os._exit(0)
-            finally:
-                os._exit(1)
-
-    def poll(self) -> int | None:
-        if self.returncode is None and (found := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self.returncode = os.waitstatus_to_exitcode(found[1])
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+def _require_whole(folder: Path) -> None:
+    """Loads all files, and looks for any that were left half-written."""
+    for path in [*folder.rglob("*.ckpt"), *folder.rglob("*.pt")]:
+        torch.load(path, weights_only=True)
+    assert list(folder.rglob("*.partial")) == []
 
 
 def grid(workers: int, folder: Path, moments: list[float]) -> dict[str, Any]:
-    """Compares, killed at each of `moments`, and returns checkpoints, results and tables."""
+    """Compares, killed at each of `moments`, and returns checkpoints, results and tables.
+
+    Raises:
+        AssertionError: where a training that has a checkpoint does not go on from it, or a file is not whole.
+    """
     (folder / "grid.yaml").write_text(yaml.safe_dump(GRID))
     for moment in [*moments, None]:
+        before, known = {path.parent: step_of(path) for path in folder.rglob("last.ckpt")}, len(starts(folder))
         killed_after(moment, ["compare", "grid.yaml", "--folder=out", f"--workers={workers}"], folder)
-        for path in [*folder.rglob("*.ckpt"), *folder.rglob("*.pt")]:
-            torch.load(path, weights_only=True)
+        begun = [(step, before[place]) for step, place in starts(folder)[known:] if place in before]
+        assert all(step == saved > 0 for step, saved in begun), begun  # workers of their own note nothing, so
+        assert all(step_of(place / "last.ckpt") >= saved > 0 for place, saved in before.items())
+    _require_whole(folder)
     kept = {
         f"{path.parent.name} {path.name}": torch.load(path, weights_only=True)
         for name in ("last.ckpt", "result.pt")
@@ -225,16 +207,12 @@ def trial(job: Job, folder: Path, whole: Any, seconds: float, chance: random.Ran
 
 
 def jobs(count: int) -> list[tuple[str, Job, int]]:
-    """Name, job and number of trials: `count` of fits, and as many of comparisons."""
-    names = ["fit: VAE, ILSNewton", "fit: toy, Rebar", "fit: toy, moving average, accumulated gradients"]
-    fits = [(name, partial(fit, words)) for name, words in zip(names, FITS, strict=True)]
-    both = [("ranks: VAE, ILSNewton, ddp", ranks)]
-    grids = [(f"compare with {workers} worker(s)", partial(grid, workers)) for workers in (1, 1, 1, 2)]
-    return [
-        (name, job, count // len(group) + (position < count % len(group)))
-        for group in (fits, grids, both)
-        for position, (name, job) in enumerate(group)
-    ]
+    """Name, job and number of trials."""
+    from kill_ranks import ranks  # late: it kills by what is here
+
+    fits = [(f"fit: {name}", partial(fit, words), count) for name, words in FITS.items()]
+    grids = [(f"compare with {workers} worker(s)", partial(grid, workers), count) for workers in (1, 2)]
+    return [*fits, *grids, ("ranks: VAE, ILSNewton, ddp", ranks, count)]
 
 
 def show(count: int, kind: str) -> None:
@@ -244,9 +222,12 @@ def show(count: int, kind: str) -> None:
         began = time.monotonic()
         whole = job(Path(mkdtemp()), [])
         seconds = time.monotonic() - began
-        found = [trial(job, Path(mkdtemp()), whole, seconds, chance) for _ in range(mine)]
+        folders = [Path(mkdtemp()) for _ in range(mine)]
+        found = [trial(job, folder, whole, seconds, chance) for folder in folders]
         same = sum(not one for one in found)
-        print(f"{name}: {same} of {mine} ended as uninterrupted; two kills each within {seconds:.1f} s", flush=True)
+        went_on = sum(step > 0 for folder in folders for step, _ in starts(folder))
+        print(f"{name}: {same} of {mine} ended as uninterrupted, two kills each within {seconds:.1f} s of the first ")
+        print(f"    last.ckpt; {went_on} starts went on from a step above 0, none began anew", flush=True)
         print("\n".join(one[0] for one in found if one), end="", flush=True)
 
 

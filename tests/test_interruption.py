@@ -2,15 +2,16 @@
 
 import os
 import signal
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from kills import differences
+from kills import command, differences
 from lightning import Callback, Trainer
 
-from ils_lightning.callbacks.interruption import Interruption
+from ils_lightning.callbacks.interruption import Interruption, ended_like_by_ctrl_c
 from ils_lightning.cli import main
 
 WORDS = ["fit", "--model.estimator=GumbelSoftmax", "--data=SingleDraws", "--model.loss=RBFEnergy", "--model.chunk=1"]
@@ -50,8 +51,14 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize(
     ("number", "batch", "steps"),
-    [(signal.SIGINT, 6, 3), (signal.SIGTERM, 7, 3), (signal.SIGINT, 17, 6), (signal.SIGINT, -1, 3)],
-    ids=["first batch of a step", "TERM within a step", "last batch of a step", "validation"],
+    [
+        (signal.SIGINT, 6, 3),
+        (signal.SIGTERM, 7, 3),
+        (signal.SIGHUP, 8, 3),
+        (signal.SIGINT, 17, 6),
+        (signal.SIGINT, -1, 3),
+    ],
+    ids=["first batch of a step", "TERM within a step", "HUP", "last batch of a step", "validation"],
 )
 def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, steps: int) -> None:
     main([*WORDS, "--trainer.default_root_dir=whole"])
@@ -71,6 +78,47 @@ def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, 
     )
     for part in ("state_dict", "optimizer_states", "random_states", "curve"):
         assert differences(last("rest")[part], last("whole")[part]) == []
+
+
+def test_a_closed_terminal_is_ignored_where_it_was_before() -> None:
+    """By nohup, say."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interruption = Interruption()
+    interruption.listen()
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not interruption.requested
+    finally:
+        interruption.ignore()
+        signal.signal(signal.SIGHUP, former)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_comparison_like_ctrl_c_and_a_second_one_changes_nothing(number: int) -> None:
+    former = signal.getsignal(number)
+    with ended_like_by_ctrl_c():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is former
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_saves_what_a_comparison_trains(number: int, workers: int, tmp_path: Path) -> None:
+    words = ["compare", "compare/toy1", "--folder=out", f"--workers={workers}", "--override=trainer.max_steps=1000000"]
+    process = get_context("fork").Process(target=command, args=(words, tmp_path))
+    process.start()
+    while len(list(tmp_path.rglob("last.ckpt"))) < workers:
+        process.join(0.02)
+        assert process.is_alive()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.ckpt")}
+    os.kill(process.pid or 0, number)
+    process.join()
+    assert process.exitcode == 130
+    assert len(before) == workers
+    assert all(path.stat().st_mtime_ns > written for path, written in before.items())
 
 
 def test_the_second_ctrl_c_ends_at_once() -> None:

@@ -17,6 +17,8 @@ from ils_lightning.compare.ranges import OWN, RATE, searched, start
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.spec import Comparison, read
 from ils_lightning.compare.study import Study
+from ils_lightning.compare.tuning import validated
+from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create, describe
 from ils_lightning.estimators import Estimator
 
@@ -113,7 +115,7 @@ def test_processes_share_a_study(tmp_path: Path) -> None:
         ({"search": {"seeds": []}}, "needs tuning seeds"),
         ({"search": {"ranges": {RATE: {"low": 0, "high": 1}}}}, "a logarithmic range needs low > 0; given 0"),
         ({"search": {"ranges": {RATE: {"low": 2, "high": 1}}}}, "a range needs low < high"),
-        ({"search": {"measure": "test/los"}, "seeds": [0]}, "has no measure 'test/los'"),
+        ({"search": {"measure": "val/los"}, "seeds": [0]}, "has no measure 'val/los'"),
         ({"override": {RATE: 0.1}}, "lr is fixed by a setting or an override; it cannot be searched"),
         ({"runs": [{**CONTENT["runs"][0], "tuned": {"L4": {}}}]}, "tuned names 'L4'; it may name all"),
     ],
@@ -198,3 +200,41 @@ def test_the_trial_of_a_process_that_is_gone_is_made_by_another(tmp_path: Path) 
     again = study().propose(1)
     assert again is not None
     assert again[:2] == first[:2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"measure": "test/loss", "search": None},
+        {"measure": "test/loss"},
+        {"search": {"seeds": [7], "measure": "test/loss"}},
+        {"measure": "test/loss", "search": None, "tune": {"key": RATE, "candidates": [0.1], "seeds": [7]}},
+    ],
+    ids=["no search", "a search that names none", "a search that names them", "a grid"],
+)
+def test_options_are_never_chosen_by_the_test_data(
+    change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ils_lightning.compare.attempt.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"chosen by 'test/loss', on the test data .* search.measure .* val/loss"):
+        search(tmp_path, **change)
+    assert not (tmp_path / "out/trials.csv").exists()
+
+
+def test_a_grid_is_not_chosen_by_the_test_data_either(tmp_path: Path) -> None:
+    change = {"measure": "test/loss", "search": None, "tune": {"key": RATE, "candidates": [0.1], "seeds": [7]}}
+    with pytest.raises(ValueError, match=r"chosen by 'test/loss', on the test data .*tune.measure"):
+        compare(write(tmp_path, {**CONTENT, **change}), tmp_path / "out", workers=1)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "configs/compare").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_packaged_comparisons_are_tuned_by_validation_data_that_are_there(path: Path) -> None:
+    comparison = read(str(path))
+    chosen = comparison.search or comparison.tune
+    measure = validated((chosen.measure if chosen else None) or comparison.measure)
+    run = comparison.runs[0]
+    change = chosen.change if chosen else {}
+    data = comparison.configuration(run, 7, next(iter(run.parts())), change)["data"]
+    assert measure is None or arguments(data, DiscreteData).get("validation", 1) > 0

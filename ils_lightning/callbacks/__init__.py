@@ -13,6 +13,7 @@ from ils_lightning.callbacks.predictions import SavePredictions
 from ils_lightning.callbacks.progress import StepProgress
 from ils_lightning.callbacks.rank_seed import RankSeed
 from ils_lightning.callbacks.report import EvaluationReport, FitReport
+from ils_lightning.callbacks.resumption import Resumption
 from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "OptionSchedule",
     "Ramp",
     "RankSeed",
+    "Resumption",
     "SavePredictions",
     "Schedule",
     "StepProgress",

@@ -1,8 +1,10 @@
-"""Requests to end a run, by Ctrl-C or the signal TERM, kept until the run can be left."""
+"""Requests to end a run, by Ctrl-C or the signals TERM and HUP, kept until the run can be left."""
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -11,9 +13,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 
 class Interruption:
-    """Listens for Ctrl-C (INT) and TERM; the second Ctrl-C is a KeyboardInterrupt at once.
+    """Listens for Ctrl-C (INT), TERM and HUP; the second Ctrl-C is a KeyboardInterrupt at once.
 
-    Under SLURM, TERM belongs to Lightning, which may put the job back into the queue.
+    HUP, which a terminal that is closed sends, stays ignored where it is (nohup). Under SLURM, TERM belongs to
+    Lightning, which may put the job back into the queue.
     """
 
     def __init__(self) -> None:
@@ -25,7 +28,8 @@ class Interruption:
         self.requested = False
         if threading.current_thread() is not threading.main_thread() or self._former:
             return
-        for number in (signal.SIGINT, *([] if "SLURM_JOB_ID" in os.environ else [signal.SIGTERM])):
+        others = [number for number in endings() if number != signal.SIGTERM or "SLURM_JOB_ID" not in os.environ]
+        for number in (signal.SIGINT, *others):
             self._former[number] = signal.signal(number, self._note)
 
     def ignore(self) -> None:
@@ -44,3 +48,31 @@ class Interruption:
             raise KeyboardInterrupt
         self.requested = True
         rank_zero_info("\nfinishing the step, then saving; Ctrl-C again ends at once, without saving")
+
+
+def endings() -> list[signal.Signals]:
+    """The signals, beside that of Ctrl-C, that ask this process to end: those it does not ignore."""
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+@contextmanager
+def ended_like_by_ctrl_c() -> Iterator[None]:
+    """Raises a KeyboardInterrupt inside the block at the first TERM or HUP; later ones change nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for one in former:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    former = {number: signal.getsignal(number) for number in endings()}
+    for number in former:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -14,8 +14,10 @@ from ils_lightning.callbacks.interruption import Interruption
 class LastCheckpoint(ModelCheckpoint):
     """Keeps last.ckpt: after every validation, else after every epoch; when training ends, and when it is interrupted.
 
-    Ctrl-C, or the signal TERM, lets all ranks finish the optimiser step (or the validation) they are in; then the state
-    is saved and the run ends.
+    A validation amid an accumulation of gradients is saved with the optimiser step that follows: the gradient added so
+    far is in no checkpoint. Ctrl-C, or the signals TERM and HUP, let all ranks finish the optimiser step (or the
+    validation) they are in; then the state is saved and the run ends. What a checkpoint says of other files is not
+    read: nothing but last.ckpt is ever replaced.
 
     Args:
         dirpath: folder; that of the run's logs unless given.
@@ -25,7 +27,7 @@ class LastCheckpoint(ModelCheckpoint):
         # left to itself Lightning saves at the end of epochs, where this class saves only what no validation saved
         super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
         self._interruption = Interruption()
-        self._step, self._epoch_ends = 0, False
+        self._step, self._epoch_ends, self._is_owed = 0, False, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to listen for signals."""
@@ -37,21 +39,29 @@ class LastCheckpoint(ModelCheckpoint):
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
-        """Saves and ends the run if that was asked."""
+        """Saves what a validation left to the step that ends here; saves and ends the run if that was asked."""
         super().on_train_batch_end(trainer, *arguments)
-        if trainer.global_step > self._step and self._interruption.on_any_rank(trainer):
+        if trainer.global_step == self._step:
+            return
+        if self._interruption.on_any_rank(trainer):
             self._end(trainer)
+        if self._is_owed:
+            self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves, and ends the run if that was asked."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        if trainer.fit_loop._should_accumulate():
+            self._is_owed = True
+            return
         super().on_validation_end(trainer, pl_module)
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if fitting and self._interruption.on_any_rank(trainer):
+        if self._interruption.on_any_rank(trainer):
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the state in which training ends, and that of each epoch where nothing is validated."""
-        if _is_over(trainer) or not trainer.enable_validation:
+        if _is_over(trainer) or not _validates(trainer):
             self._epoch_ends = True
             self._save(trainer)
             self._epoch_ends = False
@@ -74,6 +84,13 @@ class LastCheckpoint(ModelCheckpoint):
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the file is where this run keeps it, whatever a checkpoint says."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Believes no path: the files of an earlier run are not this run's to remove."""
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the signals to others."""
         self._interruption.ignore()
@@ -90,7 +107,13 @@ class LastCheckpoint(ModelCheckpoint):
     def _save(self, trainer: Trainer) -> str:
         path = self.format_checkpoint_name({})
         trainer.save_checkpoint(path, weights_only=self.save_weights_only)
+        self._is_owed = False
         return path
+
+
+def _validates(trainer: Trainer) -> bool:
+    """Whether there is anything to validate: data may define validation and hold nothing for it."""
+    return trainer.enable_validation and sum(trainer.num_val_batches) > 0
 
 
 def _is_over(trainer: Trainer) -> bool:

@@ -31,7 +31,8 @@ class SavePredictions(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         name = "predictions.pt" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.pt"
         atomic.save(self._batches, folder / name)
-        Console().print(f"{len(self._batches)} batches of predictions are in {folder / name}", soft_wrap=True)
+        told = f"{len(self._batches)} batches of predictions are in {folder / name}"
+        Console().print(told, soft_wrap=True, markup=False)
 
 
 def _to_cpu(value: Any) -> Any:

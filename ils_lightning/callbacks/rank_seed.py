@@ -9,6 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from ils_lightning.errors import Refusal
+
 _KEY = "random_states"
 
 
@@ -32,15 +34,22 @@ class RankSeed(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Saves the states of all ranks, in their order."""
-        states: list[Any] = [random_state()]
+        state = random_state() if self._resumed is None else self._resumed
+        states: list[Any] = [state]
         if trainer.world_size > 1:
             states *= trainer.world_size
-            torch.distributed.all_gather_object(states, random_state())
+            torch.distributed.all_gather_object(states, state)
         checkpoint[_KEY] = states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps the state of this rank until training starts; another number of ranks starts new streams."""
+        """Keeps the state of this rank until training starts; another number of ranks starts new streams.
+
+        Raises:
+            ValueError: when what the checkpoint holds is no state of random streams.
+        """
         states = checkpoint.get(_KEY, [])
+        for state in states if isinstance(states, list) else [states]:
+            _require_state(state)
         self._resumed = states[trainer.global_rank] if len(states) == trainer.world_size else None
         if self._resumed is None and trainer.state.fn == TrainerFn.FITTING:
             rank_zero_info(
@@ -50,9 +59,15 @@ class RankSeed(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Continues the saved stream before the first step of a resumed run."""
-        if self._resumed is not None:
-            restore(self._resumed)
-            self._resumed = None
+        self._continue()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Continues the saved stream where no step was left of the epoch."""
+        self._continue()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Continues the saved stream for a test that follows, where nothing was left to train."""
+        self._continue()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes torch's state before the validation that precedes training."""
@@ -72,6 +87,11 @@ class RankSeed(Callback):
             restore(self._kept)
             self._kept = None
 
+    def _continue(self) -> None:
+        if self._resumed is not None:
+            restore(self._resumed)
+            self._resumed = None
+
 
 def random_state() -> dict[str, Any]:
     """Returns the states of torch's, numpy's and Python's generators as plain data and tensors."""
@@ -84,12 +104,36 @@ def random_state() -> dict[str, Any]:
     }
 
 
+def _require_state(state: Any) -> None:
+    """Tries a state on generators that nothing else uses.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    try:
+        torch.Generator().set_state(state["torch"].cpu())
+        np.random.RandomState().set_state(_numpy_state(state))
+        random.Random().setstate(_python_state(state))
+        if not all(isinstance(cuda, torch.Tensor) for cuda in state["cuda"]):
+            raise TypeError(f"states of accelerators must be tensors; given {state['cuda']}")
+    except Exception as error:  # each generator has its own complaints
+        raise Refusal(f"the {_KEY} in the checkpoint are not those of random streams: {error}") from None
+
+
 def restore(state: dict[str, Any]) -> None:
     """Puts back what `random_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([cuda.cpu() for cuda in state["cuda"]])
+    np.random.set_state(_numpy_state(state))
+    random.setstate(_python_state(state))
+
+
+def _numpy_state(state: dict[str, Any]) -> tuple[Any, ...]:
     keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
+    return "MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss
+
+
+def _python_state(state: dict[str, Any]) -> tuple[Any, ...]:
     version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
+    return version, tuple(internal), gauss_next

@@ -23,6 +23,7 @@ from ils_lightning.cli.errors import (
     quiet_threads,
 )
 from ils_lightning.cli.ranks import end_with_the_process_that_started_me
+from ils_lightning.cli.streams import endure
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
@@ -46,6 +47,8 @@ def main(args: list[str] | None = None) -> None:
     Exits with status 2 and one line on the standard error where the words typed are at fault, with status 130 when it
     is interrupted.
     """
+    if args is None:
+        endure()
     if args is None and (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # as `python -m` does, so that ils-lightning finds classes of one's own there too
     try:

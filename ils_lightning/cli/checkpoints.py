@@ -8,6 +8,7 @@ evaluation needs a file.
 import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from ils_lightning import __version__
+from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli.configs import option_values
 from ils_lightning.cli.errors import did_you_mean, fail
 from ils_lightning.modules.base import VERSION
@@ -26,6 +28,7 @@ _UNREADABLE = (
     EOFError,
     LookupError,
     ValueError,
+    zipfile.BadZipFile,
     TypeError,
     AttributeError,
     OSError,
@@ -79,6 +82,7 @@ def _load(path: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch makes of files of another kind
+            require_undamaged(Path(path))
             return torch.load(path, weights_only=True, map_location="cpu")
     except _UNREADABLE as error:
         reason = str(error).strip().split("\n")[-1]
@@ -93,7 +97,26 @@ def _sections(path: str, configuration: Any) -> dict[str, Any]:
         if name not in SECTIONS:
             hint = did_you_mean(str(name), SECTIONS)
             fail(f"--ckpt_path: the configuration in {path!r} has an unknown section {name!r}{hint}")
-    return configuration
+    return serializable(configuration)
+
+
+def serializable(settings: Any) -> Any:
+    """Returns settings without those that the parser has no text for, such as a device: they keep their defaults.
+
+    Example:
+        >>> serializable({"swa_lrs": 0.1, "device": "Unable to serialize instance cpu"})
+        {'swa_lrs': 0.1}
+    """
+    if isinstance(settings, list):
+        return [serializable(one) for one in settings]
+    if not isinstance(settings, dict):
+        return settings
+    unknown = "Unable to serialize instance"
+    return {
+        name: serializable(value)
+        for name, value in settings.items()
+        if not (isinstance(value, str) and value.startswith(unknown))
+    }
 
 
 def _note_version(written_by: str | None) -> None:

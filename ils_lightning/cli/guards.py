@@ -1,5 +1,6 @@
 """Callbacks of the command line that keep runs honest."""
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import yaml
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from ils_lightning.cli.checkpoints import KEY, SECTIONS
+from ils_lightning.cli.checkpoints import KEY, SECTIONS, serializable
 from ils_lightning.cli.errors import is_refusal
+from ils_lightning.cli.log_folders import claim
 
 
 class SaveConfiguration(SaveConfigCallback):
@@ -33,9 +36,9 @@ class RefusedRun(Callback):
         self._made: list[Path] = []
 
     def watch(self, trainer: Trainer) -> None:
-        """Notes which folders of logs are about to be made; Lightning makes them before any callback is called."""
-        folders = [Path(folder) for logger in trainer.loggers if (folder := getattr(logger, "log_dir", None))]
-        self._made = [folder for folder in folders if not folder.exists()] if trainer.is_global_zero else []
+        """Makes the folders of logs, and notes those that are new; Lightning needs them before it calls callbacks."""
+        loggers = trainer.loggers if trainer.is_global_zero else []
+        self._made = [folder for logger in loggers if (folder := claim(logger)) is not None]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Removes the folders where what was asked for is at fault, and the one above if that leaves it empty."""
@@ -47,6 +50,58 @@ class RefusedRun(Callback):
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # other runs are there
                 folder.parent.rmdir()
+
+
+class NamedLogs(Callback):
+    """Names the file of logs in an error of the disk, where who wrote it did so in a thread that names none."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Notes the file that was written last."""
+        found: BaseException | None = exception
+        while found is not None:
+            if isinstance(found, OSError) and found.filename is None:
+                found.filename = _newest_log(trainer)
+            found = found.__context__  # loggers meet it as an error of another kind
+
+
+def _newest_log(trainer: Trainer) -> str:
+    folders = [Path(place) for logger in trainer.loggers if isinstance(place := getattr(logger, "log_dir", None), str)]
+    files = [path for folder in folders for path in folder.glob("*") if path.is_file()]
+    return str(max(files, key=lambda path: path.stat().st_mtime_ns, default="the logs"))
+
+
+class OwnFiles(Callback):
+    """Keeps a checkpoint from naming files to remove: a `ModelCheckpoint` removes what it kept before.
+
+    What a checkpoint says that one had kept is believed where all of it lies in the folder which that one writes to.
+    """
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Drops states that name other files, before any callback sees them."""
+        states = checkpoint["callbacks"]
+        for callback in trainer.checkpoint_callbacks:
+            for key in (callback.state_key, callback._legacy_state_key):
+                if isinstance(callback, ModelCheckpoint) and key in states and not kept_by(callback, states[key]):
+                    del states[key]
+
+
+def kept_by(callback: ModelCheckpoint, state: Any) -> bool:
+    """Whether all files that a saved state names lie where `callback` writes, and are named as it names them."""
+    if not isinstance(state, dict) or not isinstance(best := state.get("best_k_models", {}), dict):
+        return False
+    worst = state.get("kth_best_model_path", "")
+    named = [state.get("best_model_path", ""), state.get("last_model_path", ""), worst, *best]
+    return worst in ("", *best) and all(path == "" or _is_below(callback, path) for path in named)
+
+
+def _is_below(callback: ModelCheckpoint, path: Any) -> bool:
+    folder = f"{callback.dirpath}".rstrip("/\\")
+    if not isinstance(path, str) or not path.startswith((f"{folder}/", f"{folder}{os.sep}")):
+        return False
+    rest = path[len(folder) + 1 :]
+    if not rest.endswith(callback.FILE_EXTENSION) or any(mark in rest for mark in ("..", "::", "://", "*", "?")):
+        return False
+    return "://" in folder or Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 class EndlessData(Callback):
@@ -61,4 +116,4 @@ class EndlessData(Callback):
 def plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
     """The configuration as data, without what belongs to one invocation."""
     data = yaml.safe_load(parser.dump(config, skip_none=False, skip_validation=True))
-    return {part: data[part] for part in SECTIONS if part in data}
+    return {part: serializable(data[part]) for part in SECTIONS if part in data}

@@ -1,8 +1,10 @@
 """Ranks that end with each other: one whose first rank is gone would wait half an hour for its address."""
 
 import os
+import re
 import threading
 import time
+from pathlib import Path
 
 _FIRST = "ILS_LIGHTNING_FIRST_RANK"  # in the environment that the strategy ddp hands to the ranks it starts
 
@@ -27,6 +29,25 @@ def lost_another(error: BaseException) -> bool:
     text = str(error)
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
     return isinstance(error, RuntimeError) and any(words in text for words in lost)
+
+
+def refusal_of_a_fork(error: BaseException) -> str | None:
+    """Returns what a rank was refused for that was started by ddp_fork or ddp_spawn, which hand on a text only.
+
+    None where it was another error, or none of such a rank.
+    """
+    if type(error).__name__ != "ProcessRaisedException":
+        return None
+    *_, end = re.split(r'^  File "', str(error), flags=re.MULTILINE)
+    raised_in, _, rest = end.partition('"')
+    found = re.search(r"^(?:[\w.]+\.)?(\w+): (.*)", rest, re.MULTILINE | re.DOTALL)
+    if found is None:
+        return None
+    ours = {"jsonargparse", "lightning", "ils_lightning"} & set(Path(raised_in).parts)
+    if found[1] in ("ValueError", "MisconfigurationException") and ours:
+        return found[2]
+    disk = found[1] in ("OSError", "FileNotFoundError", "PermissionError", "NotADirectoryError", "IsADirectoryError")
+    return f"cannot read or write: {found[2]}. What was saved before stays" if disk else None
 
 
 def _watch(parent: int) -> None:

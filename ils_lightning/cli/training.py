@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
 import yaml
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ils_lightning import strict
+from ils_lightning import atomic, strict
 from ils_lightning.callbacks import (
     Dashboard,
     EvaluationReport,
@@ -26,6 +27,7 @@ from ils_lightning.callbacks import (
     LastCheckpoint,
     LearningRate,
     RankSeed,
+    Resumption,
     SavePredictions,
     StepProgress,
 )
@@ -40,9 +42,9 @@ from ils_lightning.cli.errors import (
     is_of_the_disk,
     of_the_disk,
 )
-from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration, plain
+from ils_lightning.cli.guards import EndlessData, NamedLogs, OwnFiles, RefusedRun, SaveConfiguration, plain
 from ils_lightning.cli.messages import OneLine, explain, explained
-from ils_lightning.cli.ranks import lost_another
+from ils_lightning.cli.ranks import lost_another, refusal_of_a_fork
 from ils_lightning.cli.types import null_among
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.errors import DescriptionError
@@ -87,6 +89,9 @@ class CommandLine(LightningCLI):
         own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
         beneath = configs.default_for(words) | saved | own_table
         self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
+        trainer = self.config[words[0]].trainer
+        if saved and isinstance(trainer, Namespace) and isinstance(trainer.callbacks, list):
+            trainer.callbacks = _each_once(trainer.callbacks)  # the checkpoint's, to which the same ones were added
         return saved
 
     def before_instantiate_classes(self) -> None:
@@ -97,6 +102,7 @@ class CommandLine(LightningCLI):
                 "--weights_only false is refused in strict mode: loading anything but weights and plain data runs code"
             )
         if self._path:
+            atomic.remove_abandoned(Path(self._path).parent)
             verb.ckpt_path = self._path
             verb.weights_only = verb.weights_only is not False
 
@@ -106,20 +112,28 @@ class CommandLine(LightningCLI):
         given = chosen.callbacks or []
         given = given if isinstance(given, list) else [given]
         refused = RefusedRun()
-        kwargs["callbacks"] = [refused, *given, *_missing(self._defaults(chosen), given)]
+        kwargs["callbacks"] = [
+            NamedLogs(),
+            refused,
+            OwnFiles(),
+            *_missing([Resumption()], given),
+            *given,
+            *_missing(self._defaults(chosen), given),
+        ]
         if chosen.logger in (None, True) and not chosen.fast_dev_run:
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (TypeError, ModuleNotFoundError) as error:
+        except (TypeError, ModuleNotFoundError, RuntimeError) as error:
             if not is_for_users(error):
                 raise
             fail(f"--trainer: no Trainer can be made of these options: {error}")
         require_sensible(trainer)
         use_complete_checkpoints(trainer)
-        refused.watch(trainer)
+        if self.config["subcommand"] != "diagnose":  # which writes no logs
+            refused.watch(trainer)
         return trainer
 
     def after_fit(self) -> None:
@@ -184,6 +198,8 @@ def run_command_line(
                 raise
             fail(of_the_disk(error))
         except Exception as error:
+            if (said := refusal_of_a_fork(error)) is not None:
+                fail(said)
             if lost_another(error):
                 fail("another rank of this run has ended, and this one ends with it. What was saved before stays")
             if is_of_memory(error):
@@ -194,6 +210,11 @@ def run_command_line(
             if not known:
                 raise
             fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
+
+
+def _each_once(descriptions: list[Any]) -> list[Any]:
+    """Returns the descriptions without those that are like an earlier one."""
+    return [one for number, one in enumerate(descriptions) if one not in descriptions[:number]]
 
 
 def _without_none(settings: Any) -> Any:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ils_lightning import atomic, plots
+from ils_lightning.callbacks.interruption import ended_like_by_ctrl_c
 from ils_lightning.compare import figure, launchers, page, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import Curve, curves
 from ils_lightning.compare.extras import require
@@ -16,6 +17,7 @@ from ils_lightning.compare.outcome import Outcome, in_order, missing
 from ils_lightning.compare.runner import Runner
 from ils_lightning.compare.spec import Comparison, Level, Range, Run, Search, Settings, Tune, read
 from ils_lightning.compare.table import Row
+from ils_lightning.errors import Refusal
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "compare"]
 
@@ -54,34 +56,51 @@ def compare(
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: when something in the file is at fault, before anything is trained; when all is reported, where a
+            training ended in an error.
     """
     gc.freeze()  # what the imports made is there to stay: no collection need look through it again
     changed = overrides(override or [])
-    comparison = read(file)
-    whole = comparison.select(overrides=changed)
-    part = comparison.select(runs, settings, seeds, changed)
+    whole = read(file).select(overrides=changed)
+    wanted = runs, settings, seeds
+    part = whole.select(*wanted) if any(wanted) else whole
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
     launch = launchers.launch(launcher, folder, workers, overrides(launcher_options or []))
-    if tune is not None:
-        comparison = _tuned(file, part, tune, folder, launch)
-        whole, part = comparison, comparison.select(runs, settings, seeds)
+    broken: list[str] = []
+    with ended_like_by_ctrl_c():
+        if tune is not None:
+            whole = _tuned(file, part, tune, folder, launch, broken)
+            part = whole.select(*wanted) if any(wanted) else whole
+        broken += _compare(file, whole, part, folder, launch)
+    if broken:
+        raise Refusal(f"{len(broken)} trainings ended in an error; the next start tries again. The first: {broken[0]}")
+    return folder
+
+
+def _compare(file: str, whole: Comparison, part: Comparison, folder: Path, launch: Launch) -> list[str]:
+    """Trains a part of a comparison, reports it with what else of the whole is finished, and returns what broke."""
     runner = Runner(part, folder.resolve() / "runs", launch)
     found, tuning = runner.run(), runner.tuning
-    if runs or settings or seeds:
+    if part is not whole:
         there = Runner(whole, folder.resolve() / "runs", launch)
         found = in_order(whole, [*found, *there.finished()])
         tuning = there.tuning
     _report(whole, found, tuning, folder, find(file).read_text(encoding="utf-8"))
-    return folder
+    return runner.broken
 
 
-def _tuned(file: str, comparison: Comparison, trials: int, folder: Path, launch: Launch) -> Comparison:
+def _tuned(
+    file: str, comparison: Comparison, trials: int, folder: Path, launch: Launch, broken: list[str]
+) -> Comparison:
     """Returns the comparison with the options that a search chose, as tuned.yaml in the folder has it."""
     require("optuna", "--tune", "tune")
     from ils_lightning.compare import tuned, tuner
 
     search = tuner.Tuner(comparison, trials, folder.resolve(), launch)
     search.run()
+    broken += search.broken
     return read(str(tuned.report(file, search, folder, Console())))
 
 
@@ -104,7 +123,8 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
     atomic.write_text(page.page(comparison, rows, figures, file, to_do), folder / "report.html")
     for line in to_do:
         console.print(line, highlight=False, markup=False)
-    console.print(f"tables, figures, a page and TensorBoard runs are in {folder}", highlight=False, soft_wrap=True)
+    told = f"tables, figures, a page and TensorBoard runs are in {folder}"
+    console.print(told, highlight=False, soft_wrap=True, markup=False)
 
 
 def _figures(comparison: Comparison, found: list[Curve], rows: list[Row]) -> dict[str, Figure]:

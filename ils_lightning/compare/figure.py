@@ -29,10 +29,10 @@ def draw(comparison: Comparison, curves: list[Curve]) -> Figure:
 
 def _write_below(figure: Figure, caption: str) -> None:
     """Writes the caption under the panels, above the legend where that is below them."""
-    if not figure.legends:
-        figure.supxlabel(caption, fontsize=9, wrap=True)
-        return
     text = fill(caption, int(_LETTERS_PER_INCH * figure.get_figwidth()))
+    if not figure.legends:
+        figure.supxlabel(text, fontsize=9)
+        return
     figure.legends[0].set_title(text, prop=FontProperties(size=9))
 
 

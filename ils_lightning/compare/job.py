@@ -9,9 +9,13 @@ from typing import Any
 import torch
 
 from ils_lightning import atomic
+from ils_lightning.checkpoint_io import require_undamaged, set_aside
 from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.errors import Refusal
 
 _FORMAT = 2  # of result.pt: results in another form are trained anew
+
+_PARTS = {"steps", "values", "times", "tracked", "metrics", "optimizer_steps", "seconds", "evaluations"}
 
 
 @dataclass
@@ -40,9 +44,21 @@ class Job:
         return f"{f'{self.run} {self.setting}'.strip()}, seed {self.seed}"
 
     def result(self) -> dict[str, Any] | None:
-        """Returns the result if the training is finished."""
+        """Returns the result if the training is finished; a file that holds none is set aside."""
         finished = self.folder / "result.pt"
-        return torch.load(finished, weights_only=True) if finished.exists() else None
+        try:
+            require_undamaged(finished)
+            found = torch.load(finished, weights_only=True)
+            if not isinstance(found, dict) or not ("failed" in found or found.keys() >= _PARTS):
+                raise Refusal("it is not the result of a training")
+        except OSError:
+            if finished.exists():
+                raise
+            return None
+        except Exception as error:  # torch and zipfile meet damage in many ways
+            set_aside(finished, error, "the training is done again")
+            return None
+        return found
 
     def keep(self, result: dict[str, Any]) -> None:
         """Puts a result in place, complete or not at all."""

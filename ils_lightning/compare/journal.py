@@ -1,5 +1,6 @@
 """The file that Optuna keeps studies in, made to stand kills and full disks."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -7,6 +8,10 @@ from typing import Any, cast
 from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+
+from ils_lightning.errors import Refusal
+
+_WAY_OUT = "put back a copy, or move the file away: the search then begins anew, and trainings that are kept count"
 
 
 class Lock:
@@ -28,9 +33,37 @@ class Lock:
     def release(self) -> None:
         self._lock.release()
 
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
 
 def storage(folder: Path) -> JournalStorage:
-    """Returns the storage of all studies of a comparison, for any number of processes."""
+    """Returns the storage of all studies of a comparison, for any number of processes.
+
+    Raises:
+        ValueError: when the file is damaged.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "journal.log"
-    return JournalStorage(JournalFileBackend(str(journal), cast(Any, Lock(journal))))
+    lock = Lock(journal)
+    backend = JournalFileBackend(str(journal), cast(Any, lock))
+    with lock:
+        _require_readable(journal)
+    try:
+        return JournalStorage(backend)
+    except Exception as error:  # Optuna replays the file, and stumbles wherever what it says does not hold together
+        raise Refusal(f"{journal} is damaged ({type(error).__name__}: {error}); {_WAY_OUT}") from None
+
+
+def _require_readable(journal: Path) -> None:
+    """Checks that each line is an operation of Optuna's."""
+    for number, line in enumerate(journal.read_bytes().splitlines(), 1):
+        try:
+            operation = json.loads(line)
+        except ValueError:
+            operation = None
+        if not isinstance(operation, dict) or "op_code" not in operation:
+            raise Refusal(f"{journal} is damaged in line {number}; {_WAY_OUT}")

@@ -37,12 +37,14 @@ class Runner:
 
     Attributes:
         tuning: outcomes on tuning seeds, once `run` has returned.
+        broken: trainings that ended in an error, which is no result, and the error.
     """
 
     def __init__(self, comparison: Comparison, folder: Path, launch: Launch) -> None:
         self.comparison, self.folder, self.launch = comparison, folder, launch
         self.parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
         self.tuning: list[Outcome] = []
+        self.broken: list[str] = []
 
     def run(self) -> list[Outcome]:
         """Returns the outcomes on reporting seeds, in the order of the file.
@@ -102,6 +104,8 @@ class Runner:
         found: dict[int, list[Outcome]] = {}
         for position, result in launcher.results(jobs):
             found[position] = outcomes(parts[position][0], jobs[position], result)
+            if result.get("failed") and jobs[position].result() is None:
+                self.broken.append(f"{jobs[position].label}: {result['failed']}")
             for outcome in found[position]:
                 check.measure_exists(outcome, measure)
         return [outcome for position in range(len(jobs)) for outcome in found[position]]

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning.columns import Column, fitted
@@ -72,7 +73,7 @@ def notes(rows: list[Row]) -> list[str]:
 def _table(rows: list[Row], columns: list[Column]) -> Table:
     """The rows below each other; ranked by a measure, those of a setting stand below its name."""
     title = ", ".join(dict.fromkeys(row.measure or row.tracked for row in rows if row.seeds))
-    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    table = Table(box=box.SIMPLE, title=escape(title), title_justify="left")
     for number, column in enumerate(columns):
         left, widest = column.heading in ("run", "tuned"), None if number else _WIDEST
         justify = "left" if left else "right"
@@ -81,10 +82,11 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
     several = len(parts) > 1
     for section in parts:
         if several:
-            table.add_row(section[0].setting, style="bold")
+            table.add_row(escape(section[0].setting), style="bold")
         for row in section:
             name = _broken(f"  {row.run}" if several else _name(row))
-            table.add_row(name, *(column.text(row) for column in columns[1:]), end_section=row is section[-1])
+            texts = [name, *(column.text(row) for column in columns[1:])]
+            table.add_row(*map(escape, texts), end_section=row is section[-1])
     return table
 
 

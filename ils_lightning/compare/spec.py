@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.compare.files import assign, find, load
+from ils_lightning.compare.names import require_showable
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
 from ils_lightning.data import DiscreteData
@@ -150,7 +151,11 @@ class Comparison:
     caption: str = ""
 
     def __post_init__(self) -> None:
+        require_showable("a comparison's title", self.title, lines=True)
+        require_showable("a comparison's caption", self.caption, lines=True)
         names = [run.name for run in self.runs]
+        for name in names:
+            require_showable("a run's name", name)
         if not names or len(set(names)) < len(names):
             raise Refusal(f"a comparison needs runs with different names; given {names}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -165,6 +170,8 @@ class Comparison:
         for run in self.runs:
             run.settings = run.settings or self.settings
             run.check()
+            for name in run.settings.names() if run.settings else []:
+                require_showable("a setting's name", name)
             if run.shared and self.measure:
                 raise Refusal(
                     f"run {run.name!r}: {self.measure} is one number a training, and its settings share one; "

@@ -169,13 +169,28 @@ def csv_text(lines: list[dict]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
+
+
+def _inert(value: object) -> object:
+    """A text that a spreadsheet would take for a formula, marked as text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def in_markdown(text: str) -> str:
+    r"""Returns a text for a cell of a table in Markdown, which would read HTML in it.
+
+    Example:
+        >>> in_markdown("a|b <img>")
+        'a\\\\|b &lt;img>'
+    """
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def markdown(rows: list[Row]) -> str:
     """Returns the table in Markdown; columns that are empty throughout are left out."""
-    lines = [{name: cell(value).replace("|", "\\|") for name, value in asdict(row).items()} for row in rows]
+    lines = [{name: in_markdown(cell(value)) for name, value in asdict(row).items()} for row in rows]
     names = [name for name in lines[0] if any(line[name] for line in lines)]
     head = f"| {' | '.join(name.replace('_', ' ') for name in names)} |\n|{'---|' * len(names)}\n"
     return head + "".join(f"| {' | '.join(line[name] for name in names)} |\n" for line in lines)

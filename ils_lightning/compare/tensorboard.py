@@ -6,16 +6,19 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ils_lightning import tensorboard_session
 from ils_lightning.compare.curves import Curve
+from ils_lightning.compare.names import folder_names
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.table import Row
 
 
 def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Comparison) -> None:
     """Writes one TensorBoard run a curve, thinned to 500 points, with its options as hparams."""
+    pairs = [(run.name, setting) for run in comparison.runs for setting in run.labels()]
+    folders = dict(zip(pairs, folder_names([" ".join(pair).strip() for pair in pairs]), strict=True))
     runs: dict[str, Run] = {run.name: run for run in comparison.runs}
     lines = {(row.run, row.setting): row for row in rows}
     for curve in [curve for curve in curves if curve.finished]:
-        line, target = lines[curve.run, curve.setting], folder / curve.label.replace(" ", "_").replace("/", "_")
+        line, target = lines[curve.run, curve.setting], folder / folders[curve.run, curve.setting]
         former = list(target.glob("events.out.*"))
         options = {"run": curve.run, "setting": curve.setting or None}
         for key, value in {**runs[curve.run].changes(curve.setting), **curve.outcomes[0].change}.items():

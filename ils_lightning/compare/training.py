@@ -5,15 +5,16 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from ils_lightning.callbacks import LastCheckpoint, RankSeed
-from ils_lightning.checkpoint_io import use_complete_checkpoints
-from ils_lightning.cli.errors import is_of_the_disk
+from ils_lightning.callbacks import LastCheckpoint, RankSeed, Resumption
+from ils_lightning.checkpoint_io import set_aside, use_complete_checkpoints
+from ils_lightning.cli.errors import is_of_a_checkpoint, is_of_the_disk
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
@@ -62,12 +63,9 @@ def make(config: dict) -> tuple[DiscreteModule, DiscreteData]:
 
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
-    model, data = make(job.config)
-    logged = LastMetrics()
-    trainer = _trainer(job, [RankSeed(), watch, logged, LastCheckpoint(job.folder)])
-    last = job.folder / "last.ckpt"
-    with _interruptible():
-        trainer.fit(model, datamodule=data, ckpt_path=str(last) if last.exists() else None)
+    trainer, logged = _fitted(job, watch)
+    model: Any = trainer.lightning_module
+    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     steps, values = model.curve()
     metrics = logged.values
     if is_overridden("test_step", model, LightningModule) and is_overridden(
@@ -87,6 +85,29 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
         "evaluations": _evaluations(model, data),
         **({"p": data.p.clone()} if isinstance(data, TrueDistribution) else {}),
     }
+
+
+def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics]:
+    """Fits from the last checkpoint; from the start where there is none, or none that can be restored."""
+    last = job.folder / "last.ckpt"
+    if last.exists():
+        try:
+            return _fitted_from(last, job, watch)
+        except Exception as error:
+            if is_of_the_disk(error) or not is_of_a_checkpoint(error):
+                raise
+            set_aside(last, error, "the training begins anew")
+            watch.load_state_dict(Stopwatch(watch.advance).state_dict())
+    return _fitted_from(None, job, watch)
+
+
+def _fitted_from(checkpoint: Path | None, job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics]:
+    model, data = make(job.config)
+    logged = LastMetrics()
+    trainer = _trainer(job, [Resumption(), RankSeed(), watch, logged, LastCheckpoint(job.folder)])
+    with _interruptible():
+        trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+    return trainer, logged
 
 
 def make_trainer(options: dict[str, Any]) -> Trainer:

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning import atomic, plots
@@ -67,11 +68,11 @@ def _words(values: dict[str, float]) -> str:
 def _table(lines: list[dict[str, Any]], tuner: Tuner) -> Table:
     title = f"{tuner.measure or 'plateau'} on tuning seeds {', '.join(map(str, tuner.search.seeds))}"
     shown = [name for name in lines[0] if name != "measure" and any(line[name] not in ("", 0) for line in lines)]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
     for name in shown:
         table.add_column(name, justify="right" if name in ("trials", "failed", "first", "best") else "left")
     for line in lines:
-        table.add_row(*(cell(line[name]) for name in shown))
+        table.add_row(*(escape(cell(line[name])) for name in shown))
     return table
 
 

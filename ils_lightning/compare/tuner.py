@@ -19,6 +19,7 @@ from ils_lightning.compare.runner import columns
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.study import Proposal, Study
+from ils_lightning.compare.tuning import validated
 from ils_lightning.errors import Refusal
 
 _PAUSE = 0.5  # seconds between two looks at the trials of other processes
@@ -52,6 +53,9 @@ class Tuner:
         folder: of the comparison.
         launch: makes what trains.
 
+    Attributes:
+        broken: trainings that ended in an error, which is no score, and the error.
+
     Raises:
         ValueError: where a configuration or a range is at fault, or tuning seeds are reporting seeds.
     """
@@ -61,8 +65,9 @@ class Tuner:
             raise Refusal(f"--tune is the number of trials for each run and setting, at least 1; given {trials}")
         self.search = _search(comparison)
         self.comparison = replace(comparison, tune=None, search=self.search)
-        self.measure = self.search.measure or comparison.measure
+        self.measure = validated(self.search.measure or comparison.measure)
         self.trials, self.folder, self.launch = trials, folder, launch
+        self.broken: list[str] = []
         parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
         parts = [part for part in parts if not check.run_can_be_made(comparison, *part)]  # refusals are reported later
         studies = folder / "study"
@@ -104,6 +109,8 @@ class Tuner:
         for position, result in launcher.results(jobs):
             one, proposal = proposals[position // len(seeds)]
             found = outcomes(one.run, jobs[position], result)
+            if result.get("failed") and jobs[position].result() is None:
+                self.broken.append(f"{jobs[position].label}: {result['failed']}")
             for outcome in found:
                 check.measure_exists(outcome, self.measure)
             mine = scores[position // len(seeds)]

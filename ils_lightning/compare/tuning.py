@@ -4,9 +4,28 @@ from typing import Any
 
 from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.errors import Refusal
 
 Part = tuple[Run, str, int, dict[str, Any]]
 """What is trained: run, setting, seed and change."""
+
+
+def validated(measure: str | None) -> str | None:
+    """Returns the measure by which options are chosen.
+
+    Raises:
+        ValueError: when it is one of the test data: what is chosen by them does not count on them.
+
+    Example:
+        >>> validated("val/loss")
+        'val/loss'
+    """
+    if measure and measure.startswith("test/"):
+        raise Refusal(
+            f"options would be chosen by {measure!r}, on the test data that are reported: let search.measure (or "
+            f"tune.measure) name a quantity of the validation data, such as {measure.replace('test/', 'val/', 1)}"
+        )
+    return measure
 
 
 def trials(comparison: Comparison, parts: list[tuple[Run, str]]) -> list[Part]:
@@ -14,6 +33,7 @@ def trials(comparison: Comparison, parts: list[tuple[Run, str]]) -> list[Part]:
     tune = comparison.tune
     if tune is None:
         return []
+    validated(tune.measure or comparison.measure)
     values = [(value, seed) for value in tune.candidates for seed in tune.seeds]
     return [(*part, seed, {**tune.change, tune.key: value}) for part in parts for value, seed in values]
 

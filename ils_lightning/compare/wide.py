@@ -2,15 +2,15 @@
 
 import math
 
-from ils_lightning.compare.table import Row
+from ils_lightning.compare.table import Row, in_markdown
 
 
 def markdown(rows: list[Row]) -> str:
     """Returns `cells` in Markdown."""
     head, *lines = cells(rows)
-    found = [f"| {' | '.join(head)} |", f"|---|{'---|' * (len(head) - 1)}"]
+    found = [f"| {' | '.join(map(in_markdown, head))} |", f"|---|{'---|' * (len(head) - 1)}"]
     for name, *rest in lines:
-        found.append(f"| {name.replace('|', chr(92) + '|')} | {' | '.join(rest)} |")
+        found.append(f"| {in_markdown(name)} | {' | '.join(rest)} |")
     return "\n".join(found) + "\n"
 
 

@@ -1,6 +1,5 @@
 """Trains jobs in this process or in several of this machine."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -9,18 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
 from typing import Any, Self
 
-import torch
-
+from ils_lightning import worker_process
 from ils_lightning.compare.attempt import Advance, attempt, elsewhere
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher, checked, cores
 from ils_lightning.compare.training import Result
 from ils_lightning.errors import Refusal
-
-_counter: Any = None  # in a worker: shares of jobs done, summed over all workers
 
 
 class Pool(Launcher):
@@ -44,7 +39,8 @@ class Pool(Launcher):
         if self.workers > 1:
             spawn = multiprocessing.get_context("spawn")
             self._shares = spawn.Value("d", 0.0)
-            self._executor = ProcessPoolExecutor(self.workers, spawn, _begin, (self._shares,))
+            begun_with = (self._shares, __name__)
+            self._executor = ProcessPoolExecutor(self.workers, spawn, worker_process.begin, begun_with)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -94,30 +90,8 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def _begin(counter: Any) -> None:
-    """Prepares a worker."""
-    global _counter
-    _counter = counter
-    torch.set_num_threads(1)
-    gc.freeze()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when the comparison is killed, which cannot tell it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _count(share: float) -> None:
-    with _counter.get_lock():
-        _counter.value += share
-
-
 def _work(job: Job) -> Result | None:
     try:
-        return elsewhere(job, _count)
+        return elsewhere(job, worker_process.count)
     except KeyboardInterrupt:
         os._exit(1)  # the next job in the queue would be begun otherwise

@@ -1,0 +1,44 @@
+"""Folders of logs that belong to one run, however many are started at a time."""
+
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+
+def claim(logger: Logger) -> Path | None:
+    """Makes the folder that a logger will write to, and returns it if it is new.
+
+    Lightning looks for a free number when training starts and makes the folder later: runs that are started together
+    would share it. Here the number belongs to who made its folder.
+    """
+    if not isinstance(logger, TensorBoardLogger | CSVLogger) or "://" in str(logger.root_dir):
+        return None
+    if logger._version is not None:
+        return folder if _is_made(folder := _version_folder(logger)) else None
+    for number in count(logger._get_next_version()):
+        logger._version = number
+        if _is_made(folder := _version_folder(logger)):
+            return folder
+    return None
+
+
+def _version_folder(logger: TensorBoardLogger | CSVLogger) -> Path:
+    below = len(Path(getattr(logger, "sub_dir", None) or "").parts)
+    return [Path(logger.log_dir), *Path(logger.log_dir).parents][below]
+
+
+def _is_made(folder: Path) -> bool:
+    """Makes a folder and those above it; whether it was not there before."""
+    for _ in range(10):
+        with suppress(FileNotFoundError):  # a refused run took away the folder above, which it had left empty
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                if folder.parent.is_dir():
+                    return False
+                raise
+            return True
+    folder.mkdir(parents=True)
+    return True

@@ -1,0 +1,38 @@
+"""Texts of figures: what stands between dollar signs is a formula to Matplotlib, and fails the figure if it is none."""
+
+from matplotlib.axis import Axis
+from matplotlib.cbook import is_math_text
+from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
+
+
+def make_drawable(figure: Figure) -> None:
+    """Lets texts of a figure whose dollar signs enclose no formula be drawn as they are written."""
+    for text in figure.findobj(Text):
+        text.set_text(drawable(text.get_text()))
+    for axis in figure.findobj(Axis):
+        for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
+            if isinstance(formatter, FixedFormatter):
+                formatter.seq = [drawable(label) for label in formatter.seq]
+
+
+def drawable(text: str) -> str:
+    r"""Returns a text with dollar signs escaped in lines that are no formulas.
+
+    Example:
+        >>> drawable("$x^2$ and\nfrom 5$ to $x^{")
+        '$x^2$ and\nfrom 5\\$ to \\$x^{'
+    """
+    return "\n".join(line if _is_drawable(line) else line.replace("$", r"\$") for line in text.split("\n"))
+
+
+def _is_drawable(line: str) -> bool:
+    if not is_math_text(line):
+        return True
+    try:
+        MathTextParser("path").parse(line)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""From every last.ckpt that a run writes, the resumed run ends as the uninterrupted one does, bit for bit."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kills import differences
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ils_lightning.checkpoint_io import CompleteCheckpoints
+from ils_lightning.cli import main
+from ils_lightning.modules import DiscreteVAE
+
+pytestmark = pytest.mark.filterwarnings("ignore:ReduceLROnPlateau conditioned on metric val/loss:RuntimeWarning")
+
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+TOY = ["fit", "--model.estimator=GumbelSoftmax", "--data=SingleDraws", "--model.loss=RBFEnergy", "--model.chunk=1"]
+TOY += ["--trainer.max_steps=8", *QUIET]
+SMALL = ["--model.estimator=ReinMax", "--model.latents=2", "--model.categories=2", "--trainer.limit_train_batches=4"]
+SMALL += ["--model.encoder=MLP", "--model.encoder.hidden=[4]", "--model.decoder=MLP", "--model.decoder.hidden=[4]"]
+SMALL += ["--trainer.limit_val_batches=1", "--data=Digits", "--data.binarize=dynamic", *QUIET]
+VAE = ["fit", "--model=DiscreteVAE", *SMALL, "--trainer.max_epochs=3"]
+PLATEAU = ["--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/loss"]
+PLATEAU += ["--model.lr_scheduler.patience=0", "--model.lr_scheduler.threshold=10", "--model.lr_scheduler.factor=0.5"]
+STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.init_args.monitor=val/loss"]
+STOPPING += ["--trainer.callbacks.init_args.min_delta=1e9", "--trainer.callbacks.init_args.patience=2"]
+STEPWISE = ["fit", "--model=test_resumption.Stepwise", *SMALL, "--trainer.max_epochs=2"]
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "random_states", "curve", "global_step")
+RUNS = {
+    "toy": ([*TOY, "--trainer.val_check_interval=3"], 3),
+    "toy, validated amid accumulation": (
+        [*TOY, "--trainer.val_check_interval=4", "--trainer.accumulate_grad_batches=3"],
+        7,
+    ),
+    "every epoch": ([*VAE, *PLATEAU], 4),
+    "every second epoch": ([*VAE, *PLATEAU, "--trainer.check_val_every_n_epoch=2"], 3),
+    "twice an epoch": ([*VAE, *PLATEAU, "--trainer.val_check_interval=0.5"], 7),
+    "every three batches": (
+        [*VAE, *PLATEAU, "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"],
+        5,
+    ),
+    "amid accumulation": (
+        [*VAE, *PLATEAU, "--trainer.val_check_interval=1", "--trainer.accumulate_grad_batches=3"],
+        10,
+    ),
+    "max_steps": ([*VAE, *PLATEAU, "--trainer.max_steps=10", "--trainer.max_epochs=-1"], 3),
+    "no validation": ([*VAE, "--trainer.limit_val_batches=0"], 3),
+    "nothing to validate": ([*VAE, "--data.validation=0"], 3),
+    "stopped early": ([*VAE, *STOPPING, "--trainer.max_epochs=9"], 4),
+    "stepwise": ([*STEPWISE, "--trainer.val_check_interval=1"], 9),
+    "stepwise, every second batch": ([*STEPWISE, "--trainer.val_check_interval=2"], 5),
+    "stepwise, amid accumulation": (
+        [*STEPWISE, "--trainer.val_check_interval=1", "--trainer.accumulate_grad_batches=2"],
+        9,
+    ),
+}
+
+
+class Stepwise(DiscreteVAE):
+    """Follows the last validation after every optimiser step."""
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.1)
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.9, patience=0, threshold=10)
+        config: Any = {"scheduler": scheduler, "monitor": "val/loss", "interval": "step", "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def last(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to which every last.ckpt that is written is copied, numbered."""
+    monkeypatch.chdir(tmp_path)
+    folder, save = tmp_path / "copies", CompleteCheckpoints.save_checkpoint
+    folder.mkdir()
+
+    def save_and_copy(self: CompleteCheckpoints, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        save(self, checkpoint, path, storage_options)
+        if Path(path).name == "last.ckpt":
+            shutil.copy(path, folder / f"{len(list(folder.iterdir())):02}.ckpt")
+
+    monkeypatch.setattr(CompleteCheckpoints, "save_checkpoint", save_and_copy)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "number"), RUNS.values(), ids=RUNS)
+def test_every_checkpoint_leads_to_the_same_end(words: list[str], number: int, copies: Path) -> None:
+    main([*words, "--trainer.default_root_dir=whole"])
+    whole, kept = last(Path("whole")), sorted(copies.iterdir())
+    assert len(kept) == number
+    for copy in kept:
+        assert torch.load(copy, weights_only=True)["global_step"] > 0
+        main([*words[:1], f"--ckpt_path={copy}", f"--trainer.default_root_dir={copy.stem}"])
+        end = last(Path(copy.stem)) if Path(copy.stem, "checkpoints").exists() else torch.load(copy, weights_only=True)
+        assert differences({part: end[part] for part in PARTS}, {part: whole[part] for part in PARTS}) == [], copy.name
