@@ -69,5 +69,4 @@ class Measured(EpochCurve, DiscreteModule):
 
     def summary_of_data(self) -> dict[str, str]:
         """What the data say of themselves, for `summary`."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        return data.summary() if hasattr(data, "summary") else {}
+        return self.datamodule.summary() if hasattr(self.datamodule, "summary") else {}
