@@ -9,7 +9,7 @@ from typing import Any, ClassVar, get_type_hints
 
 import yaml
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -124,7 +124,7 @@ class CommandLine(LightningCLI):
 
     def after_fit(self) -> None:
         """Tests the model as training left it, where that is part of its result."""
-        if self.model.test_after_fit and not self.trainer.interrupted:
+        if getattr(self.model, "test_after_fit", False) and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _defaults(self, chosen: Any) -> list[Callback]:
@@ -150,7 +150,7 @@ class CommandLine(LightningCLI):
 
 def run(words: list[str]) -> None:
     """Runs the Trainer's verb `words[0]`; mistakes in what was typed end in one line and exit status 2."""
-    run_command_line(CommandLine, DiscreteModule, DiscreteData, words)
+    run_command_line(CommandLine, LightningModule, LightningDataModule, words)
 
 
 def run_command_line(
@@ -202,10 +202,13 @@ def _without_none(settings: Any) -> Any:
     return {name: _without_none(value) for name, value in settings.items() if value is not None}
 
 
-def _checkpoints(model: DiscreteModule) -> list[Callback]:
-    """The best checkpoint by the module's own measure, and the last one."""
+def _checkpoints(model: LightningModule) -> list[Callback]:
+    """The best checkpoint by the module's own measure, where it names one, and the last one."""
+    monitor = getattr(model, "monitor", None)
+    if monitor is None:
+        return [LastCheckpoint()]
     best = ModelCheckpoint(
-        monitor=model.monitor, mode="min", filename="best", enable_version_counter=False, save_on_train_epoch_end=False
+        monitor=monitor, mode="min", filename="best", enable_version_counter=False, save_on_train_epoch_end=False
     )
     return [best, LastCheckpoint()]
 
