@@ -67,7 +67,9 @@ def _logged(trainer: Trainer) -> dict[str, str]:
 
 
 def show(title: str, rows: Mapping[str, str]) -> None:
-    """Prints a table of quantities and values; what is too long is continued on the next line."""
+    """Prints a table of quantities and values, if there are any; what is too long is continued on the next line."""
+    if not rows:
+        return
     table = Table(show_header=False, title=title, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -38,6 +38,7 @@ from ils_lightning.cli.errors import (
     is_of_a_checkpoint,
     is_of_memory,
     is_of_the_disk,
+    of_a_callback,
     of_the_disk,
 )
 from ils_lightning.cli.guards import EndlessData, RefusedRun, SaveConfiguration, plain
@@ -107,7 +108,9 @@ class CommandLine(LightningCLI):
         given = given if isinstance(given, list) else [given]
         refused = RefusedRun()
         kwargs["callbacks"] = [refused, *given, *_missing(self._defaults(chosen), given)]
-        if chosen.logger in (None, True) and not chosen.fast_dev_run:
+        if chosen.barebones:  # the Trainer refuses what a packaged configuration asks for besides
+            kwargs["log_every_n_steps"] = 0
+        elif chosen.logger in (None, True) and not chosen.fast_dev_run:
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
@@ -129,7 +132,7 @@ class CommandLine(LightningCLI):
 
     def _defaults(self, chosen: Any) -> list[Callback]:
         default: list[Callback] = [RankSeed(), EvaluationReport()]
-        if chosen.enable_progress_bar in (None, True):
+        if chosen.enable_progress_bar in (None, True) and not chosen.barebones:
             default.append(StepProgress())
         if self.config["subcommand"] == "predict":
             default.append(SavePredictions())
@@ -137,7 +140,7 @@ class CommandLine(LightningCLI):
             dashboard = Dashboard(self._configuration())
             default += [FiniteGuard(), EndlessData(), dashboard, Figures(), Hyperparameters(), FitReport()]
             default += [LearningRate()] if getattr(self.model, "_lr_scheduler", None) is not None else []
-            if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
+            if chosen.enable_checkpointing in (None, True) and not (chosen.fast_dev_run or chosen.barebones):
                 default += _checkpoints(self.model)
         return default
 
@@ -176,6 +179,8 @@ def run_command_line(
             )
         except ModuleNotFoundError as error:
             named = [word for word in words if error.name and error.name in word]
+            if not named and (line := of_a_callback(error)):
+                fail(line)
             if not named:
                 raise
             fail(f"{named[0]!r} names a module that is not installed: {error.name!r}")
@@ -191,6 +196,8 @@ def run_command_line(
             known = isinstance(error, ValueError | MisconfigurationException) and is_for_users(error)
             if not known and is_of_a_checkpoint(error):
                 fail(f"--ckpt_path: the checkpoint cannot be restored: {type(error).__name__}: {error}")
+            if not known and (line := of_a_callback(error)):
+                fail(line)
             if not known:
                 raise
             fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
@@ -224,6 +231,7 @@ def _silence() -> None:
     """Silences advice of Lightning's that does not apply to data made in memory and models this small."""
     for message in (
         ".*does not have many workers.*",
+        r".*You are trying to `self.log(_dict)?\(\)` but `Trainer\(barebones=True\)`.*",
         ".*The number of training batches.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The dirpath has changed from.*",

@@ -83,6 +83,10 @@ class DiscreteModule(MeetsData):
             draws no gradient passes.
         optimizer: makes the optimiser of an iterable of parameters.
         lr_scheduler: makes a learning-rate scheduler of the optimiser, stepped after every optimiser step.
+
+    Attributes:
+        learning_rate: takes the place of the optimiser's own where it is set, as Lightning's LearningRateFinder does;
+            groups of parameters with a rate of their own keep it.
     """
 
     monitor = "val/loss"
@@ -105,6 +109,7 @@ class DiscreteModule(MeetsData):
         self._written_by = "of unknown version"
         self._optimizer = create(optimizer, OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
+        self.learning_rate: float | None = None
 
     def make_hyperparameters_plain(self, **objects: Any) -> None:
         """Saves descriptions of `objects` and drops functions, so that checkpoints hold data and load safely."""
@@ -115,6 +120,10 @@ class DiscreteModule(MeetsData):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimiser and, where one is given, its scheduler."""
         optimizer = self._optimizer(self.parameter_groups())
+        if self.learning_rate is not None:
+            for group in optimizer.param_groups:
+                own = group["lr"] != optimizer.defaults["lr"]
+                group["lr"] = group["lr"] if own else self.learning_rate
         if self._lr_scheduler is None:
             return optimizer
         scheduler = self._lr_scheduler(optimizer)

@@ -57,7 +57,7 @@ class LatentTree(Measured):
     """
 
     size: tuple[int, ...] = ()
-    sized_by = DataSize("size", "expressions of at most [tokens, operators]", "expressions, such as --data ListOps")
+    sized_by = DataSize("size", 2, "expressions of at most [tokens, operators]", "expressions, such as --data ListOps")
     monitor = "val/error"
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-log p(value), training expressions (nats)")

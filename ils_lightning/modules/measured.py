@@ -28,7 +28,8 @@ class Measured(EpochCurve, DiscreteModule):
         and what the estimator says of itself.
         """
         self.count(values)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps:  # pyright: ignore[reportAttributeAccessIssue]
+        every: int = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if not every or (self.global_step + 1) % every:
             return
         diagnostics = self.estimator.diagnostics() if self.estimator is not None else {}
         found = {"loss": values.detach().mean(), **parts, **diagnostics}

@@ -18,16 +18,18 @@ class DataSize(NamedTuple):
 
     Attributes:
         option: name of the option and of the attribute that hold it; the attribute is empty until it is known.
+        axes: how many numbers it has.
         things: what has that size, with its axes, for messages.
         data: the data wanted, for messages.
     """
 
     option: str
+    axes: int
     things: str
     data: str
 
 
-IMAGE_SHAPE = DataSize("image_shape", "images [channels, height, width]", "images, such as --data Digits")
+IMAGE_SHAPE = DataSize("image_shape", 3, "images [channels, height, width]", "images, such as --data Digits")
 
 
 class MeetsData(LightningModule):
@@ -98,6 +100,11 @@ class MeetsData(LightningModule):
         if made and size != made:
             raise ValueError(
                 f"{type(self).__name__} was made for {self.sized_by.things} = {list(made)}; these are {list(size)}"
+            )
+        if len(size) != self.sized_by.axes or min(size) < 1:
+            raise ValueError(
+                f"{type(self).__name__}: {self.sized_by.option} must be {self.sized_by.axes} whole numbers of at least "
+                f"1, of {self.sized_by.things}; given {list(size)}"
             )
         if not made:
             self.make(size)
