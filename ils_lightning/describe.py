@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
+from torch.serialization import add_safe_globals
 
 from ils_lightning import strict
 from ils_lightning.errors import DescriptionError, Refusal
@@ -24,6 +25,10 @@ class Described:
     """Mixin that remembers the arguments an object was made with."""
 
     _arguments: tuple[tuple, dict]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        add_safe_globals([cls])  # an object among the hyperparameters of a checkpoint is loaded as weights are
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if "_abstract" in vars(cls):

@@ -2,9 +2,11 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from lightning import LightningModule
 from torch import Tensor
 
 from ils_lightning import atomic, plots, strict
@@ -12,8 +14,8 @@ from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.cli.errors import is_of_memory
 from ils_lightning.cli.types import class_at
 from ils_lightning.errors import Refusal
-from ils_lightning.modules.code_prior import CodePrior
-from ils_lightning.modules.variational_autoencoder import VariationalAutoencoder
+from ils_lightning.modules.code_pictures import evaluating
+from ils_lightning.modules.protocols import HasSamples
 
 
 def sample(
@@ -41,8 +43,8 @@ def sample(
     print(f"{count} images are in {' and '.join(map(str, written))}")
 
 
-def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
-    """Returns the image model of a checkpoint, on the CPU.
+def load(ckpt_path: str) -> Any:
+    """Returns the model of a checkpoint, on the CPU.
 
     Raises:
         ValueError: when it holds another kind of model, or does not say which.
@@ -53,9 +55,11 @@ def load(ckpt_path: str) -> VariationalAutoencoder | CodePrior:
     if strict.is_on() and not strict.accepts(str(name)):
         raise Refusal(strict.refusal(str(name)))
     kind = class_at(str(name))
-    if not (isinstance(kind, type) and issubclass(kind, VariationalAutoencoder | CodePrior)):
-        known = ", ".join(sorted(one.__name__ for one in (CodePrior, *VariationalAutoencoder.__subclasses__())))
-        raise Refusal(f"only models of images can be sampled, {known}; {ckpt_path!r} holds a {name.split('.')[-1]}")
+    if not (isinstance(kind, type) and issubclass(kind, LightningModule) and issubclass(kind, HasSamples)):
+        raise Refusal(
+            "only models with a method sample(count, generator), which returns images, can be sampled, such as "
+            f"DiscreteVAE and CodePrior; {ckpt_path!r} holds a {name.split('.')[-1]}"
+        )
     with warnings.catch_warnings():
         for message in ("JsonargparseDeprecationWarning", r"was deprecated in v4.* will be\s+removed in v5"):
             warnings.filterwarnings("ignore", f"(?s).*{message}")  # Lightning's own calls
@@ -73,9 +77,10 @@ def _check(count: int, output: str, images: str | None, seed: int) -> None:
         raise Refusal(f"images must end in .npy or .pt; given {images!r}")
 
 
-def _drawn(model: VariationalAutoencoder | CodePrior, count: int, seed: int) -> Tensor:
+def _drawn(model: Any, count: int, seed: int) -> Tensor:
     try:
-        return model.sample(count, torch.Generator().manual_seed(seed)).float()
+        with evaluating(model):
+            return model.sample(count, torch.Generator().manual_seed(seed)).float()
     except (RuntimeError, MemoryError, OverflowError) as error:
         if not is_of_memory(error):
             raise

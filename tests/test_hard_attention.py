@@ -82,9 +82,11 @@ def test_what_cannot_be_done_is_refused(tmp_path):
         HardAttention(LeaveOneOut())
     with pytest.raises(ValueError, match="patch must divide height and width of 8x8 images; given 3"):
         fit(tmp_path, ReinMax, 1, patch=3)
-    with pytest.raises(ValueError, match=r"made for images \[1, 4, 4\]; these are \[1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"made for images .* = \[1, 4, 4\]; these are \[1, 8, 8\]"):
         fit(tmp_path, ReinMax, 1, image_shape=SHAPE)
-    with pytest.raises(ValueError, match="needs data that are images, such as Digits; given NoData"):
+    with pytest.raises(
+        ValueError, match="needs data that are images, such as --data Digits, or image_shape; given NoData"
+    ):
         fit(tmp_path, ReinMax, 1, data=NoData())
     with pytest.raises(ValueError, match="must be at least 1"):
         HardAttention(ReinMax(), glimpses=0)

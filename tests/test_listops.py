@@ -232,9 +232,11 @@ def test_problem_is_what_the_estimator_is_asked_and_rows_do_not_mix():
 
 
 def test_other_data_and_bad_options_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="needs data that are expressions: --data ListOps; given Digits"):
+    with pytest.raises(
+        ValueError, match="needs data that are expressions, such as --data ListOps, or size; given Digits"
+    ):
         fit(tmp_path, ReinMax, data=Digits())
-    with pytest.raises(ValueError, match=r"at most \[tokens, operators\] = \[9, 2\]; these have \[8, 2\]"):
+    with pytest.raises(ValueError, match=r"at most \[tokens, operators\] = \[9, 2\]; these are \[8, 2\]"):
         fit(tmp_path, ReinMax, size=[9, 2])
     with pytest.raises(ValueError, match="rounds must be at least 1"):
         LatentTree(ReinMax(), rounds=0)

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.errors import Refusal
-from ils_lightning.modules.base import DiscreteModule
+from ils_lightning.modules.protocols import HasFigures, HasHistograms
 
 
 class Figures(Callback):
@@ -58,12 +58,14 @@ class Figures(Callback):
 
     def _write(self, trainer: Trainer, module: LightningModule) -> None:
         """Writes pictures, once a step."""
-        if not isinstance(module, DiscreteModule) or trainer.global_step == self._written:
+        if trainer.global_step == self._written:
             return
         self._written = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for name, figure in module.figures().items():
+                figures = module.figures() if isinstance(module, HasFigures) else {}
+                histograms = module.histograms() if isinstance(module, HasHistograms) else {}
+                for name, figure in figures.items():
                     logger.experiment.add_figure(f"visual/{name}", figure, trainer.global_step)
-                for name, values in module.histograms().items():
+                for name, values in histograms.items():
                     logger.experiment.add_histogram(f"values/{name}", values, trainer.global_step)

@@ -34,6 +34,17 @@ class FiniteGuard(Callback):
         self.action, self.skipped = action, 0
         self._loss: Tensor | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses weights of half precision under an optimiser whose eps such numbers cannot hold: it divides by 0."""
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                eps = group.get("eps")
+                if eps and any(p.dtype is torch.float16 for p in group["params"]) and not torch.tensor(eps).half():
+                    raise Refusal(
+                        f"{type(optimizer).__name__} divides by 0 in --trainer.precision 16-true, for float16 cannot "
+                        f"hold its eps = {eps}: give --model.optimizer.eps 1e-4, or precision bf16-true or 16-mixed"
+                    )
+
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Adds up the losses of one optimiser step."""
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ils_lightning import plots
 from ils_lightning.modules.base import DiscreteModule
+from ils_lightning.modules.protocols import HasFigures, HasSummary
 
 
 class FitReport(Callback):
@@ -18,9 +19,10 @@ class FitReport(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes pictures and prints the table, on the first rank."""
         folder = trainer.log_dir if trainer.loggers else None  # all ranks take part in this
-        if not trainer.is_global_zero or not isinstance(pl_module, DiscreteModule) or trainer.sanity_checking:
+        if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        rows = {**pl_module.summary(), "optimiser steps": f"{trainer.global_step:,}"}
+        own = pl_module.summary() if isinstance(pl_module, HasSummary) else _logged(trainer)
+        rows = {**own, "optimiser steps": f"{trainer.global_step:,}"}
         if folder is not None:
             pictures = self._pictures(pl_module, Path(folder))
             rows |= {"logs": _nearby(folder)} | ({"pictures there": ", ".join(pictures)} if pictures else {})
@@ -29,7 +31,9 @@ class FitReport(Callback):
             rows["best checkpoint"] = _nearby(best)
         show("result", rows)
 
-    def _pictures(self, module: DiscreteModule, folder: Path) -> list[str]:
+    def _pictures(self, module: LightningModule, folder: Path) -> list[str]:
+        if not isinstance(module, HasFigures):
+            return []
         folder.mkdir(parents=True, exist_ok=True)
         return [plots.save(figure, folder / name)[0].name for name, figure in module.figures().items()]
 
@@ -47,15 +51,26 @@ class EvaluationReport(Callback):
             self._show(trainer, pl_module, "val")
 
     def _show(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        if not trainer.is_global_zero or not isinstance(module, DiscreteModule):
+        if not trainer.is_global_zero:
+            return
+        title = {"test": "test", "val": "validation"}[stage]
+        if not isinstance(module, DiscreteModule):
+            show(title, _logged(trainer))
             return
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
         rows = [module.in_words(name.removeprefix(f"{stage}/"), value) for name, value in found.items()]
-        show({"test": "test", "val": "validation"}[stage], dict(rows))
+        show(title, dict(rows))
+
+
+def _logged(trainer: Trainer) -> dict[str, str]:
+    """The last value of every quantity logged, by its name."""
+    return {name: f"{float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())}
 
 
 def show(title: str, rows: Mapping[str, str]) -> None:
-    """Prints a table of quantities and values; what is too long is continued on the next line."""
+    """Prints a table of quantities and values, if there are any; what is too long is continued on the next line."""
+    if not rows:
+        return
     table = Table(show_header=False, title=title, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 PROGRAM = "python -m ils_lightning"
@@ -77,6 +78,20 @@ def is_of_a_checkpoint(error: BaseException) -> bool:
 def is_refusal(error: BaseException) -> bool:
     """Whether what was asked for is at fault, in any of these ways."""
     return is_for_users(error) or is_of_the_disk(error) or is_of_memory(error) or is_of_a_checkpoint(error)
+
+
+def of_a_callback(error: BaseException) -> str | None:
+    """Returns one line where a callback of Lightning's found that it cannot work; None for any other error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [type(frame.f_locals.get("self")) for frame in frames]
+    places = [n for n, owner in enumerate(owners) if owner.__module__.startswith("lightning.pytorch.callbacks.")]
+    if not places or any(_package(frame) not in ("lightning", "torch") for frame in frames[places[-1] :]):
+        return None
+    return f"--trainer.callbacks: {owners[places[-1]].__name__} cannot work here: {error}"
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_type_hints
 
 import yaml
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -40,6 +40,7 @@ from ils_lightning.cli.errors import (
     is_of_a_checkpoint,
     is_of_memory,
     is_of_the_disk,
+    of_a_callback,
     of_the_disk,
 )
 from ils_lightning.cli.guards import EndlessData, NamedLogs, OwnFiles, RefusedRun, SaveConfiguration, plain
@@ -120,7 +121,9 @@ class CommandLine(LightningCLI):
             *given,
             *_missing(self._defaults(chosen), given),
         ]
-        if chosen.logger in (None, True) and not chosen.fast_dev_run:
+        if chosen.barebones:  # the Trainer refuses what a packaged configuration asks for besides
+            kwargs["log_every_n_steps"] = 0
+        elif chosen.logger in (None, True) and not chosen.fast_dev_run:
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
@@ -138,12 +141,12 @@ class CommandLine(LightningCLI):
 
     def after_fit(self) -> None:
         """Tests the model as training left it, where that is part of its result."""
-        if self.model.test_after_fit and not self.trainer.interrupted:
+        if getattr(self.model, "test_after_fit", False) and not self.trainer.interrupted:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _defaults(self, chosen: Any) -> list[Callback]:
         default: list[Callback] = [RankSeed(), EvaluationReport()]
-        if chosen.enable_progress_bar in (None, True):
+        if chosen.enable_progress_bar in (None, True) and not chosen.barebones:
             default.append(StepProgress())
         if self.config["subcommand"] == "predict":
             default.append(SavePredictions())
@@ -151,7 +154,7 @@ class CommandLine(LightningCLI):
             dashboard = Dashboard(self._configuration())
             default += [FiniteGuard(), EndlessData(), dashboard, Figures(), Hyperparameters(), FitReport()]
             default += [LearningRate()] if getattr(self.model, "_lr_scheduler", None) is not None else []
-            if chosen.enable_checkpointing in (None, True) and not chosen.fast_dev_run:
+            if chosen.enable_checkpointing in (None, True) and not (chosen.fast_dev_run or chosen.barebones):
                 default += _checkpoints(self.model)
         return default
 
@@ -164,7 +167,7 @@ class CommandLine(LightningCLI):
 
 def run(words: list[str]) -> None:
     """Runs the Trainer's verb `words[0]`; mistakes in what was typed end in one line and exit status 2."""
-    run_command_line(CommandLine, DiscreteModule, DiscreteData, words)
+    run_command_line(CommandLine, LightningModule, LightningDataModule, words)
 
 
 def run_command_line(
@@ -190,6 +193,8 @@ def run_command_line(
             )
         except ModuleNotFoundError as error:
             named = [word for word in words if error.name and error.name in word]
+            if not named and (line := of_a_callback(error)):
+                fail(line)
             if not named:
                 raise
             fail(f"{named[0]!r} names a module that is not installed: {error.name!r}")
@@ -207,6 +212,8 @@ def run_command_line(
             known = isinstance(error, ValueError | MisconfigurationException) and is_for_users(error)
             if not known and is_of_a_checkpoint(error):
                 fail(f"--ckpt_path: the checkpoint cannot be restored: {type(error).__name__}: {error}")
+            if not known and (line := of_a_callback(error)):
+                fail(line)
             if not known:
                 raise
             fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
@@ -223,10 +230,13 @@ def _without_none(settings: Any) -> Any:
     return {name: _without_none(value) for name, value in settings.items() if value is not None}
 
 
-def _checkpoints(model: DiscreteModule) -> list[Callback]:
-    """The best checkpoint by the module's own measure, and the last one."""
+def _checkpoints(model: LightningModule) -> list[Callback]:
+    """The best checkpoint by the module's own measure, where it names one, and the last one."""
+    monitor = getattr(model, "monitor", None)
+    if monitor is None:
+        return [LastCheckpoint()]
     best = ModelCheckpoint(
-        monitor=model.monitor, mode="min", filename="best", enable_version_counter=False, save_on_train_epoch_end=False
+        monitor=monitor, mode="min", filename="best", enable_version_counter=False, save_on_train_epoch_end=False
     )
     return [best, LastCheckpoint()]
 
@@ -242,6 +252,7 @@ def _silence() -> None:
     """Silences advice of Lightning's that does not apply to data made in memory and models this small."""
     for message in (
         ".*does not have many workers.*",
+        r".*You are trying to `self.log(_dict)?\(\)` but `Trainer\(barebones=True\)`.*",
         ".*The number of training batches.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The dirpath has changed from.*",

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
+from lightning import LightningDataModule, LightningModule
+
 from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.cli.messages import explained
 from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make, make_trainer
-from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.modules import DiscreteModule
 
 
 def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
@@ -32,12 +32,10 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
             f"given {steps} and {epochs}"
         )
     try:
-        model, _ = make(config)
+        make(config)
     except ValueError as error:
         _raise_mistakes(name, config)
         return str(error)
-    if model.tracked is None:
-        raise Refusal(f"compare needs a model that records a curve; {type(model).__name__} records none")
     return ""
 
 
@@ -48,7 +46,7 @@ def data_are_there(comparison: Comparison, parts: list[tuple[Run, str]]) -> None
         ValueError: when data cannot be had.
     """
     for _, description in _distinct(comparison, parts, "data"):
-        data = create(description, DiscreteData)
+        data = create(description, LightningDataModule)
         data.prepare_data()
         data.setup("fit")
 
@@ -89,8 +87,9 @@ def measure_exists(outcome: Outcome, measure: str | None) -> None:
 def _raise_mistakes(name: str, config: dict) -> None:
     """Raises a ValueError where a part of the configuration by itself is at fault."""
     try:
-        create(config["data"], DiscreteData)
-        arguments(config["model"], DiscreteModule)
-        create(config["model"]["init_args"]["estimator"], Estimator)
+        create(config["data"], LightningDataModule)
+        arguments(config["model"], LightningModule)
+        if estimator := (config["model"].get("init_args") or {}).get("estimator"):
+            create(estimator, Estimator)
     except ValueError as error:
         raise Refusal(f"{name}: {explained(error)}") from None

@@ -5,12 +5,13 @@ from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lightning import LightningDataModule
+
 from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.compare.files import assign, find, load
 from ils_lightning.compare.names import require_showable
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
-from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal
 
@@ -225,7 +226,7 @@ class Comparison:
                     f"{config.get(section)!r} in run {run.name!r}"
                 )
         assign(config, "seed_everything", seed)
-        if "seed" in arguments(config["data"], DiscreteData):
+        if "seed" in arguments(config["data"], LightningDataModule):
             data_seed = seed if self.paired else seed + 10_000 * self._numbers[run.name]
             assign(config, "data.init_args.seed", data_seed)
         if run.settings and run.settings.shared:

@@ -18,9 +18,11 @@ from ils_lightning.cli.errors import is_of_a_checkpoint, is_of_the_disk
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
-from ils_lightning.data import DiscreteData, TrueDistribution
+from ils_lightning.compare.training_loss import TrainingLoss
+from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
-from ils_lightning.modules import DiscreteModule
+from ils_lightning.modules import HasProblem, Problem
+from ils_lightning.modules.protocols import has_curve
 from ils_lightning.trainer_options import require_sensible
 
 Result = dict[str, Any]
@@ -43,7 +45,7 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
         with _quiet(), _one_thread():
             result = _fit_and_test(job, watch)
     except ValueError as error:
-        result = {"failed": " ".join(str(error).split()).removeprefix(f"{DiscreteModule.__name__}: ")}
+        result = {"failed": " ".join(str(error).split()).removeprefix(f"{LightningModule.__name__}: ")}
     except Exception as error:
         if is_of_the_disk(error):
             raise
@@ -55,18 +57,18 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     return result
 
 
-def make(config: dict) -> tuple[DiscreteModule, DiscreteData]:
+def make(config: dict) -> tuple[LightningModule, LightningDataModule]:
     """Makes model and data of a configuration, from its seed."""
     seed_everything(config["seed_everything"], verbose=False)
-    model = create(config["model"], DiscreteModule)
-    return model, create(config["data"], DiscreteData)
+    model = create(config["model"], LightningModule)
+    return model, create(config["data"], LightningDataModule)
 
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
-    trainer, logged = _fitted(job, watch)
+    trainer, logged, recorder = _fitted(job, watch)
     model: Any = trainer.lightning_module
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    steps, values = model.curve()
+    steps, values = recorder.curve()
     metrics = logged.values
     if is_overridden("test_step", model, LightningModule) and is_overridden(
         "test_dataloader", data, LightningDataModule
@@ -78,7 +80,7 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
         "steps": steps,
         "values": values,
         "times": watch.at(steps),
-        "tracked": tuple(model.tracked or ()),
+        "tracked": tuple(recorder.tracked),
         "metrics": metrics,
         "optimizer_steps": watch.steps,
         "seconds": watch.seconds,
@@ -87,8 +89,11 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
     }
 
 
-def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics]:
-    """Fits from the last checkpoint; from the start where there is none, or none that can be restored."""
+def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
+    """Fits from the last checkpoint; from the start where there is none, or none that can be restored.
+
+    Returns the Trainer, what was logged last, and what recorded the curve.
+    """
     last = job.folder / "last.ckpt"
     if last.exists():
         try:
@@ -101,13 +106,14 @@ def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics]:
     return _fitted_from(None, job, watch)
 
 
-def _fitted_from(checkpoint: Path | None, job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics]:
+def _fitted_from(checkpoint: Path | None, job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
     model, data = make(job.config)
     logged = LastMetrics()
-    trainer = _trainer(job, [Resumption(), RankSeed(), watch, logged, LastCheckpoint(job.folder)])
+    own: list[Callback] = [] if has_curve(model) else [TrainingLoss()]
+    trainer = _trainer(job, [Resumption(), RankSeed(), watch, logged, *own, LastCheckpoint(job.folder)])
     with _interruptible():
         trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
-    return trainer, logged
+    return trainer, logged, own[0] if own else model
 
 
 def make_trainer(options: dict[str, Any]) -> Trainer:
@@ -131,14 +137,19 @@ def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
     return trainer
 
 
-def _evaluations(model: DiscreteModule, data: DiscreteData) -> float:
+def _evaluations(model: LightningModule, data: LightningDataModule) -> float:
     """Rows of f evaluated in one optimiser step, by the first batch; NaN where the module poses no problem."""
+    if not isinstance(model, HasProblem):
+        return float("nan")
     batch = next(iter(data.train_dataloader()))
     try:
-        logits = model.problem(model.transfer_batch_to_device(batch, model.device, 0)).logits
+        logits, _, used = Problem(*model.problem(model.transfer_batch_to_device(batch, model.device, 0)))
     except NotImplementedError:
         return float("nan")
-    return float(model.estimator.evaluations(*logits.shape[-2:]) * logits.shape[:-2].numel())
+    estimator: Any = used or getattr(model, "estimator", None)
+    if estimator is None:
+        return float("nan")
+    return float(estimator.evaluations(*logits.shape[-2:]) * logits.shape[:-2].numel())
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.serialization import add_safe_globals
 
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
+
+add_safe_globals([nn.Sequential, nn.Linear, nn.Tanh, nn.LeakyReLU])  # what networks inside estimators are made of
 
 
 class Perceptron(Described, nn.Module):

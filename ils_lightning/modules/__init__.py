@@ -1,6 +1,6 @@
 """LightningModules: one per model; the estimator is an argument."""
 
-from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
+from ils_lightning.modules.base import Charts, DiscreteModule, HasProblem, Problem, Tracked
 from ils_lightning.modules.categorical import CategoricalFit
 from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.discrete_vae import DiscreteVAE
@@ -9,6 +9,7 @@ from ils_lightning.modules.hierarchical_vae import HierarchicalVAE
 from ils_lightning.modules.listops import LatentTree
 from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
+from ils_lightning.modules.protocols import HasCurve, HasFigures, HasHistograms, HasSamples, HasSummary
 
 __all__ = [
     "CategoricalFit",
@@ -17,6 +18,12 @@ __all__ = [
     "DiscreteModule",
     "DiscreteVAE",
     "HardAttention",
+    "HasCurve",
+    "HasFigures",
+    "HasHistograms",
+    "HasProblem",
+    "HasSamples",
+    "HasSummary",
     "HierarchicalVAE",
     "LatentTree",
     "LearntPrior",

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from matplotlib.figure import Figure
@@ -15,6 +14,8 @@ from ils_lightning.describe import create, describe
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
+from ils_lightning.modules.meets_data import MeetsData
+from ils_lightning.modules.other_estimator import ESTIMATOR, replace_other_estimator
 
 VERSION = "ils_lightning_version"
 """Where a checkpoint keeps the version of the package that wrote it."""
@@ -51,6 +52,7 @@ class HasProblem(Protocol):
 
     Example:
         >>> import torch
+        >>> from lightning import LightningModule
         >>> class Router(LightningModule):
         ...     def __init__(self):
         ...         super().__init__()
@@ -74,7 +76,7 @@ class HasProblem(Protocol):
         ...
 
 
-class DiscreteModule(LightningModule):
+class DiscreteModule(MeetsData):
     """A LightningModule around an `Estimator`.
 
     Args:
@@ -82,6 +84,10 @@ class DiscreteModule(LightningModule):
             draws no gradient passes.
         optimizer: makes the optimiser of an iterable of parameters.
         lr_scheduler: makes a learning-rate scheduler of the optimiser, stepped after every optimiser step.
+
+    Attributes:
+        learning_rate: takes the place of the optimiser's own where it is set, as Lightning's LearningRateFinder does;
+            groups of parameters with a rate of their own keep it.
     """
 
     monitor = "val/loss"
@@ -104,6 +110,7 @@ class DiscreteModule(LightningModule):
         self._written_by = "of unknown version"
         self._optimizer = create(optimizer, OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
+        self.learning_rate: float | None = None
 
     def make_hyperparameters_plain(self, **objects: Any) -> None:
         """Saves descriptions of `objects` and drops functions, so that checkpoints hold data and load safely."""
@@ -114,6 +121,10 @@ class DiscreteModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimiser and, where one is given, its scheduler."""
         optimizer = self._optimizer(self.parameter_groups())
+        if self.learning_rate is not None:
+            for group in optimizer.param_groups:
+                own = group["lr"] != optimizer.defaults["lr"]
+                group["lr"] = group["lr"] if own else self.learning_rate
         if self._lr_scheduler is None:
             return optimizer
         scheduler = self._lr_scheduler(optimizer)
@@ -128,12 +139,14 @@ class DiscreteModule(LightningModule):
         return self.parameters()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the version of this package."""
+        """Adds the version of this package, and the estimator that the state belongs to."""
         checkpoint[VERSION] = __version__
+        checkpoint[ESTIMATOR] = describe(self.estimator)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes which version wrote the checkpoint."""
+        """Notes which version wrote the checkpoint, and drops what another estimator had learnt."""
         self._written_by = checkpoint.get(VERSION, "of unknown version")
+        replace_other_estimator(self, checkpoint)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads weights and state.
@@ -142,13 +155,19 @@ class DiscreteModule(LightningModule):
             ValueError: when they are not those of this model; it names what is missing and which version wrote them.
         """
         try:
-            return super().load_state_dict(state_dict, strict, assign)
+            found = super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             _, *wrong = (line.strip() for line in str(error).splitlines())
             raise Refusal(
                 f"the weights, written by ils_lightning {self._written_by}, are not those of this "
                 f"{type(self).__name__} of ils_lightning {__version__}: {' '.join(wrong)}"
             ) from None
+        if self.sized_by is not None and not self.is_built and found.unexpected_keys:
+            raise Refusal(
+                f"{type(self).__name__} has made no networks yet: give {self.sized_by.option}, for these weights do "
+                "not tell the size of their data"
+            )
+        return found
 
     def problem(self, batch: Any) -> Problem:
         """Returns the logits of a batch and the loss of draws (see `HasProblem`)."""

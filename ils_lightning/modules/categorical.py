@@ -104,11 +104,10 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         """The loss of the batch's first step, per row."""
         return Problem(self._latent_logits(), self.loss.at(batch.x[0]))
 
-    def setup(self, stage: str) -> None:
+    def meet(self, data: Any, stage: str) -> None:
         """Checks that data and model have the same rows, and that the estimator is defined for them."""
         del stage
         self.estimator.check(self._latent_logits())
-        data = getattr(self.trainer, "datamodule", None)
         p = getattr(data, "p", None)
         if data is not None and p is None:
             raise Refusal(

@@ -133,7 +133,8 @@ class ChunkedSteps(LightningModule):
     def is_due(self, every: int = 0) -> bool:
         """Whether the present step is one of those to log: every so many, the Trainer's number unless given."""
         trainer: Any = self.trainer
-        return self.global_step % (every or trainer.log_every_n_steps) == 0
+        every = every or trainer.log_every_n_steps
+        return bool(every) and self.global_step % every == 0
 
     def record_now(self) -> None:
         """Records a point of the curve, once a step."""

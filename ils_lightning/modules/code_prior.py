@@ -86,10 +86,9 @@ class CodePrior(Measured):
         """The network's parameters: the tokeniser stays as it is."""
         return self.network.parameters()
 
-    def setup(self, stage: str) -> None:
+    def meet(self, data: Any, stage: str) -> None:
         """Checks that the data are images of the tokeniser's shape."""
         del stage
-        data: Any = getattr(self.trainer, "datamodule", None)
         shape = getattr(data, "image_shape", None)
         if shape is None or tuple(shape) != self.tokenizer.image_shape:
             given = type(data).__name__ if shape is None else list(shape)

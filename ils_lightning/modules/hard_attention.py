@@ -9,7 +9,6 @@ of it. A choice that depends on earlier draws needs no nested losses in this for
 Source: the task of V. Mnih et al., Recurrent Models of Visual Attention, 2014, 1406.6247, with a grid of patches.
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +27,7 @@ from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw, softmax
 from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.measured import Measured
+from ils_lightning.modules.meets_data import IMAGE_SHAPE
 
 _SHOWN = 8  # images in a picture
 
@@ -57,6 +57,8 @@ class HardAttention(Measured):
         (torch.Size([5, 10]), torch.Size([5, 4, 16]))
     """
 
+    image_shape: tuple[int, ...] = ()
+    sized_by = IMAGE_SHAPE
     monitor = "val/error"
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-log p(label), training images (nats)")
@@ -92,43 +94,29 @@ class HardAttention(Measured):
         copies = [create(describe(self.estimator), Sampler) for _ in range(glimpses - 1)]
         self.samplers = nn.ModuleList([self.estimator, *copies])
         self.metrics = nn.ModuleDict({"loss": MeanMetric(), "error": MeanMetric()})
-        self.image_shape: tuple[int, ...] = ()
         self._images: Images | None = None
         self.prepare_curve()
         if image_shape:
             self.build(image_shape)
 
-    def build(self, image_shape: Sequence[int]) -> None:
-        """Makes the layers for images [channels, height, width], once.
+    def make(self, size: tuple[int, ...]) -> None:
+        """Makes the layers for images [channels, height, width].
 
         Raises:
-            ValueError: when they were made for other images, or when patches do not cover these.
+            ValueError: when patches do not cover them.
         """
-        shape = tuple(image_shape)
-        if self.image_shape and shape != self.image_shape:
-            raise Refusal(f"HardAttention was made for images {list(self.image_shape)}; these are {list(shape)}")
-        if shape[1] % self.patch or shape[2] % self.patch:
+        channels, height, width = size
+        if height % self.patch or width % self.patch:
             raise Refusal(
-                f"HardAttention: patch must divide height and width of {shape[1]}x{shape[2]} images; given {self.patch}"
+                f"HardAttention: patch must divide height and width of {height}x{width} images; given {self.patch}"
             )
-        if not self.image_shape:
-            self.image_shape, self.places = shape, shape[1] * shape[2] // self.patch**2
-            self.start = nn.Parameter(torch.zeros(self.hidden))
-            self.look = nn.Linear(self.hidden, self.places)
-            self.recurrent = nn.GRUCell(shape[0] * self.patch**2 + self.places, self.hidden)
-            self.classify = nn.Linear(self.hidden, self.classes)
-            for sampler in self.samplers:
-                sampler.build(1, self.places)  # pyright: ignore[reportCallIssue]
-            self.hparams["image_shape"] = list(shape)
-
-    def setup(self, stage: str) -> None:
-        """Takes the shape of the images from the data."""
-        del stage
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "image_shape"):
-            self.build(data.image_shape)
-        if not self.image_shape:
-            raise Refusal(f"HardAttention needs data that are images, such as Digits; given {type(data).__name__}")
+        self.places = height * width // self.patch**2
+        self.start = nn.Parameter(torch.zeros(self.hidden))
+        self.look = nn.Linear(self.hidden, self.places)
+        self.recurrent = nn.GRUCell(channels * self.patch**2 + self.places, self.hidden)
+        self.classify = nn.Linear(self.hidden, self.classes)
+        for sampler in self.samplers:
+            sampler.build(1, self.places)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Looks at images x `[batch, channels, height, width]`.

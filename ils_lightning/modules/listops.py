@@ -29,6 +29,7 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw, one_hot, softmax
 from ils_lightning.modules.base import Charts, Problem, Tracked
 from ils_lightning.modules.measured import Measured
+from ils_lightning.modules.meets_data import DataSize
 from ils_lightning.networks.trees import Executor, Layout, Parser, layout
 
 
@@ -56,6 +57,8 @@ class LatentTree(Measured):
         torch.Size([1, 8, 2])
     """
 
+    size: tuple[int, ...] = ()
+    sized_by = DataSize("size", 2, "expressions of at most [tokens, operators]", "expressions, such as --data ListOps")
     monitor = "val/error"
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-log p(value), training expressions (nats)")
@@ -87,40 +90,21 @@ class LatentTree(Measured):
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)
         self.metrics = nn.ModuleDict({name: MeanMetric() for name in ("loss", "error", "error_of_draws", "wrong_arcs")})
-        self.size: tuple[int, ...] = ()
         self._shown: Expressions | None = None
         self.prepare_curve()
         if size:
             self.build(size)
 
-    def build(self, size: Sequence[int]) -> None:
-        """Makes the networks for expressions of at most [tokens, operators], once.
+    def make(self, size: tuple[int, ...]) -> None:
+        """Makes the networks for expressions of at most [tokens, operators]."""
+        tokens, operators = size
+        self.parser = Parser(operators, self.parser_units)
+        self.executor = Executor(operators, self.executor_units, self.rounds)
+        self.estimator.build(tokens, operators)
+        self.estimator.check(torch.zeros(1, tokens, operators))
 
-        Raises:
-            ValueError: when they were made for others.
-        """
-        if self.size and tuple(size) != self.size:
-            raise Refusal(
-                f"LatentTree was made for expressions of at most [tokens, operators] = {list(self.size)}; "
-                f"these have {list(size)}"
-            )
-        if not self.size:
-            self.size = tuple(size)
-            tokens, operators = self.size
-            self.parser = Parser(operators, self.parser_units)
-            self.executor = Executor(operators, self.executor_units, self.rounds)
-            self.estimator.build(tokens, operators)
-            self.estimator.check(torch.zeros(1, tokens, operators))
-            self.hparams["size"] = list(self.size)
-
-    def setup(self, stage: str) -> None:
-        """Takes the size of expressions from the data."""
-        del stage
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "longest"):
-            self.build((data.longest, data.operators))
-        if not self.size:
-            raise Refusal(f"LatentTree needs data that are expressions: --data ListOps; given {type(data).__name__}")
+    def size_of(self, data: Any) -> Sequence[int] | None:
+        return (data.longest, data.operators) if hasattr(data, "longest") else None
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Returns the logits of arcs `[batch, tokens, operators]` of tokens `[batch, tokens]`."""

@@ -28,7 +28,8 @@ class Measured(EpochCurve, DiscreteModule):
         and what the estimator says of itself.
         """
         self.count(values)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps:  # pyright: ignore[reportAttributeAccessIssue]
+        every: int = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if not every or (self.global_step + 1) % every:
             return
         diagnostics = self.estimator.diagnostics() if self.estimator is not None else {}
         found = {"loss": values.detach().mean(), **parts, **diagnostics}
@@ -69,5 +70,4 @@ class Measured(EpochCurve, DiscreteModule):
 
     def summary_of_data(self) -> dict[str, str]:
         """What the data say of themselves, for `summary`."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        return data.summary() if hasattr(data, "summary") else {}
+        return self.datamodule.summary() if hasattr(self.datamodule, "summary") else {}

@@ -144,10 +144,9 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         low, high = self.loss.of_categories().sort().values
         return (self.expected_loss(logits) - low) / (high - low)
 
-    def setup(self, stage: str) -> None:
+    def meet(self, data: Any, stage: str) -> None:
         """Checks that the estimator is defined for the problem, and that the data are nothing but steps."""
         del stage
-        data = getattr(self.trainer, "datamodule", None)
         if data is not None and not isinstance(data, NoData):
             raise Refusal(f"PolynomialProgramming sees no data: give --data NoData; given {type(data).__name__}")
         self.estimator.check(self._rows())

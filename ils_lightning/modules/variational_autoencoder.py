@@ -1,6 +1,6 @@
 """What variational autoencoders with discrete codes share: set-up from the data, steps, logs, pictures, samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.code_measures import CodeMeasures, Evaluation
 from ils_lightning.modules.code_pictures import CodePictures, evaluating
 from ils_lightning.modules.measured import Measured
+from ils_lightning.modules.meets_data import IMAGE_SHAPE
 from ils_lightning.modules.prior import Prior, UniformPrior
 from ils_lightning.networks import MLP, Network
 
@@ -32,8 +33,8 @@ class Objective(NamedTuple):
 class VariationalAutoencoder(CodePictures, Measured):
     """The base of the discrete VAEs. Subclasses write `objective`, `evaluate`, `problem` and `sample_prior`.
 
-    Networks are made once the shape of the images is known: from the data in `setup`, or from `image_shape`, which a
-    checkpoint holds. All options are those of the subclasses.
+    Networks are made once the shape of the images is known: from the data when the model meets them, or from
+    `image_shape`, which a checkpoint holds. All options are those of the subclasses.
     """
 
     _abstract = True
@@ -41,6 +42,8 @@ class VariationalAutoencoder(CodePictures, Measured):
     metrics: CodeMeasures
     encoder: Network
     decoder: Network
+    image_shape: tuple[int, ...] = ()
+    sized_by = IMAGE_SHAPE
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-ELBO of training images (nats)")
     layers: int = 1
@@ -85,7 +88,6 @@ class VariationalAutoencoder(CodePictures, Measured):
         self.kl_warmup, self.draws, self.importance_samples = kl_warmup, draws, importance_samples
         self.estimator.build(*code)
         self.estimator.check(torch.zeros(1, *code))
-        self.image_shape: tuple[int, ...] = ()
         self._needs_bias = bias_from_data
         self._frequencies = torch.zeros(0)
         self.prepare_curve()
@@ -106,39 +108,15 @@ class VariationalAutoencoder(CodePictures, Measured):
         """Draws codes `[count, latents, categories]` that the decoder turns into images."""
         raise NotImplementedError(f"{type(self).__name__} must define sample_prior(count, generator)")
 
-    def build(self, image_shape: Sequence[int]) -> None:
-        """Makes the networks for images [channels, height, width], once.
+    def make(self, size: tuple[int, ...]) -> None:
+        """Makes the networks for images [channels, height, width]."""
+        code, (channels, *area) = (self.latents, self.categories), size
+        self.encoder.build(size, code)
+        self.decoder.build(code, (channels * self.likelihood.parameters_per_pixel, *area))
 
-        Raises:
-            ValueError: when they were made for other images.
-        """
-        shape = tuple(image_shape)
-        if self.image_shape and shape != self.image_shape:
-            raise Refusal(
-                f"{type(self).__name__} was made for images [channels, height, width] = {list(self.image_shape)}; "
-                f"these are {list(shape)}"
-            )
-        if not self.image_shape:
-            code, pixels = (
-                (self.latents, self.categories),
-                (shape[0] * self.likelihood.parameters_per_pixel, *shape[1:]),
-            )
-            self.encoder.build(shape, code)
-            self.decoder.build(code, pixels)
-            self.image_shape = shape
-            self.hparams["image_shape"] = list(shape)
-
-    def setup(self, stage: str) -> None:
+    def meet(self, data: Any, stage: str) -> None:
         """Takes the shape of the images from the data, and the decoder's bias if wanted."""
-        data = getattr(self.trainer, "datamodule", None)
-        shape = getattr(data, "image_shape", None)
-        if shape is not None:
-            self.build(shape)
-        if not self.image_shape:
-            raise Refusal(
-                f"{type(self).__name__} needs data that are images, such as --data Digits, or image_shape; "
-                f"given {type(data).__name__}"
-            )
+        super().meet(data, stage)
         if stage == "fit" and self._needs_bias:
             self._set_bias(getattr(data, "pixel_mean", None))
 
@@ -151,9 +129,11 @@ class VariationalAutoencoder(CodePictures, Measured):
         self.decoder.set_output_bias(self.likelihood.output_bias(pixel_mean))
         self._needs_bias = False
 
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self._needs_bias = False
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads weights; a decoder that has come by its bias this way keeps it."""
+        if any(name.startswith("decoder.") for name in state_dict):
+            self._needs_bias = False
+        return super().load_state_dict(state_dict, strict, assign)
 
     def parameter_groups(self) -> Any:
         """The model's parameters; those of a prior with a learning rate of its own are a group."""

@@ -1,0 +1,70 @@
+"""What the verbs ask of a model: any LightningModule with the method in question will do, of this package or not."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from matplotlib.figure import Figure
+from torch import Generator, Tensor
+
+from ils_lightning.modules.base import Tracked
+
+
+@runtime_checkable
+class HasCurve(Protocol):
+    """What `compare` ranks by; of a model without it, the training loss is recorded, once an epoch."""
+
+    tracked: Tracked | None
+
+    def curve(self) -> tuple[Tensor, Tensor]:
+        """Returns recorded steps `[points]` and the tracked quantity, lower being better, `[points, *rows]`."""
+        ...
+
+
+@runtime_checkable
+class HasSamples(Protocol):
+    """What `sample` asks for.
+
+    Example:
+        >>> import torch
+        >>> from lightning import LightningModule
+        >>> class Noise(LightningModule):
+        ...     def sample(self, count, generator=None):
+        ...         return torch.rand(count, 1, 8, 8, generator=generator)
+        >>> isinstance(Noise(), HasSamples)
+        True
+    """
+
+    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draws images `[count, channels, height, width]`."""
+        ...
+
+
+@runtime_checkable
+class HasFigures(Protocol):
+    """What is drawn beside a fit, in TensorBoard and as files."""
+
+    def figures(self) -> dict[str, Figure]:
+        """Pictures of the present state, by name."""
+        ...
+
+
+@runtime_checkable
+class HasHistograms(Protocol):
+    """What TensorBoard shows distributions of."""
+
+    def histograms(self) -> dict[str, Tensor]:
+        """Values whose distribution is worth following, by name."""
+        ...
+
+
+@runtime_checkable
+class HasSummary(Protocol):
+    """What a fit prints when it ends; of a model without it, the quantities that were logged last."""
+
+    def summary(self) -> dict[str, str]:
+        """Quantities and values, in words."""
+        ...
+
+
+def has_curve(model: Any) -> bool:
+    """Whether a model records a curve of its own."""
+    return isinstance(model, HasCurve) and model.tracked is not None

@@ -1,0 +1,89 @@
+"""Every verb takes any LightningModule and LightningDataModule; what a verb needs besides is named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ils_lightning.cli import main
+from ils_lightning.compare import compare
+
+TRAINER = {"max_epochs": 3, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+QUIET = [f"--trainer.{name}={value}".lower() for name, value in TRAINER.items()]
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def words(verb: str, model: str = "Router") -> list[str]:
+    return [verb, f"--model=ordinary.{model}", "--data=ordinary.Pairs", *QUIET]
+
+
+def test_the_verbs_of_the_trainer(capsys: pytest.CaptureFixture[str]) -> None:
+    main(words("fit"))
+    (last,) = Path().rglob("last.ckpt")
+    out = capsys.readouterr().out
+    assert "optimiser steps" in out
+    assert "error" in out
+    for verb, shown in (("validate", "error"), ("test", "test_error"), ("predict", "batches of predictions")):
+        main([*words(verb), f"--ckpt_path={last}"])
+        assert shown in capsys.readouterr().out
+    assert torch.load(next(Path().rglob("predictions.pt")), weights_only=True)[0].shape == (64,)
+
+
+def test_a_checkpoint_names_its_model_for_test_and_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    main(words("fit", "PosedRouter"))
+    (last,) = Path().rglob("last.ckpt")
+    main(["test", f"--ckpt_path={last}", *QUIET])
+    main(["sample", f"--ckpt_path={last}", "--count=4", "--images=images.pt"])
+    assert torch.load("images.pt", weights_only=True).shape == (4, 1, 8, 8)
+    main([*words("diagnose", "PosedRouter"), "--estimators=ReinMax", "--estimators=LeaveOneOut", "--draws=100"])
+    assert "LeaveOneOut" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    main(words("fit"))
+    (last,) = Path().rglob("last.ckpt")
+    capsys.readouterr()
+    for command, named in (
+        (["sample", f"--ckpt_path={last}"], "a method sample(count, generator)"),
+        (words("diagnose"), "must have a method problem(batch)"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 2
+        assert named in capsys.readouterr().err
+
+
+def comparison(model: str) -> str:
+    base = {"model": {"class_path": f"ordinary.{model}", "init_args": {}}, "data": {"class_path": "ordinary.Pairs"}}
+    base |= {"trainer": dict(TRAINER), "seed_everything": 0}
+    runs = [{"name": f"lr {lr}", "change": {"model.init_args.lr": lr}} for lr in (0.05, 0.0001)]
+    spec = {
+        "title": "ordinary",
+        "base": base,
+        "seeds": [0, 1],
+        "runs": runs if model != "Silent" else [{"name": "one"}],
+    }
+    Path("spec.yaml").write_text(yaml.safe_dump(spec))
+    return "spec.yaml"
+
+
+def test_compare_ranks_by_the_training_loss_of_a_model_without_a_curve() -> None:
+    compare(comparison("Router"), folder=Path("found"), workers=1)
+    results = [torch.load(path, weights_only=True) for path in Path("found").rglob("result.pt")]
+    assert len(results) == 4
+    assert all(one["tracked"] == ("loss", "training loss") for one in results)
+    assert all(one["steps"].tolist() == [2, 4, 6] for one in results)
+    assert all({"error", "test_error"} <= set(one["metrics"]) for one in results)
+
+
+def test_compare_says_what_a_model_without_losses_lacks() -> None:
+    compare(comparison("Silent"), folder=Path("found"), workers=1)
+    reasons = {torch.load(path, weights_only=True)["failed"] for path in Path("found").rglob("result.pt")}
+    (reason,) = reasons
+    assert "a training_step that returns the loss, or an attribute `tracked`" in reason
