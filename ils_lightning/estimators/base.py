@@ -11,6 +11,7 @@ train the model.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
-from ils_lightning.estimators.delivery import Deliver, draw
+from ils_lightning.estimators.delivery import Deliver, Sloped, draw, variance_gradients
 
 Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
+Lesson = Callable[[Tensor | None], None]
+"""What an estimator learns from one step, given which rows `[*batch]` count; None is all of them."""
 
 
 def evaluate(f: Loss, z: Tensor) -> Tensor:
@@ -82,6 +85,10 @@ class Estimator(Described, nn.Module):
     pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
+    postponed: list[Lesson] | None = None
+    """Lessons that wait for the backward pass, while `forward` makes an estimate."""
+    counted: Tensor | None = None
+    """Rows `[*batch]` that count, those with an upstream gradient, while a backward pass pulls it back; None is all."""
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False."""
 
@@ -106,9 +113,21 @@ class Estimator(Described, nn.Module):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        loss, estimate = self.estimate(logits, f)
+        self.postponed = lessons = []
+        try:
+            loss, estimate = self.estimate(logits, f)
+        finally:
+            self.postponed = None
         own = [p for p in self.parameters() if p.requires_grad]
-        return Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
+        train = partial(variance_gradients, estimate, own) if own and estimate.requires_grad else None
+        return Deliver.apply(loss, logits, estimate.detach(), lessons, train, *own)
+
+    def learn_from(self, lesson: Lesson) -> None:
+        """Runs a lesson at once; in `forward`, when the backward pass has told which rows count."""
+        if self.postponed is None:
+            lesson(self.counted)
+        else:
+            self.postponed.append(lesson)
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
@@ -185,14 +204,6 @@ class Estimator(Described, nn.Module):
         if torch.compiler.is_compiling() or logits.numel() == 0:
             return False
         return logits.device.type == "cpu" if self.validate is None else self.validate
-
-    def _variance_gradients(self, estimate: Tensor, own: list[nn.Parameter]) -> list[Tensor | None]:
-        """Gradients of the mean over rows of |estimate|^2, by which learnt control variates train."""
-        if not own or not estimate.requires_grad:
-            return [None] * len(own)
-        square = estimate.square().sum(dim=(-2, -1)).mean()
-        found = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True)
-        return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
 
 def _broken_rows(logits: Tensor) -> str:
@@ -293,6 +304,16 @@ class Pullback(Sampler):
             return self.pullback(logits, pi, drawn, g)
         return self.rearranged(logits, pi, drawn, g)
 
+    def among(self, counted: Tensor, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
+        """The same where rows that are not `counted` `[*batch]` are no part of the batch."""
+        if not self.pooled:
+            return self.at_draw(logits, pi, drawn, g)
+        self.counted = counted
+        try:
+            return self.at_draw(logits, pi, drawn, g)
+        finally:
+            self.counted = None
+
     def sample(self, logits: Tensor) -> Tensor:
         return draw(logits, self, tied=False)[0]
 
@@ -319,8 +340,10 @@ class Pullback(Sampler):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        if hasattr(f, "closed_form_gradient"):
-            return Estimator.forward(self, logits, f)
         z, tie = draw(logits, self, tied=True)
-        loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
+        if hasattr(f, "closed_form_gradient"):
+            loss, slope = self._loss_and_gradient(f, z.detach())
+            loss = Sloped.apply(loss, z, slope)
+        else:
+            loss = self._differentiable(f, z) if logits.requires_grad else evaluate(f, z.unsqueeze(0)).squeeze(0)
         return loss if tie is None else loss + tie.to(loss.dtype)

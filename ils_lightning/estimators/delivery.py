@@ -6,6 +6,7 @@ be added to the loss: the tie by which c comes back. So it receives c g at the d
 estimator to one example's g = df/dz, however c was scaled.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,20 +17,52 @@ from ils_lightning.estimators import categorical
 
 
 class Deliver(torch.autograd.Function):
-    """The loss; backward hands c to the loss, c * estimate to the logits and sum|c| * gradient to own parameters."""
+    """The loss; backward hands c to the loss, c * estimate to the logits and d sum |c| |estimate|^2 to own parameters.
+
+    A row whose c is 0 is no part of the batch: it teaches nothing.
+    """
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, gradients: list, *own: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, lessons: list, train: Any, *own: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(estimate.masked_fill(logits == float("-inf"), 0).to(logits.dtype))
-        ctx.gradients = gradients
+        ctx.lessons, ctx.train, ctx.own = lessons, train, len(own)
         return loss.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, c: Tensor) -> tuple:
         (estimate,) = ctx.saved_tensors
-        own = [None if gradient is None else gradient * c.abs().sum() for gradient in ctx.gradients]
-        return (c, c[..., None, None].to(estimate.dtype) * estimate, None, None, *own)
+        factor = c[..., None, None].to(estimate.dtype)
+        for lesson in ctx.lessons:
+            lesson(c != 0)
+        own = [None] * ctx.own if ctx.train is None else ctx.train(c)
+        return (c, torch.where(factor == 0, 0, factor * estimate), None, None, None, *own)
+
+
+def variance_gradients(estimate: Tensor, own: Sequence[Tensor], c: Tensor) -> list[Tensor | None]:
+    """Gradients of the sum over rows of |c| |estimate|^2, by which learnt control variates train."""
+    weight = c[..., None, None].abs().to(estimate.dtype)
+    slope = torch.where(weight == 0, 0, 2 * weight * estimate.detach())
+    found = torch.autograd.grad(estimate, own, slope, retain_graph=True, allow_unused=True)
+    return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
+
+
+class Sloped(torch.autograd.Function):
+    """A loss of z whose gradient there is known; backward hands c to the loss, and c times that gradient to z."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, z: Tensor, slope: Tensor) -> Tensor:
+        del z
+        ctx.save_for_backward(slope)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, c: Tensor) -> tuple:
+        (slope,) = ctx.saved_tensors
+        return c, c[..., None, None].to(slope.dtype) * slope, None
 
 
 def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
@@ -105,7 +138,7 @@ def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
     if c is None:
         estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
     else:
-        c = c[..., None, None].to(pi.dtype)
+        counted, c = c != 0, c[..., None, None].to(pi.dtype)
         g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
-        estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
+        estimate = c * ctx.estimator.among(counted, logits, pi, drawn, g)
     return estimate.to(logits.dtype).contiguous()

@@ -14,8 +14,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
-def mean_over_rows(value: Tensor) -> Tensor:
-    """Mean of all entries of `value` on all ranks, which may hold unlike numbers of them; NaN where there are none."""
-    count = torch.full((), value.numel(), dtype=torch.float64, device=value.device)
-    total, count = sum_over_ranks(torch.stack([value.double().sum(), count]))
+def mean_over_rows(value: Tensor, counted: Tensor) -> Tensor:
+    """Mean of the entries of `value` that are `counted`, on all ranks, which may hold unlike numbers; NaN for none."""
+    total, count = sum_over_ranks(torch.stack([torch.where(counted, value, 0).double().sum(), counted.double().sum()]))
     return total / count

@@ -56,7 +56,7 @@ class Reinforce(Estimator):
     def _baseline(self, logits: Tensor, loss: Tensor) -> Tensor | float:
         if self.baseline is None:
             return 0.0
-        b = self.baseline(logits)
+        b, learner = self.baseline(logits), self.baseline
         if self.training:
-            self.baseline.update(loss)
+            self.learn_from(lambda counted: learner.update(loss.detach(), counted))
         return b
