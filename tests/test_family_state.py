@@ -15,7 +15,7 @@ from ils_lightning.estimators import (
     ILSNewton,
     Reinforce,
     ReinMax,
-    family,
+    learnt,
 )
 
 POOLED = [ILSNewton, ILSDiagonal, ILSIsotropic, ILSJoint]
@@ -126,7 +126,7 @@ def test_repeated_batch_has_the_same_curvature(make):
 def test_state_is_summed_over_ranks(make, monkeypatch):
     logits, alone, two = torch.randn(64, 2, 4), make(), make()
     gradient(alone, logits)
-    monkeypatch.setattr(family, "sum_over_ranks", lambda x: 2 * x)
+    monkeypatch.setattr(learnt, "sum_over_ranks", lambda x: 2 * x)
     gradient(two, logits)
     torch.testing.assert_close(two.curvature(), alone.curvature())
     extensive = alone.statistics[-1]

@@ -5,9 +5,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from random_problems import RandomProblem, noise
 from torch import Tensor
 
-from ils_lightning.estimators import Estimator, ILSLeaveOneOut, ILSResidual, LeaveOneOut, MovingAverage, Reinforce
+from ils_lightning.estimators import (
+    Estimator,
+    ILSLeaveOneOut,
+    ILSResidual,
+    LeaveOneOut,
+    MovingAverage,
+    Reinforce,
+    ils_leave_one_out,
+)
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
 
 ROWS, LATENTS, CATEGORIES = 50, 2, 4
@@ -17,12 +26,18 @@ def one_hot(index: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(index, CATEGORIES).double()
 
 
+def trusting(estimator: ILSLeaveOneOut, latents: int, coefficient: float) -> ILSLeaveOneOut:
+    """The estimator with the weight that its models have."""
+    estimator.build(latents, CATEGORIES)
+    estimator.fit[0], estimator.fit[1] = coefficient, 1.0
+    return estimator
+
+
 @pytest.mark.parametrize("samples", [2, 3])
 def test_leave_one_out_is_unbiased_for_every_table_and_curvature(samples):
     logits, values = torch.randn(1, CATEGORIES).double(), torch.randn(CATEGORIES).double()
     gradients, pi = torch.randn(CATEGORIES, CATEGORIES).double(), logits.softmax(dim=-1)
-    estimator = ILSLeaveOneOut(samples).eval()
-    estimator.build(1, CATEGORIES)
+    estimator = trusting(ILSLeaveOneOut(samples).eval(), latents=1, coefficient=0.6)
     estimator.curvature.h = torch.randn(1, CATEGORIES).double()
     mean = torch.zeros_like(pi)
     for index in itertools.product(range(CATEGORIES), repeat=samples):
@@ -39,8 +54,7 @@ def test_leave_one_out_has_no_variance_where_its_model_is_the_loss():
     def f(z: Tensor) -> Tensor:
         return (z * (linear + curvature * z / 2)).sum(dim=(-2, -1))
 
-    estimator = ILSLeaveOneOut().eval()
-    estimator.build(LATENTS, CATEGORIES)
+    estimator = trusting(ILSLeaveOneOut().eval(), LATENTS, coefficient=1.0)
     estimator.curvature.h = curvature
     grad = gradient(estimator, torch.randn(LATENTS, CATEGORIES).double().expand(ROWS, -1, -1), f, seed=0)
     torch.testing.assert_close(grad, grad[:1].expand_as(grad))
@@ -86,6 +100,39 @@ def test_model_of_the_loss_serves_rows_that_share_it_and_hardly_others():
 @pytest.mark.parametrize("samples", [2, 4])
 def test_models_of_the_other_draws_serve_rows_that_differ(samples):
     assert variance(ILSLeaveOneOut(samples), True) < 0.5 * variance(LeaveOneOut(samples), True)
+
+
+def wave(latents: int, alike: bool) -> RandomProblem:
+    """A cosine of steep phases: no model of second order explains it."""
+    generator = torch.Generator().manual_seed(latents)
+    W, x = 4 * torch.randn(latents * CATEGORIES, generator=generator), 2 * torch.randn(ROWS, generator=generator)
+    logits = torch.randn(ROWS, latents, CATEGORIES, generator=generator)
+    own = slice(1) if alike else slice(ROWS)
+    return RandomProblem(
+        "cos",
+        CATEGORIES,
+        latents,
+        alike,
+        logits[own].double().expand(ROWS, -1, -1),
+        lambda z: torch.cos(z.flatten(-2) @ W.double() + x[own].double()),
+    )
+
+
+def worst_on_waves(samples: int) -> float:
+    """Largest variance of `ILSLeaveOneOut` on them, relative to that of `LeaveOneOut`."""
+    waves = [wave(latents, alike) for latents in (1, 2, 4) for alike in (True, False)]
+    return max(noise(ILSLeaveOneOut(samples), f) / noise(LeaveOneOut(samples), f) for f in waves)
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+def test_models_that_explain_nothing_add_no_variance(samples):
+    assert worst_on_waves(samples) < 1.02
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+def test_models_believed_whatever_they_explain_would_add_variance(samples, monkeypatch):
+    monkeypatch.setattr(ils_leave_one_out, "coefficients", lambda fit: torch.ones_like(fit[0]))
+    assert worst_on_waves(samples) > 2
 
 
 def test_curvature_is_what_serves():

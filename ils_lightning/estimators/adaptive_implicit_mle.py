@@ -59,29 +59,32 @@ class AdaptiveImplicitMLE(Pullback):
         self.register_buffer("moved", torch.tensor(1.0))
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        step = self._step(logits.to(pi.dtype), g)
+        counted = torch.ones_like(logits[..., 0], dtype=torch.bool)
+        if self.counted is not None:
+            counted = self.counted.unsqueeze(-1).expand_as(counted)
+        step = self._step(logits.to(pi.dtype), g, counted.unsqueeze(-1))
         perturbed = conditional_gumbel(logits.to(pi.dtype), z)
         up = one_hot((perturbed + step * g).argmax(dim=-1), z)
         down = one_hot((perturbed - step * g).argmax(dim=-1), z)
         if self.training:
             refuse_transforms("AdaptiveImplicitMLE", LEARNS)
-            self._adapt((up != down).sum(dim=-1))
+            self._adapt((up != down).sum(dim=-1), counted)
         return (up - down) * torch.where(step > 0, 0.5 / step, 0)
 
     def diagnostics(self) -> dict[str, Tensor]:
         """The step's relative length and the mean number of non-zero entries per draw."""
         return {"beta": self.beta.clone(), "moved": self.moved.clone()}
 
-    def _step(self, theta: Tensor, g: Tensor) -> Tensor:
+    def _step(self, theta: Tensor, g: Tensor, counted: Tensor) -> Tensor:
         """Returns lambda, zero when g is; all-zero logits count as ones, for they could never move otherwise."""
-        theta = torch.where(torch.isfinite(theta), theta, 0)
+        theta = torch.where(torch.isfinite(theta) & counted, theta, 0)
         square = sum_over_ranks(theta.square().sum())
-        size = torch.where(square > 0, square, sum_over_ranks(torch.ones_like(theta).sum())).sqrt()
+        size = torch.where(square > 0, square, sum_over_ranks(counted.expand_as(theta).to(theta).sum())).sqrt()
         norm = sum_over_ranks(g.square().sum()).sqrt()
         return torch.where(norm > 0, self.beta.to(theta.dtype) * size / norm, 0)
 
-    def _adapt(self, moved: Tensor) -> None:
-        mean = mean_over_rows(moved).to(self.moved.dtype)
+    def _adapt(self, moved: Tensor, counted: Tensor) -> None:
+        mean = mean_over_rows(moved, counted).to(self.moved.dtype)
         any_rows = ~torch.isnan(mean)
         new = DECAY * self.moved + (1 - DECAY) * mean
         self.moved = torch.where(any_rows, new, self.moved)

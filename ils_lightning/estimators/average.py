@@ -1,11 +1,12 @@
 """The mean of independent estimates: any estimator with its variance divided by the number of samples."""
 
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.base import Estimator, Lesson, Loss, evaluate
 
 
 class Average(Estimator):
@@ -69,8 +70,12 @@ class Average(Estimator):
             z = z.movedim(-3, 1)
             return evaluate(f, z.flatten(0, 1)).unflatten(0, z.shape[:2]).movedim(1, -1)
 
-        with self.estimator.deferring() as lessons:
+        with self.estimator.postponing() as lessons:
             loss, estimate = self.estimator.estimate(copies, f_of_copies)
         for lesson in lessons:
-            self.learn_later(logits, lambda used, lesson=lesson: lesson(used.unsqueeze(-1)))
+            self.learn_from(partial(self._of_copies, lesson))
         return loss.mean(dim=-1), estimate.mean(dim=-3)
+
+    def _of_copies(self, lesson: Lesson, counted: Tensor | None) -> None:
+        """Gives a lesson about the copies of the rows that count."""
+        lesson(None if counted is None else counted.unsqueeze(-1).expand(*counted.shape, self.samples))

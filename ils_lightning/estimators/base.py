@@ -27,8 +27,8 @@ from ils_lightning.estimators.delivery import Deliver, Tie, draw, no_own
 from ils_lightning.estimators.loss import LEARNS, Loss, evaluate, loss_and_slope, no_gradient, refuse_transforms, slopes
 
 Option = float | list[float] | Tensor
-Lesson = Callable[[Tensor], None]
-"""What state learns from a step, told which rows `[*batch]` (or all, a single True) count."""
+Lesson = Callable[[Tensor | None], None]
+"""What an estimator learns from one step, given which rows `[*batch]` count; None is all of them."""
 
 
 def per_row(option: Any, logits: Tensor) -> Any:
@@ -73,6 +73,10 @@ class Estimator(Described, nn.Module):
     pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
+    postponed: list[Lesson] | None = None
+    """Lessons that wait for the backward pass, while `forward` makes an estimate."""
+    counted: Tensor | None = None
+    """Rows `[*batch]` that count, those with an upstream gradient, while a backward pass pulls it back; None is all."""
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False.
 
@@ -90,7 +94,6 @@ class Estimator(Described, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.ranges: dict[str, tuple[float, bool]] = {}
-        self._deferred: list[Lesson] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -113,10 +116,10 @@ class Estimator(Described, nn.Module):
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
-        with self.deferring() as lessons:
+        with self.postponing() as lessons:
             loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
-        after = partial(_after, lessons, estimate, own) if own or lessons else no_own
+        after = partial(on_backward, lessons, estimate, own) if own or lessons else no_own
         return Deliver.apply(loss, logits, estimate.detach(), type(self).__name__, after, *own)
 
     def sample(self, logits: Tensor) -> Tensor:
@@ -127,21 +130,21 @@ class Estimator(Described, nn.Module):
         )
 
     @contextmanager
-    def deferring(self) -> Iterator[list[Lesson]]:
+    def postponing(self) -> Iterator[list[Lesson]]:
         """Collects the lessons of an `estimate` instead of giving them, for a backward pass to give."""
-        self._deferred, before = [], self._deferred
+        self.postponed, before = [], self.postponed
         try:
-            yield self._deferred
+            yield self.postponed
         finally:
-            self._deferred = before
+            self.postponed = before
 
-    def learn_later(self, logits: Tensor, lesson: Lesson) -> None:
-        """Gives a lesson once it is known which rows have an upstream gradient: at once if no backward will tell."""
+    def learn_from(self, lesson: Lesson) -> None:
+        """Runs a lesson at once; in `forward`, when the backward pass has told which rows count."""
         refuse_transforms(type(self).__name__, LEARNS)
-        if self._deferred is None:
-            lesson(torch.ones((), dtype=torch.bool, device=logits.device))
+        if self.postponed is None:
+            lesson(self.counted)
         else:
-            self._deferred.append(lesson)
+            self.postponed.append(lesson)
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
@@ -235,16 +238,8 @@ class Estimator(Described, nn.Module):
         check_coupling(partial(evaluate, f), logits, self._draws_beside)
         self._rows_judged = rows
 
-    def _variance_gradients(self, estimate: Tensor, own: list[nn.Parameter]) -> list[Tensor | None]:
-        """Gradients of the mean over rows of |estimate|^2, by which learnt control variates train."""
-        if not own or not estimate.requires_grad:
-            return [None] * len(own)
-        square = estimate.square().sum(dim=(-2, -1)).mean()
-        found = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True)
-        return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
-
-def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
+def on_backward(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
     """Gives the lessons and returns the own parameters' gradients, for the upstream gradient c of the loss `[*batch]`.
 
     These are sum |c| times those of the mean of |estimate|^2, by which learnt control variates train. Rows with c = 0
@@ -363,6 +358,16 @@ class Pullback(Sampler):
         if categorical.transformed():  # which has no place for the memory that fewer passes write into
             return self.pullback(logits, pi, categorical.one_hot(drawn, pi), g)
         return self.rearranged(logits, pi, drawn, g)
+
+    def among(self, counted: Tensor, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
+        """The same where rows that are not `counted` `[*batch]` are no part of the batch."""
+        if not self.pooled:
+            return self.at_draw(logits, pi, drawn, g)
+        self.counted = counted
+        try:
+            return self.at_draw(logits, pi, drawn, g)
+        finally:
+            self.counted = None
 
     def sample(self, logits: Tensor) -> Tensor:
         return draw(logits, self, tied=False)[0]

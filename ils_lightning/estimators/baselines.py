@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import softmax
-from ils_lightning.estimators.distributed import mean_over_rows
+from ils_lightning.estimators.distributed import sum_over_ranks
 from ils_lightning.estimators.perceptron import Perceptron
+from ils_lightning.estimators.usual import judge, nothing_seen
 
 
 class Baseline(Described, nn.Module):
@@ -24,10 +25,12 @@ class Baseline(Described, nn.Module):
         """Returns the baseline of each row."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(logits)")
 
-    def update(self, loss: Tensor) -> None:
+    def update(self, loss: Tensor, counted: Tensor | None = None) -> None:
         """Learns from the losses `[samples, *batch]` of this step, after `forward` was used.
 
-        Rows whose loss was not used, because its upstream gradient was 0, are NaN.
+        Args:
+            loss: of every draw.
+            counted: which rows `[*batch]` have an upstream gradient, the only ones to learn from; None is all.
         """
 
     def build(self, latents: int, categories: int) -> None:
@@ -37,6 +40,8 @@ class Baseline(Described, nn.Module):
 class MovingAverage(Baseline):
     """Exponential moving average of the mean finite loss over rows, samples and ranks; zero before the first step.
 
+    A step that is not finite teaches nothing, nor does one out of all proportion (see `usual`).
+
     Args:
         decay: weight of the past, in [0, 1).
     """
@@ -44,6 +49,8 @@ class MovingAverage(Baseline):
     pooled = True
     average: Tensor
     weight: Tensor
+    recent: Tensor
+    level: Tensor
 
     def __init__(self, decay: float = 0.9) -> None:
         super().__init__()
@@ -52,17 +59,23 @@ class MovingAverage(Baseline):
         self.decay = decay
         self.register_buffer("average", torch.zeros((), dtype=torch.float64))
         self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+        for name, value in zip(("recent", "level"), nothing_seen(1), strict=True):
+            self.register_buffer(name, value)
 
     def forward(self, logits: Tensor) -> Tensor:
         average = self.average / self.weight.clamp(min=1e-30)  # undoes the pull of the start towards zero
         return average.to(logits.dtype)
 
-    def update(self, loss: Tensor) -> None:
-        mean = mean_over_rows(loss)
-        mean, weight = torch.where(torch.isfinite(mean), mean, 0), torch.isfinite(mean).double()
-        keep = 1 - (1 - self.decay) * weight
-        self.average.mul_(keep).add_((1 - self.decay) * mean)
-        self.weight.mul_(keep).add_((1 - self.decay) * weight)
+    def update(self, loss: Tensor, counted: Tensor | None = None) -> None:
+        counts = torch.ones_like(loss, dtype=torch.bool) if counted is None else counted.expand_as(loss)
+        loss = torch.where(counts, loss.detach(), 0).double()
+        total, square, number = sum_over_ranks(torch.stack([loss.sum(), loss.square().sum(), counts.sum()]))
+        keep, take = judge(
+            self.recent, self.level, (square / number).sqrt().reshape(1), self.decay, torch.isfinite(total)
+        )
+        for state, new in ((self.average, total / number), (self.weight, 1)):
+            state.copy_(torch.where(keep, state, 0).squeeze())
+            state.copy_(torch.where(take, self.decay * state + (1 - self.decay) * new, state).squeeze())
 
 
 class NetworkBaseline(Baseline):

@@ -154,9 +154,9 @@ def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
         if c is None:
             estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
         else:
-            c = c[..., None, None].to(pi.dtype)
+            counted, c = c != 0, c[..., None, None].to(pi.dtype)
             g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
-            estimate = c * ctx.estimator.at_draw(logits, pi, drawn, g)
+            estimate = c * ctx.estimator.among(counted, logits, pi, drawn, g)
         estimate = estimate.to(logits.dtype).contiguous()
     return once(name, logits, estimate)[0]
 

@@ -14,10 +14,9 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
-def mean_over_rows(value: Tensor) -> Tensor:
-    """Mean of the finite entries of `value` on all ranks, which may hold unlike numbers of them; NaN of none."""
-    finite = torch.isfinite(value)
-    total, count = sum_over_ranks(torch.stack([torch.where(finite, value.double(), 0).sum(), finite.double().sum()]))
+def mean_over_rows(value: Tensor, counted: Tensor) -> Tensor:
+    """Mean of the entries of `value` that are `counted`, on all ranks, which may hold unlike numbers; NaN for none."""
+    total, count = sum_over_ranks(torch.stack([torch.where(counted, value, 0).double().sum(), counted.double().sum()]))
     return total / count
 
 

@@ -16,15 +16,14 @@ for every f: nothing at s = 1, and nothing at any s once H leaves no correlation
 H = sym(Cov(g, z) J_pi^+) does that, and so does the diagonal one that solves E c = 0.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian
-from ils_lightning.estimators.distributed import sum_over_ranks
+from ils_lightning.estimators.learnt import Learnt
 
 J = jacobian
 SMALLEST_TRACE = 1e-12
@@ -74,75 +73,51 @@ def rows(x: Tensor) -> Tensor:
     return x.reshape(-1, *x.shape[-2:])
 
 
-class Learnt(nn.Module):
-    """State pooled over rows, steps and ranks, read before it is updated; subclasses say what they keep.
+def centred(g: Tensor, pi: Tensor) -> Tensor:
+    """Subtracts from g `[*batch, latents, categories]` its mean over the categories that `pi` allows."""
+    support = (pi > 0).to(pi)
+    return (g - (g * support).sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)) * support
 
-    The statistics are float64 buffers, made by `build` or at first use; a saved state can be loaded before either. A
-    step that is not finite on every rank teaches nothing.
+
+class Draws(NamedTuple):
+    """A step's draws, folded to rows: those that do not count have pi = z and g = 0; g is 0 where pi is.
+
+    Attributes:
+        pi: probabilities `[rows, latents, categories]`.
+        z: the draws, alike.
+        g: gradients of the rows' losses, alike.
+        number: 1 for a row that counts, else 0; `[rows]`.
     """
 
-    statistics: ClassVar[tuple[str, ...]]
-    """Names of the buffers."""
-    decay: float
+    pi: Tensor
+    z: Tensor
+    g: Tensor
+    number: Tensor
 
-    def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
-        """Returns the shape of each statistic."""
-        raise NotImplementedError(f"{type(self).__name__} must define shapes(latents, categories)")
+    @classmethod
+    def of(cls, pi: Tensor, z: Tensor, g: Tensor, counted: Tensor | None) -> "Draws":
+        """Folds tensors `[*batch, latents, categories]`; `counted` `[*batch]` says which rows count, None all."""
+        number = pi.new_ones(pi.shape[:-2]).flatten() if counted is None else counted.flatten().to(pi)
+        draws = cls(rows(pi), rows(z), rows(torch.where(pi > 0, g, 0)), number)
+        if counted is None:
+            return draws
+        return draws._replace(pi=torch.where(number[:, None, None] > 0, draws.pi, draws.z), g=draws.only(draws.g))
 
-    def learn(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Returns the statistics after a step with these sums over rows and ranks: exponential moving sums."""
-        return tuple(self.decay * getattr(self, name) + new for name, new in zip(self.statistics, sums, strict=True))
+    def only(self, x: Tensor) -> Tensor:
+        """Sets what is no row that counts to 0 in x `[rows, ...]`."""
+        return torch.where(self.number.reshape(-1, *(1,) * (x.dim() - 1)) > 0, x, 0)
 
-    def declare(self, decay: float) -> None:
-        """Checks `decay` and registers the statistics, still without a size."""
-        if not 0 <= decay < 1:
-            raise Refusal(f"{type(self).__name__}: decay must be in [0, 1); given {decay}")
-        self.decay = decay
-        for name in self.statistics:
-            self.register_buffer(name, None)
-
-    def build(self, latents: int, categories: int) -> None:
-        for name, shape in zip(self.statistics, self.shapes(latents, categories), strict=True):
-            setattr(self, name, torch.zeros(shape, dtype=torch.float64))
-
-    def prepare(self, pi: Tensor) -> None:
-        """Builds the state at first use, and brings it to the device of `pi` `[*batch, latents, categories]`.
-
-        Raises:
-            ValueError: when the state was built for another problem.
-        """
-        if getattr(self, self.statistics[0]) is None:
-            self.build(*pi.shape[-2:])
-        first = getattr(self, self.statistics[0])
-        if first.shape != self.shapes(*pi.shape[-2:])[0]:
-            raise Refusal(
-                f"{type(self).__name__} learns about one problem, so each layer needs its own instance. Its state has "
-                f"shape {list(first.shape)}; given latents x categories = {list(pi.shape[-2:])}"
-            )
-        if first.device != pi.device:
-            self.to(pi.device)
-
-    def update(self, *sums: Tensor) -> None:
-        """Learns from one step's sums over the rows of this rank."""
-        total = [sum_over_ranks(x.double()) for x in sums]
-        finite = torch.stack([torch.isfinite(x).all() for x in total]).all()
-        for name, new in zip(self.statistics, self.learn(*total), strict=True):
-            old = getattr(self, name)
-            old.copy_(torch.where(finite, new, old))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in self.statistics:
-            saved = state_dict.get(prefix + name)
-            if saved is not None and getattr(self, name) is None:
-                setattr(self, name, torch.zeros_like(saved))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def squares(self) -> Tensor:
+        """Sums over rows of |g - mean g|^2 for each latent, and the number of rows `[2, latents]`."""
+        square = centred(self.g, self.pi).double().square().sum(dim=(0, -1))
+        return torch.stack([square, self.number.sum().to(square).expand_as(square)])
 
 
 class Curved(Learnt, Pullback):
     """R (g - H z) + E R H z, R the step's map (`Step`), H learnt from the draws of earlier steps by the subclass.
 
-    It learns in training mode only, per latent; a row whose loss has upstream gradient 0 (padding, say) has g = 0.
-    A batch axis of settings is pooled over like any other.
+    It learns in training mode only, per latent, and from the rows whose loss has an upstream gradient: those where that
+    is 0 (padding, say) teach nothing. A batch axis of settings is pooled over like any other.
     """
 
     _abstract = True
@@ -166,7 +141,10 @@ class Curved(Learnt, Pullback):
         raise NotImplementedError(f"{type(self).__name__} must define curvature()")
 
     def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-        """Returns sums over the rows `[rows, latents, categories]` of one step, for `learn`; g is 0 where pi is."""
+        """Returns sums over the rows `[rows, latents, categories]` of one step, for `learn`; g is 0 where pi is.
+
+        A row that does not count has pi = z and g = 0, so that it adds nothing to a sum of products with d or J_pi.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define observe(pi, z, g)")
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
@@ -175,8 +153,12 @@ class Curved(Learnt, Pullback):
             H, R = self.curvature().to(pi.dtype), self.at(logits, pi, z)
             estimate = R(g - product(H, z)) + R.explained(H)
             if self.training:
-                self.update(*self.observe(rows(pi), rows(z), rows(torch.where(pi > 0, g, 0))))
+                self.learn_from(lambda counted: self.study(Draws.of(pi, z, g, counted)))
         return estimate
+
+    def study(self, draws: Draws) -> None:
+        """Learns from one step's draws."""
+        self.update(draws.squares(), *self.observe(draws.pi, draws.z, draws.g))
 
     def at(self, logits: Tensor, pi: Tensor, z: Tensor) -> Step:
         """Returns the step's linear map at the draws z, all `[*batch, latents, categories]`."""

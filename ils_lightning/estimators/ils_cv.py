@@ -32,7 +32,8 @@ class ILSCV(ReinMax):
 
     It needs independent rows: with one or two rows (over all ranks) it is ReinMax, and it pays from some tens on.
     Where every row has the same logits and loss, random small problems keep a half of ReinMax's variance with 32 rows
-    and a third with 100; where rows differ, three quarters with 100. A non-finite row serves no other row.
+    and a third with 100; where rows differ, three quarters with 100. A row that is not finite, or whose loss has no
+    upstream gradient, serves no other row.
 
     Args:
         temperature: tau of ReinMax's backward pass; draws always follow softmax(logits).
@@ -52,7 +53,7 @@ class ILSCV(ReinMax):
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         R, d = super().pullback(logits, pi, z, g), z - pi
-        noise = leave_one_out_coefficient(R, d) * d
+        noise = leave_one_out_coefficient(R, d, self.counted) * d
         return R - noise + pi * noise.sum(dim=-1, keepdim=True)
 
     def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
@@ -62,18 +63,21 @@ class ILSCV(ReinMax):
             R = beside(pi, R)
         R, pi, k = rows(R), rows(pi), rows(index.unsqueeze(-1))
         d = torch.neg(pi, out=torch.empty_like(R)).scatter_add_(-1, k, pi.new_ones(k.shape))
-        return R.addcmul_(pi, subtract_noise(R, d)).reshape(logits.shape)
+        return R.addcmul_(pi, subtract_noise(R, d, self.counted)).reshape(logits.shape)
 
 
-def subtract_noise(R: Tensor, d: Tensor) -> Tensor:
+def subtract_noise(R: Tensor, d: Tensor, counted: Tensor | None = None) -> Tensor:
     """Subtracts eta d from R `[rows, latents, categories]` in place; returns its sums over categories.
 
+    Rows that are not `counted` (any shape, in their order) serve no other row.
     It goes over the tensors twice, for the sums over rows and for what follows from them, both times in tiles that stay
     in the processor's cache.
     """
     seen, one = [R, d], R.new_ones(1, 1, 1)
-    if not (readable(R) and math.isfinite(R.sum().item())):
-        finite = torch.isfinite(R).all(dim=-1, keepdim=True)
+    if counted is not None and readable(R) and counted.all():
+        counted = None
+    if counted is not None or not (readable(R) and math.isfinite(R.sum().item())):
+        finite = serving(R, counted)
         seen, one = [torch.where(finite, x, 0) for x in seen], finite.to(R)
     one = one.expand(*R.shape[:2], 1)
     number = (sum_over_ranks(one.sum(dim=0)) - one).clamp(min=1)
@@ -124,9 +128,18 @@ def _coefficient(R: Tensor, d: Tensor, sums: Tensor, number: Tensor) -> Tensor:
     return A.div_(torch.threshold_(norm, _SMALLEST_NORM, math.inf))
 
 
-def leave_one_out_coefficient(R: Tensor, d: Tensor) -> Tensor:
-    """Eta of each row and category, from all other rows of the batch; all `[*batch, latents, categories]`."""
+def serving(R: Tensor, counted: Tensor | None) -> Tensor:
+    """Which rows serve the others, for each latent `[..., latents, 1]`: those that are finite, and counted."""
     finite = torch.isfinite(R).all(dim=-1, keepdim=True)
+    return finite if counted is None else finite & counted.reshape(*R.shape[:-2], 1, 1)
+
+
+def leave_one_out_coefficient(R: Tensor, d: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Eta of each row and category, from all other rows of the batch; all `[*batch, latents, categories]`.
+
+    Rows that are not `counted` `[*batch]` serve no other row.
+    """
+    finite = serving(R, counted)
     R, d = torch.where(finite, R, 0), torch.where(finite, d, 0)
     products, norm = R * d, others(d.square())
     A = others(products) - others(R) * others(d) / others(finite.to(R)).clamp(min=1)

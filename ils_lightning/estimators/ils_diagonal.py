@@ -1,14 +1,17 @@
 """ILS with a diagonal curvature: state and cost linear in the number of categories (this project).
 
     estimate = M_s (g - h z) + 1/2 J_pi h,   d = z - pi
-    residual rho = g - h z;   c = sum_b (rho - pi.rho) d;   h <- h + c / D
-    D = max of the moving sums of d^2 and of pi (1 - pi)
+    residual rho = g - h z;   c = sum_b (rho - pi.rho) d;   h <- (D h + c) / (D + u)
+    D = max of the moving sums of d^2 and of pi (1 - pi),   u = 2 (1 - decay) max(0, O - 2 Z)
+    Z, O = moving sums of z d^2, and of pi_k pi_j where another category j is drawn
 
 The recursion settles where E c = 0, whatever D, and there the estimate's expectation is ReinMax's for every f (see
 `family`), also when the curvature is not diagonal. The plain ratio of the moving sums of (g - pi.g) d and pi (1 - pi)
 costs the same but settles at h_k (1 - pi_k) + sum_{j != k} pi_j^2 h_j / (1 - pi_k), which is biased; the direct
 solution needs a K x K system. E c is linear in the error of h, with a row-diagonally dominant matrix of positive
-diagonal not above D: the recursion is stable.
+diagonal not above D: the recursion is stable. That matrix is the mean of one with Z on its diagonal and rows of O
+beside it. Where a category is due in the rows but has not been drawn, Z stays behind O and h would grow without an
+answer, by a tenth a step where all rows are settled; u holds it back until the draws have come, and is 0 otherwise.
 
 A diagonal plus low rank was tried for K in the hundreds and thousands and does not pay. With a low rank that is known,
 not learnt, on a loss whose curvature has rank 16 (100 unlike rows; `python tests/large_table.py`), base 0 has squared
@@ -24,6 +27,9 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.family import SMALLEST_TRACE, Curved, delta
+
+HELD_BACK = 2.0
+"""Of what other categories' draws do to a category that is due but not drawn: above 1, so that h stays bounded."""
 
 
 class ILSDiagonal(Curved):
@@ -52,17 +58,21 @@ class ILSDiagonal(Curved):
     D: Tensor
 
     def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
-        return (latents, categories), (2, latents, categories)
+        return (latents, categories), (latents, 4, categories)
 
     def curvature(self) -> Tensor:
         return self.h
 
     def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
         d, rho = z - pi, g - self.h.to(pi.dtype) * z
-        return (delta(rho, pi) * d).sum(dim=0), torch.stack([d.square().sum(dim=0), (pi * (1 - pi)).sum(dim=0)])
+        others = (1 - z) * pi * (pi * z).sum(dim=-1, keepdim=True)
+        seen = [d.square(), pi * (1 - pi), z * d.square(), others]
+        return (delta(rho, pi) * d).sum(dim=0), torch.stack(seen, dim=2).sum(dim=0)
 
     def learn(self, *sums: Tensor) -> tuple[Tensor, ...]:
         c, seen = sums
         D = self.decay * self.D + seen
-        size = D.amax(dim=0)
-        return self.h + torch.where(size < SMALLEST_TRACE, 0, c / size.clamp(min=SMALLEST_TRACE)), D
+        size, own, others = D[:, :2].amax(dim=1), D[:, 2], D[:, 3]
+        unanswered = HELD_BACK * (1 - self.decay) * (others - 2 * own).clamp(min=0)
+        change = (c - unanswered * self.h) / (size + unanswered).clamp(min=SMALLEST_TRACE)
+        return self.h + torch.where(size < SMALLEST_TRACE, 0, change), D

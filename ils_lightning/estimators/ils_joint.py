@@ -16,13 +16,17 @@ a few rows alone say, eps what settled rows say of open ones: without them a bat
 thousands, and the first open row pays for it.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option
-from ils_lightning.estimators.distributed import sum_over_ranks
-from ils_lightning.estimators.family import delta, full_precision, product, rows
-from ils_lightning.estimators.ils_newton import ILSNewton, centred
+from ils_lightning.estimators.family import Draws, centred, delta, full_precision, product, rows
+from ils_lightning.estimators.ils_newton import ILSNewton
+from ils_lightning.estimators.regression import coefficients, moments
 
 SMALLEST_SHARE = 5e-4
 """Of what a regressor comes to at open rows; where it was less, rows were too settled to say anything of open ones."""
@@ -50,6 +54,7 @@ class ILSJoint(ILSNewton):
     """
 
     statistics = ("S", "P", "T", "fit")
+    latent_axis: ClassVar[dict[str, int]] = {"fit": 2}
     T: Tensor
     fit: Tensor
 
@@ -81,15 +86,20 @@ class ILSJoint(ILSNewton):
             kappa, nu = weight
             estimate = R(g - product(H, z)) + R.explained(H) - kappa * noise[0] - nu * noise[1]
             if self.training:
-                rest = torch.where(pi > 0, g, 0) - kappa * u - nu * theta
-                S_and_P = self.observe(rows(pi), rows(z), rows(rest))
-                T = self.between(centred(rest + kappa * u - product(H, z), pi), d)
-                self.update(*S_and_P, T, moments(estimate, noise, weight, reach(H_joint, theta, pi)))
+                added, known = kappa * u + nu * theta, kappa * u - product(H, z)
+                fit = partial(moments, estimate, noise, weight, SMALLEST_SHARE * reach(H_joint, theta, pi))
+                self.learn_from(lambda counted: self.study_jointly(Draws.of(pi, z, g, counted), added, known, fit))
         return estimate
 
+    def study_jointly(self, draws: Draws, added: Tensor, known: Tensor, fit: Callable[[Tensor], Tensor]) -> None:
+        """Learns S and P from g less what is `added`, T from that plus what is `known`, both like the logits."""
+        rest = draws.g - rows(added)
+        T = self.between(centred(rest + rows(known), draws.pi), draws.z - draws.pi)
+        self.update(draws.squares(), *self.observe(draws.pi, draws.z, rest), T, fit(draws.number))
+
     def between(self, rest: Tensor, d: Tensor) -> Tensor:
-        """Sums over rows the products of g's rest in one latent with d in another."""
-        T = rows(rest).flatten(1).mT @ rows(d).flatten(1)
+        """Sums over `[rows, latents, categories]` the products of g's rest in one latent with d in another."""
+        T = rest.flatten(1).mT @ d.flatten(1)
         blocks = T.view(*rest.shape[-2:], *rest.shape[-2:])
         blocks.diagonal(dim1=0, dim2=2).zero_()
         return T
@@ -100,25 +110,3 @@ def reach(H: Tensor, theta: Tensor, pi: Tensor) -> Tensor:
     K = (pi > 0).sum(dim=-1).clamp(min=1)
     curved = H.square().view(*theta.shape[-2:], -1).sum(dim=(1, 2))
     return torch.stack([curved / K**3, theta.square().sum(dim=-1) / K**2])
-
-
-def coefficients(fit: Tensor) -> Tensor:
-    """Of both regressions `[2, latents, 1]`, from their moving sums `[3, 2, latents, 1]` (see `moments`)."""
-    product, square, noise = fit
-    shrink = (1 - noise / product.square().clamp(min=1e-300)).clamp(min=0)
-    return torch.where(square > 0, shrink * product / square.clamp(min=1e-300), 0)
-
-
-def moments(estimate: Tensor, noise: Tensor, weight: Tensor, most: Tensor) -> Tensor:
-    """Sums over rows `[3, 2, latents, 1]` behind the regressions on `noise` `[2, *batch, latents, categories]`.
-
-    They are the products with the estimate, the squares (with their share of `most`, `[2, *batch, latents]`), and the
-    squared products.
-    """
-    regressors = torch.stack([rows(x) for x in noise])
-    targets = rows(estimate) + weight.unsqueeze(1) * regressors  # the estimate without this control variate
-    total, count = sum_over_ranks(targets.sum(dim=1, keepdim=True)), sum_over_ranks(noise.new_tensor(targets.shape[1]))
-    targets = targets - total / count.clamp(min=1)  # what all rows share is no noise, and E noise = 0
-    product = (targets * regressors).sum(dim=-1, keepdim=True)
-    square = regressors.square().sum(dim=-1) + SMALLEST_SHARE * most.reshape(*regressors.shape[:-1])
-    return torch.stack([product, square.unsqueeze(-1), product.square()]).sum(dim=2)

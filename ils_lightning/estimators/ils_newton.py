@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option
-from ils_lightning.estimators.family import SMALLEST_TRACE, Curved
+from ils_lightning.estimators.family import SMALLEST_TRACE, Curved, centred
 
 
 class ILSNewton(Curved):
@@ -87,12 +87,6 @@ class ILSNewton(Curved):
         pairs = torch.einsum("blk,blj->lkj", pi, pi)
         pairs.diagonal(dim1=-2, dim2=-1).zero_()
         return S, torch.diag_embed(pairs.sum(dim=-1)) - pairs  # sum pi (1 - pi) without cancellation near a vertex
-
-
-def centred(g: Tensor, pi: Tensor) -> Tensor:
-    """Subtracts from g `[*batch, latents, categories]` its mean over the categories that `pi` allows."""
-    support = (pi > 0).to(pi)
-    return (g - (g * support).sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)) * support
 
 
 def trace(A: Tensor) -> Tensor:

@@ -4,8 +4,8 @@
     estimate = (f(z) - m(z)) d + kappa J_pi a,   d = z - pi
 
 Unbiased for every f: m does not see the present draw, and E (a.d) d = J_pi a. For f quadratic in one latent a is
-f at the vertices, up to a constant. c is the moving average of f, kappa the moving regression of f - c on a.d: zero
-before anything is known, one where rows agree.
+f at the vertices, up to a constant. c is the moving average of f, kappa the moving regression of f - c on a.d, in
+[0, 1]: zero before anything is known, one where rows agree.
 
 The row's own gradient can do no more. Values and gradients of f at the one-hot points are free of each other, so
 let estimate = f(z) d + r(z, f(z), g(z)). If E r = sum_k pi_k r(e_k, f_k, g_k) vanishes for every table (f_k, g_k),
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Estimator, Loss
 from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.estimators.family import J, Learnt, diagonal, full_precision, product, rows
+from ils_lightning.estimators.family import Draws, J, diagonal, full_precision, product
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
+from ils_lightning.estimators.learnt import Learnt
 from ils_lightning.estimators.loss import loss_and_slope
 
 
@@ -58,6 +59,13 @@ class ILSResidual(Learnt, Estimator):
     def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
         return (latents, categories), (4,)
 
+    def parts(self, latents: int) -> int:
+        return latents + 1  # each latent's gradient, and the loss
+
+    def _along(self, mask: Tensor, name: str) -> Tensor:
+        del name
+        return mask.all()  # the statistics explain one loss together
+
     def build(self, latents: int, categories: int) -> None:
         super().build(latents, categories)
         self.curvature.build(latents, categories)
@@ -76,20 +84,24 @@ class ILSResidual(Learnt, Estimator):
         known = count > 0
         a = torch.where(known, self.a.to(pi.dtype) / count.clamp(min=1e-30), 0)
         c = torch.where(known, total / count.clamp(min=1e-30), 0)
-        kappa = torch.where(square > 0, covariance / square.clamp(min=1e-30), 0)
+        kappa = torch.where(square > 0, covariance / square.clamp(min=1e-30), 0).clamp(min=0, max=1)
         d = z - pi
         explained = (a * d).sum(dim=(-2, -1))
         estimate = (loss - c - kappa * explained)[..., None, None] * d + kappa * J(pi, a)
         if self.training:
-            self._observe(pi, z, g, loss, torch.where(known, (loss - c) * explained, 0), explained)
+            covariance = torch.where(known, (loss - c) * explained, 0)
+            values = torch.stack([loss, covariance, explained], dim=-1).flatten(0, -2)
+            self.learn_from(lambda counted: self._study(Draws.of(pi, z, g, counted), values))
         return estimate
 
-    def _observe(self, pi: Tensor, z: Tensor, g: Tensor, loss: Tensor, covariance: Tensor, explained: Tensor) -> None:
-        self.curvature.prepare(pi)
-        g = torch.where(pi > 0, g, 0)
-        g = g - g.mean(dim=-1, keepdim=True)
-        H = self.curvature.curvature().to(pi.dtype)
-        a = rows(g - product(H, z) + diagonal(H) / 2)
-        count = torch.tensor(float(len(a)), dtype=pi.dtype, device=pi.device)
-        self.update(a.sum(dim=0), torch.stack([count, loss.sum(), covariance.sum(), explained.square().sum()]))
-        self.curvature.update(*self.curvature.observe(rows(pi), rows(z), rows(g)))
+    def _study(self, draws: Draws, values: Tensor) -> None:
+        """Learns from draws and their loss, its product with what is explained, and that `[rows, 3]`."""
+        self.curvature.prepare(draws.pi)
+        H, g = self.curvature.curvature().to(draws.g.dtype), draws.g - draws.g.mean(dim=-1, keepdim=True)
+        a = draws.only(g - product(H, draws.z) + diagonal(H) / 2).sum(dim=0)
+        loss, covariance, explained = draws.only(values).unbind(dim=-1)
+        squares = draws.squares()
+        of_loss = torch.stack([loss.double().square().sum(), squares[1, 0]])
+        totals = [draws.number.sum(), loss.sum(), covariance.sum(), explained.square().sum()]
+        self.update(torch.cat([squares, of_loss.unsqueeze(-1)], dim=-1), a, torch.stack(totals))
+        self.curvature.study(draws)

@@ -11,13 +11,17 @@ h* = E g d / V. Where V' = 0, for Gaussians, W g is the reparameterisation gradi
 removes variance.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Loss, evaluate
-from ils_lightning.estimators.delivery import Deliver, no_own
-from ils_lightning.estimators.family import SMALLEST_TRACE, Learnt, full_precision, rows
+from ils_lightning.estimators.base import Lesson, Loss, evaluate, on_backward
+from ils_lightning.estimators.delivery import Deliver
+from ils_lightning.estimators.family import SMALLEST_TRACE, full_precision, rows
+from ils_lightning.estimators.learnt import Learnt
 from ils_lightning.variables.natural_family import NaturalFamily
 
 
@@ -78,16 +82,29 @@ class ILSNatural(Learnt):
         if not loss.requires_grad:
             raise Refusal("ILSNatural needs a loss f that is differentiable in x; the answer has no gradient")
         (g,) = torch.autograd.grad(loss.sum(), x, retain_graph=True)
-        return Deliver.apply(loss, theta, self.estimate(mu, x.detach(), g), "ILSNatural", no_own)
+        lessons: list[Lesson] = []
+        estimate = self.estimate(mu, x.detach(), g, lessons.append)
+        return Deliver.apply(loss, theta, estimate, "ILSNatural", partial(on_backward, lessons, estimate, []))
 
     @torch.no_grad()
-    def estimate(self, mu: Tensor, x: Tensor, g: Tensor) -> Tensor:
-        """The estimate of d E f / d theta; everything `[*batch, latents, 1]`."""
+    def estimate(self, mu: Tensor, x: Tensor, g: Tensor, later: Callable[[Lesson], None] | None = None) -> Tensor:
+        """The estimate of d E f / d theta; everything `[*batch, latents, 1]`.
+
+        What there is to learn is handed to `later`, or learnt at once from every row.
+        """
         with full_precision(mu):
             self.prepare(mu)
             h = torch.where(self.P < SMALLEST_TRACE, 0, self.S / self.P.clamp(min=SMALLEST_TRACE)).to(mu)
             V, slope, d = self.family.variance(mu), self.family.slope(mu), x - mu
             W = V + self.base**2 / (1 + self.base**2) * slope * d
             if self.training:
-                self.update(rows(g * d).sum(dim=0), rows(V).sum(dim=0))
+                lesson = partial(self._study, V, d, g)
+                lesson(None) if later is None else later(lesson)
         return W * (g - h * x) + h * (mu * V + V * slope / 2)
+
+    def _study(self, V: Tensor, d: Tensor, g: Tensor, counted: Tensor | None) -> None:
+        """Learns from the rows `counted` `[*batch]`, or all."""
+        number = torch.ones_like(g) if counted is None else counted[..., None, None].to(g).expand_as(g)
+        V, d, g = (rows(torch.where(number > 0, x, 0)) for x in (V, d, g))
+        squares = torch.stack([g.double().square().sum(dim=(0, -1)), rows(number).double().sum(dim=(0, -1))])
+        self.update(squares, (g * d).sum(dim=0), V.sum(dim=0))
