@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
+from ils_lightning.estimators.distribution import Distribution
 
 
 class Average(Estimator):
@@ -31,6 +32,8 @@ class Average(Estimator):
             "exact_for",
             "needs_gradient",
             "hard",
+            "ones",
+            "needs_log_weight",
             "pooled",
             "pooled_by_state",
             "binary",
@@ -50,6 +53,9 @@ class Average(Estimator):
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         return self.estimator.value(logits, f)
+
+    def distribution(self, logits: Tensor) -> Distribution:
+        return self.estimator.distribution(logits)
 
     def diagnostics(self) -> dict[str, Tensor]:
         return self.estimator.diagnostics()

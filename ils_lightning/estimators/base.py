@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
 from ils_lightning.estimators.delivery import Deliver, draw
+from ils_lightning.estimators.distribution import Categorical, Distribution
 
 Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
@@ -60,6 +61,9 @@ class Estimator(Described, nn.Module):
         exact_for: the largest class of f for which it is: "none", "linear", "quadratic" or "all".
         needs_gradient: f must be differentiable in z.
         hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
+        ones: how many categories of a latent a draw has: one, but for subsets.
+        needs_log_weight: the loss is a bound made of the draws' weights, no mean over draws: a model must put all of
+            log q(z) - log p(x, z) into f and may have no KL term beside it.
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
         pooled_by_state: it does so through learnt state alone: in evaluation mode rows are independent.
         binary: defined for two categories only.
@@ -78,6 +82,8 @@ class Estimator(Described, nn.Module):
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
     hard: bool = True
+    ones: int = 1
+    needs_log_weight: bool = False
     pooled: bool = False
     pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
@@ -111,10 +117,18 @@ class Estimator(Described, nn.Module):
         return Deliver.apply(loss, logits, estimate.detach(), self._variance_gradients(estimate, own), *own)
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
-        """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
+        """Returns the loss `[*batch]` of one exact draw of `distribution(logits)`: what validation reports."""
         self.check(logits)
-        z = categorical.draw(categorical.softmax(logits)).to(logits.dtype)
+        z = self.distribution(logits).draw().to(logits.dtype)
         return evaluate(f, z.unsqueeze(0)).squeeze(0)
+
+    def distribution(self, logits: Tensor) -> Distribution:
+        """Returns what draws follow in the model that this estimator trains: softmax(logits) unless overridden.
+
+        KL terms, log-probabilities, draws and most probable codes of models are taken from it. Its functions are
+        differentiable in the logits. An estimator of relaxed draws trains on these and says what they stand for.
+        """
+        return Categorical(logits)
 
     def evaluations(self, latents: int, categories: int) -> int:
         """Number of rows of f evaluated for one estimate of one row."""
