@@ -1,12 +1,21 @@
 """Bounds on the likelihood and the use of codes: the plain formulas, over batches and merged instances."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torchmetrics import Metric
 
-from ils_lightning.metrics import ActiveLatents, CodeUsage, ImportanceWeightedBound, NegativeELBO, Perplexity
+from ils_lightning.metrics import (
+    ActiveLatents,
+    CodeUsage,
+    ImportanceWeightedBound,
+    KLDivergence,
+    KLPerCategory,
+    NegativeELBO,
+    Perplexity,
+)
 
 
 def uniform(*shape: int) -> torch.Tensor:
@@ -156,3 +165,10 @@ def test_active_latents_are_those_with_mutual_information_over_batches_and_merge
     lower = ActiveLatents(3, 2, threshold=float(information[2]) / 2)
     lower.update(pi)
     assert lower.compute() == 2
+
+
+def test_divergences_are_in_nats_and_per_category():
+    p, pi = torch.tensor([[0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]), torch.full((2, 4), 0.25)
+    expected = torch.tensor((math.log(2) + math.log(4)) / 2)
+    torch.testing.assert_close(value(KLDivergence(), [(p, pi)]), expected)
+    torch.testing.assert_close(value(KLPerCategory(), [(p, pi)]), expected / 4)

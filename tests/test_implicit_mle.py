@@ -34,6 +34,20 @@ class FreshNoise(ImplicitMLE):
         return super().pullback(logits, pi, other, g) + (z - other) / self.scale
 
 
+def test_a_divisor_of_one_is_the_published_program():
+    theta, g = table(4)
+    estimators = ImplicitMLE(3.0, divisor=1.0), ReleasedProgram(3.0), ImplicitMLE(3.0, divisor=3.0), ImplicitMLE(3.0)
+    found = []
+    for estimator in estimators:
+        torch.manual_seed(0)
+        found.append(per_draw(estimator, theta, g, copies=100))
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[2], found[3])
+    assert set(found[0].unique().tolist()) == {-1, 0, 1}
+    with pytest.raises(ValueError, match="divisor must be greater than 0"):
+        ImplicitMLE(divisor=0.0)
+
+
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_expectation_on_linear_losses(scale: float):
     theta, g = table(4)
@@ -113,7 +127,18 @@ def test_zero_beta_and_constant_losses_give_zero_and_zero_logits_move():
     assert linear_estimates(AdaptiveImplicitMLE(), zero, g[0]).any()
 
 
-@pytest.mark.parametrize(("options", "message"), [({"target": 2.0}, "between 0 and 2"), ({"beta": -1.0}, "at least 0")])
+def test_the_target_counts_the_entries_of_a_row_over_all_its_latents():
+    theta, g = table(6)
+    estimator = AdaptiveImplicitMLE(rate=0.005, target=0.5)
+    for _ in range(400):
+        leaf = theta.float().expand(100, 12, 6).clone().requires_grad_()
+        estimator(leaf, lambda z: (z * g[0].float()).sum(dim=(-2, -1))).sum().backward()
+    assert estimator.moved.item() == pytest.approx(0.5, abs=0.15)
+    with pytest.raises(ValueError, match=r"less than twice the latents.*given 24 with 12 latents"):
+        AdaptiveImplicitMLE(target=24.0).check(torch.zeros(1, 12, 6))
+
+
+@pytest.mark.parametrize(("options", "message"), [({"target": 0.0}, "greater than 0"), ({"beta": -1.0}, "at least 0")])
 def test_options_out_of_range(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         AdaptiveImplicitMLE(**options)

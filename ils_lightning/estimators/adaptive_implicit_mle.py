@@ -5,11 +5,10 @@ Paper: Adaptive Perturbation-Based Gradient Estimation for Discrete Latent Varia
     z = MAP(theta + eps), eps standard Gumbel, MAP = one-hot argmax;
     lambda = beta |theta| / |g|, norms over the batch;
     estimate = [MAP(theta + lambda g + eps) - MAP(theta - lambda g + eps)] / (2 lambda);
-    m <- .9 m + .1 (non-zero entries of the numerator per draw);   beta <- max(0, beta + rate sign(target - m))
+    m <- .9 m + .1 (non-zero entries of the numerator per row);   beta <- max(0, beta + rate sign(target - m))
 
-A one-hot difference has 0 or 2 non-zero entries: target = 1 means that half of the draws move. A draw is one latent's
-here; the released program counts the non-zero entries of all latents of an instance together, so its target t is
-t / latents in this count.
+A row's difference has 2 non-zero entries for each latent that moves: target = 1 means that half of the rows see one
+latent move.
 """
 
 import torch
@@ -32,7 +31,7 @@ class AdaptiveImplicitMLE(Pullback):
     Args:
         beta: first value of the step's length relative to the logits; 0 gives zero estimates until it has moved.
         rate: change of beta at each backward pass.
-        target: non-zero entries per draw aimed at, between 0 and 2.
+        target: non-zero entries per row aimed at, between 0 and twice the latents.
 
     Example:
         >>> import torch
@@ -49,8 +48,8 @@ class AdaptiveImplicitMLE(Pullback):
 
     def __init__(self, beta: float = 1.0, rate: float = 1e-4, target: float = 1.0) -> None:
         super().__init__()
-        if not 0 < target < 2:
-            raise Refusal(f"AdaptiveImplicitMLE: target must lie between 0 and 2 non-zero entries; given {target}")
+        if not 0 < target < float("inf"):
+            raise Refusal(f"AdaptiveImplicitMLE: target must be greater than 0 non-zero entries; given {target}")
         self.option("rate", rate, strict=False)
         if not 0 <= beta < float("inf"):
             raise Refusal(f"AdaptiveImplicitMLE: beta must be at least 0 and finite; given {beta}")
@@ -68,11 +67,19 @@ class AdaptiveImplicitMLE(Pullback):
         down = one_hot((perturbed - step * g).argmax(dim=-1), z)
         if self.training:
             refuse_transforms("AdaptiveImplicitMLE", LEARNS)
-            self._adapt((up != down).sum(dim=-1), counted)
+            self._adapt((up != down).sum(dim=(-2, -1)), counted[..., 0])
         return (up - down) * torch.where(step > 0, 0.5 / step, 0)
 
+    def check(self, logits: Tensor) -> None:
+        super().check(logits)
+        if self.target >= 2 * logits.shape[-2]:
+            raise Refusal(
+                "AdaptiveImplicitMLE: target must be less than twice the latents, the most non-zero entries of a row; "
+                f"given {self.target:g} with {logits.shape[-2]} latents"
+            )
+
     def diagnostics(self) -> dict[str, Tensor]:
-        """The step's relative length and the mean number of non-zero entries per draw."""
+        """The step's relative length and the mean number of non-zero entries per row."""
         return {"beta": self.beta.clone(), "moved": self.moved.clone()}
 
     def _step(self, theta: Tensor, g: Tensor, counted: Tensor) -> Tensor:

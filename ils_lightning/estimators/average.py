@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Lesson, Loss, evaluate
+from ils_lightning.estimators.distribution import Distribution
 
 
 class Average(Estimator):
@@ -35,6 +36,8 @@ class Average(Estimator):
             "exact_for",
             "needs_gradient",
             "hard",
+            "ones",
+            "needs_log_weight",
             "pooled",
             "pooled_by_state",
             "binary",
@@ -58,6 +61,9 @@ class Average(Estimator):
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         return self.estimator.value(logits, f)
+
+    def distribution(self, logits: Tensor) -> Distribution:
+        return self.estimator.distribution(logits)
 
     def diagnostics(self) -> dict[str, Tensor]:
         return self.estimator.diagnostics()

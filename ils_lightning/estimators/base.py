@@ -24,6 +24,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
 from ils_lightning.estimators.coupling import check_coupling
 from ils_lightning.estimators.delivery import Deliver, Tie, draw, no_own
+from ils_lightning.estimators.distribution import Categorical, Distribution
 from ils_lightning.estimators.loss import LEARNS, Loss, evaluate, loss_and_slope, no_gradient, refuse_transforms, slopes
 
 Option = float | list[float] | Tensor
@@ -51,6 +52,9 @@ class Estimator(Described, nn.Module):
         exact_for: the largest class of f for which it is: "none", "linear", "quadratic" or "all".
         needs_gradient: f must be differentiable in z.
         hard: f sees exact one-hot draws of softmax(logits), so the loss itself is unbiased.
+        ones: how many categories of a latent a draw has: one, but for subsets.
+        needs_log_weight: the loss is a bound made of the draws' weights, no mean over draws: a model must put all of
+            log q(z) - log p(x, z) into f and may have no KL term beside it.
         pooled: a row's estimate depends on other rows of the batch (or of earlier batches).
         pooled_by_state: it does so through learnt state alone: in evaluation mode rows are independent.
         binary: defined for two categories only.
@@ -69,6 +73,8 @@ class Estimator(Described, nn.Module):
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
     hard: bool = True
+    ones: int = 1
+    needs_log_weight: bool = False
     pooled: bool = False
     pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
@@ -147,9 +153,9 @@ class Estimator(Described, nn.Module):
             self.postponed.append(lesson)
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
-        """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
+        """Returns the loss `[*batch]` of one exact draw of `distribution(logits)`: what validation reports."""
         self.check(logits)
-        z = categorical.draw(categorical.softmax(logits)).to(logits.dtype)
+        z = self.distribution(logits).draw().to(logits.dtype)
         return evaluate(f, z.unsqueeze(0)).squeeze(0)
 
     @property
@@ -159,6 +165,14 @@ class Estimator(Described, nn.Module):
         In a mixture of experts, "all" takes the output of every expert, "drawn" that of the drawn one.
         """
         return "all" if self.needs_gradient else "none"
+
+    def distribution(self, logits: Tensor) -> Distribution:
+        """Returns what draws follow in the model that this estimator trains: softmax(logits) unless overridden.
+
+        KL terms, log-probabilities, draws and most probable codes of models are taken from it. Its functions are
+        differentiable in the logits. An estimator of relaxed draws trains on these and says what they stand for.
+        """
+        return Categorical(logits)
 
     def evaluations(self, latents: int, categories: int) -> int:
         """Number of rows of f evaluated for one estimate of one row."""

@@ -3,9 +3,8 @@
     b ~ Bernoulli(p), i uniform on the D latents;   b1, b0 = b with b_i set to 1 and to 0
     bit-flip estimate for t: component i is D p_i (1 - p_i) (f(b1) - f(b0)), the others are 0
 
-Unbiased for any f. The paper goes on to clip by variance, choosing latent by latent between this and another estimator
-(UGC); that is not here. One of b1, b0 is the draw b itself; the other is no draw of the model, so it trains nothing in
-f.
+Unbiased for any f. One of b1, b0 is the draw b itself; the other is no draw of the model, so it trains nothing in f.
+The paper's UGC, which takes this for some latents and DisARM for the others by their variances, is not here.
 """
 
 import torch

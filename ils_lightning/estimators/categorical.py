@@ -179,8 +179,25 @@ def draw(pi: Tensor, samples: int | None = None, generator: torch.Generator | No
 
 
 def log_prob(logits: Tensor, z: Tensor) -> Tensor:
-    """Log-probability of `z` `[..., categories]` summed over categories: `[...]`; linear in relaxed values of `z`."""
-    return torch.where(z == 0, 0.0, z * log_softmax(logits)).sum(dim=-1)
+    """Log-probability of `z` `[..., categories]` summed over categories: `[...]`; linear in z, relaxed or not.
+
+    -inf where z has weight on a masked category; the slope in a masked category that has none is zero.
+    """
+    log_pi = log_softmax(logits)
+    masked = log_pi == float("-inf")
+    total = (z * log_pi.masked_fill(masked, 0)).sum(dim=-1)
+    return total.masked_fill((masked & (z != 0)).any(dim=-1), float("-inf"))
+
+
+def top(logits: Tensor, ones: int = 1) -> Tensor:
+    """Vectors `[..., categories]` with ones at the largest logits, in float32 at least."""
+    like = logits.detach().float() if logits.element_size() < 4 else logits.detach()
+    return torch.zeros_like(like).scatter_(-1, like.topk(ones, dim=-1).indices, 1)
+
+
+def indices(z: Tensor, ones: int = 1) -> Tensor:
+    """The categories of vectors `[..., categories]` of zeros and ones: `[...]`, or `[..., ones]` in rising order."""
+    return z.argmax(dim=-1) if ones == 1 else z.topk(ones, dim=-1).indices.sort(dim=-1).values
 
 
 def exponential(like: Tensor) -> Tensor:
@@ -232,5 +249,5 @@ def enumerate_states(latents: int, categories: int, like: Tensor) -> Tensor:
 
 
 def entropy(pi: Tensor) -> Tensor:
-    """Entropy in nats of the rows of `pi` `[..., categories]`: `[...]`."""
-    return torch.special.entr(pi).sum(dim=-1)
+    """Entropy in nats of the rows of `pi` `[..., categories]`: `[...]`; its slope where pi is zero counts as zero."""
+    return torch.special.entr(pi.masked_fill(pi == 0, 1)).sum(dim=-1)

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Option, Sampler, is_one, per_row
 from ils_lightning.estimators.categorical import gumbel, one_hot, softmax
+from ils_lightning.estimators.distribution import Categorical, Distribution
 
 
 class DecoupledStraightThroughGumbelSoftmax(Sampler):
     """Straight-through Gumbel-Softmax with one temperature for the draw and another for the gradient.
 
-    With `forward_temperature` other than 1 draws do not follow softmax(logits): terms of a model that use these
-    probabilities, such as an analytic KL, then describe another distribution.
+    `distribution` is softmax(logits / tau_f), of which models take their KL terms and codes. At the defaults this is
+    `StraightThroughGumbelSoftmax(0.5)`.
 
     Args:
         forward_temperature: tau_f; draws follow softmax(logits / tau_f).
@@ -40,10 +41,17 @@ class DecoupledStraightThroughGumbelSoftmax(Sampler):
         self.option("backward_temperature", backward_temperature)
         self.hard = is_one(self.forward_temperature)
 
+    def distribution(self, logits: Tensor) -> Distribution:
+        return Categorical(self._widened(logits) / per_row(self.forward_temperature, logits))
+
     def sample(self, logits: Tensor) -> Tensor:
-        theta = logits.float() if logits.element_size() < 4 else logits
+        theta = self._widened(logits)
         forward = per_row(self.forward_temperature, logits)
         perturbed = theta / forward + gumbel(theta)
         y = softmax(perturbed * (forward / per_row(self.backward_temperature, logits)))
         z = one_hot(perturbed.argmax(dim=-1), y)
         return (z + (y - y.detach())).to(logits.dtype)
+
+    @staticmethod
+    def _widened(logits: Tensor) -> Tensor:
+        return logits.float() if logits.element_size() < 4 else logits

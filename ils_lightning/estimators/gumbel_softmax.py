@@ -12,6 +12,9 @@ from ils_lightning.estimators.categorical import gumbel, jacobian, softmax
 class GumbelSoftmax(Sampler):
     """Differentiates through a relaxed draw: f sees points inside the simplex, and its own parameters train there.
 
+    The loss trained is that of relaxed draws; validation, KL terms and codes of models are those of softmax(logits),
+    the law of a relaxed draw's largest category.
+
     Args:
         temperature: tau; small is close to a draw and noisy, large is smooth and blurred.
 

@@ -7,6 +7,7 @@ Paper: Implicit MLE: Backpropagating Through Discrete Exponential Family Distrib
 
 With Gumbel noise of temperature 1 draws follow softmax(theta) exactly; the paper's Sum-of-Gamma noise is the same for
 one-hot draws. E of the estimate is [pi - softmax(theta - lambda g)] / lambda for linear f: J(pi) g as lambda -> 0.
+The paper's algorithm and its released programs return z - z', without the division.
 """
 
 from torch import Tensor
@@ -23,6 +24,8 @@ class ImplicitMLE(Pullback):
 
     Args:
         scale: lambda, the length of the step.
+        divisor: by which the difference is divided; `scale` unless given, which makes the estimate one of the gradient.
+            1 is the published setting: estimates `scale` times as long, which matters beside other terms of a loss.
 
     Example:
         >>> import torch
@@ -33,12 +36,16 @@ class ImplicitMLE(Pullback):
 
     source = "Niepert et al. 2021, 2106.01798"
 
-    def __init__(self, scale: Option = 10.0) -> None:
+    def __init__(self, scale: Option = 10.0, divisor: Option | None = None) -> None:
         super().__init__()
         self.option("scale", scale)
+        self.divisor: Option | None = None
+        if divisor is not None:
+            self.option("divisor", divisor)
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         step = per_row(self.scale, logits)
         # The noise given its argmax has the law of the noise behind the draw, so the draw itself may be any exact one.
         perturbed = conditional_gumbel(logits.to(pi.dtype), z)
-        return (z - one_hot((perturbed - step * g).argmax(dim=-1), z)) / step
+        divisor = step if self.divisor is None else per_row(self.divisor, logits)
+        return (z - one_hot((perturbed - step * g).argmax(dim=-1), z)) / divisor

@@ -6,8 +6,9 @@ Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, 2017, 1703.07370.
     c(y) = f(softmax(y / tau))
     estimate = [f(z) - eta c(zt)] (z - pi) + eta d c(zr)/d theta - eta d c(zt)/d theta
 
-The derivative of c(zt) runs through theta inside the conditional Gumbel; dropping it leaves a bias. Unbiased for any
-tau and eta, which therefore learn by the gradient of |estimate|^2. f is seen at relaxed points without training there.
+The derivative of c(zt) runs through theta inside the conditional Gumbel; dropping it leaves a bias. The noises of zr
+and zt are tied as published, so that both have one value and c is evaluated once. Unbiased for any tau and eta, which
+therefore learn by the gradient of |estimate|^2. f is seen at relaxed points without training there.
 """
 
 import torch
@@ -37,7 +38,7 @@ class Rebar(Estimator):
     """
 
     source = "Tucker et al. 2017, 1703.07370"
-    cost = "3 * S"
+    cost = "2 * S"
     unbiased = True
     exact_for = "all"
     needs_gradient = True
@@ -63,7 +64,7 @@ class Rebar(Estimator):
         return {"temperature": self.temperature.detach().mean(), "eta": self.eta.detach().mean()}
 
     def evaluations(self, latents: int, categories: int) -> int:
-        return 3 * self.samples
+        return 2 * self.samples
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         tau = of_rows(self.temperature, logits)

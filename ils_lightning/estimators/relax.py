@@ -1,6 +1,6 @@
 """Backpropagation through the Void: RELAX (Grathwohl, Choi, Wu, Roeder and Duvenaud, 2018, 1711.00123).
 
-    zr = theta + Gumbel,   z = one-hot argmax zr,   zt ~ (theta + Gumbel given that its argmax is z's)
+    zr = theta + Gumbel,   z = one-hot argmax zr,   zt ~ (theta + Gumbel given that its argmax is z's), of zr's value
     c(y) = critic(y), optionally + f(softmax(y / tau))
     estimate = [f(z) - c(zt)] (z - pi) + d c(zr)/d theta - d c(zt)/d theta
 
@@ -24,7 +24,8 @@ class Relax(Estimator):
     Args:
         critic: maps `[..., latents * categories]`, the perturbed logits less their logsumexp, to `[...]`, twice
             differentiably; None makes a `Perceptron()`, which starts at zero.
-        relaxed_loss: adds f(softmax(. / tau)) to the critic: f must then be differentiable, and starts as REBAR's c.
+        relaxed_loss: adds f(softmax(. / tau)) to the critic, which starts as REBAR's c: f must then be differentiable.
+            This is the published setting for variational autoencoders; the critic alone is that for black boxes.
         temperature: where tau of the relaxed loss starts; the parameter learnt is its logarithm.
         samples: draws a row.
 
@@ -56,7 +57,7 @@ class Relax(Estimator):
         self.samples = samples
         self.critic = Perceptron() if critic is None else critic
         self.relaxed_loss = self.needs_gradient = relaxed_loss
-        self.cost = "3 * S" if relaxed_loss else "S"
+        self.cost = "2 * S" if relaxed_loss else "S"
         tau = self.option_values("temperature", temperature, minimum=0, strict=True)
         if relaxed_loss:
             self.log_temperature = nn.Parameter(tau.log().to(torch.get_default_dtype()))
@@ -66,7 +67,7 @@ class Relax(Estimator):
             self.critic.build(latents * categories)
 
     def evaluations(self, latents: int, categories: int) -> int:
-        return 3 * self.samples if self.relaxed_loss else self.samples
+        return 2 * self.samples if self.relaxed_loss else self.samples
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         def control(perturbed: Tensor) -> Tensor:

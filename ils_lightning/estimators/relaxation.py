@@ -48,13 +48,14 @@ def controlled(
 ) -> tuple[Tensor, Tensor]:
     """Loss and estimate of REINFORCE with a control variate c of relaxed draws (formula: `rebar`).
 
-    z comes first and zr given z, which is the law of Gumbel-max read backwards, with draws exact at any size.
+    z comes first and zt given z, which is the law of Gumbel-max read backwards, with draws exact at any size. zr is the
+    same point, of which the derivative is the identity.
 
     Args:
         name: the estimator's, for the error message.
         logits: theta `[*batch, latents, categories]`.
         f: the loss.
-        control: c, of perturbed logits `[2 * samples, *batch, latents, categories]`, to `[2 * samples, *batch]`.
+        control: c, of perturbed logits `[samples, *batch, latents, categories]`, to `[samples, *batch]`.
         eta: weight of the control variate, broadcastable to the logits.
         samples: draws a row.
         live: the estimate keeps a graph to the parameters of `control` and to `eta`.
@@ -65,12 +66,13 @@ def controlled(
     score = z - pi
     with torch.enable_grad():
         theta = logits.detach().to(pi.dtype).expand_as(z).requires_grad_()
-        zr = conditional_gumbel(theta.detach(), z).requires_grad_()  # theta + Gumbel: its derivative is the identity
-        relaxed = torch.cat((zr, conditional_gumbel(theta, z)))
+        zt = conditional_gumbel(theta, z)
+        zr = zt.detach().requires_grad_()
     loss = evaluate(f, z.to(logits.dtype))
     with torch.enable_grad():
-        c = control(relaxed)
-        pathwise, conditional = slopes(name, c, zr, theta, live=live)
-        advantage = loss.detach()[..., None, None] - eta * c[samples:, ..., None, None]
+        c = control(zr)
+        (pathwise,) = slopes(name, c, zr, live=live)
+        (conditional,) = torch.autograd.grad(zt, theta, pathwise, create_graph=live)
+        advantage = loss.detach()[..., None, None] - eta * c[..., None, None]
         estimate = advantage * score + eta * (pathwise - conditional)
     return loss.mean(dim=0), (estimate if live else estimate.detach()).mean(dim=0).to(logits.dtype)

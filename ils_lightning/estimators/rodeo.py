@@ -6,9 +6,8 @@
     estimate for t = 1/S sum_k [ (f_k - mean of the other (f_j + a (A h1_j)(b_j)))(b_k - p)
                                  + beta A[h2_k(y) (y - p)](b_k) ]
 
-Unbiased for any net, a and beta. For S = 2 this is the published program's form. For more draws that has one surrogate
-for each other draw and averages what the net answers; here the net is asked once, about the mean of the others. It also
-subtracts the sum, not the mean, of the G_j.b_j.
+Unbiased for any net, a and beta. For S > 2 the net sees means over the other draws; the published program averages the
+net's outputs over them, at S - 1 times the calls of the net. With two draws both are the same.
 """
 
 import torch

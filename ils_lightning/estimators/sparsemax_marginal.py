@@ -9,12 +9,16 @@ The objective is the expectation under sparsemax, not under softmax: loss and es
 several latents the states are the product of their supports.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import one_hot
+from ils_lightning.estimators.distribution import Categorical, Distribution
 from ils_lightning.estimators.intermediate import simplex
 from ils_lightning.estimators.loss import refuse_transforms
 
@@ -23,8 +27,8 @@ class SparsemaxMarginal(Estimator):
     """Sums f over the few states to which sparsemax gives weight; the loss is that sum.
 
     Rows of a batch are evaluated together, so the number of states is the product over latents of the largest support
-    in the batch, at most categories ** latents. Validation reports exact draws of softmax(logits), as for every
-    estimator.
+    in the batch, at most categories ** latents. `distribution` is the sparse one, of which validation draws and models
+    take their KL terms and codes.
 
     Args:
         limit: largest number of states; beyond it a ValueError is raised.
@@ -50,6 +54,11 @@ class SparsemaxMarginal(Estimator):
     def probabilities(self, theta: Tensor) -> Tensor:
         """Maps logits `[..., categories]` to the sparse distribution xi."""
         return simplex(theta - theta.amax(dim=-1, keepdim=True))
+
+    def distribution(self, logits: Tensor) -> Distribution:
+        xi = Sparse.apply(logits.float() if logits.element_size() < 4 else logits, self)
+        least = torch.finfo(xi.dtype).tiny  # below it 1 / xi, the slope of the logarithm, is not finite
+        return Categorical(xi.clamp(min=least).log().masked_fill(xi < least, float("-inf")))
 
     def slopes(self, xi: Tensor) -> Tensor:
         """Returns s, by which d xi / d theta = diag(s) - s s^T / sum s."""
@@ -94,3 +103,19 @@ class SparsemaxMarginal(Estimator):
                 f"{type(self).__name__} enumerates the product of the latents' supports; {sizes} make {states:g} "
                 f"states, more than limit = {self.limit}. LeaveOneOut is unbiased at any size"
             )
+
+
+class Sparse(torch.autograd.Function):
+    """The sparse distribution xi of logits `[..., categories]`; backward is its Jacobian."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, estimator: SparsemaxMarginal) -> Tensor:
+        xi = estimator.probabilities(theta)
+        ctx.save_for_backward(estimator.slopes(xi))
+        return xi
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple:
+        (s,) = ctx.saved_tensors
+        return s * (g - (s * g).sum(dim=-1, keepdim=True) / s.sum(dim=-1, keepdim=True)), None

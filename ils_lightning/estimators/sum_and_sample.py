@@ -5,8 +5,8 @@ Liu, Regier, Tripuraneni, Jordan and McAuliffe, 2019, 1810.04777.
     C = the k most probable configurations, P = p(C);   z' ~ p restricted to the others
     estimate = sum_{z in C} p(z) f(z) (z - pi) + (1 - P) f(z') (z' - pi)
 
-Unbiased; the loss is summed the same way. No baseline is subtracted, though the paper allows one: where f is far from
-zero, subtract a constant from it. With several latents C is taken in the joint space of all of them.
+Unbiased; the loss is summed the same way. With several latents C is taken in the joint space of all of them. There is
+no baseline: a constant added to f adds variance where much of the probability lies outside C.
 """
 
 import torch

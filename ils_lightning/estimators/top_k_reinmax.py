@@ -14,7 +14,8 @@ k = 1 this is ReinMax, whose Heun rule it generalises.
 
 from torch import Tensor
 
-from ils_lightning.estimators.top_k_subset import TopKSubset, covariance, inclusion
+from ils_lightning.estimators.subsets import covariance, inclusion
+from ils_lightning.estimators.top_k_subset import TopKSubset
 
 
 class TopKReinMax(TopKSubset):

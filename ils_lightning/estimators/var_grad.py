@@ -24,7 +24,8 @@ class VarGrad(Several):
     """Descends the log-variance loss, which vanishes when q is the posterior; f is minus the log-weight.
 
     The loss returned is the mean of f, the negative evidence bound on which f's parameters train; `diagnostics` reports
-    the log-variance loss. Detach log q inside f: attached, it adds noise of mean zero.
+    the log-variance loss. Detach log q inside f: attached, it adds noise of mean zero. In the models here, whose KL
+    terms are exact and outside of f, its steps are those of `LeaveOneOut` with as many draws.
 
     Args:
         samples: draws a row, S, at least 2.

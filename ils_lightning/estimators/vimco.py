@@ -22,7 +22,8 @@ class Vimco(Several):
 
     The loss returned is -L, differentiable in whatever f holds. So if the weight contains log q(z), write it into f
     attached to the logits (`categorical.log_prob(logits, z).sum(-1)`): that part of the gradient reaches them through
-    f, and the estimate adds what the draws' own probabilities contribute.
+    f, and the estimate adds what the draws' own probabilities contribute. `DiscreteVAE` does so, without a KL term
+    beside it: -log p(x | z) alone would make no bound of -log p(x).
 
     Args:
         samples: draws a row, S, at least 2.
@@ -34,6 +35,7 @@ class Vimco(Several):
     """
 
     source = "Mnih and Rezende 2016, 1602.06725"
+    needs_log_weight = True
 
     def __init__(self, samples: int = 5) -> None:
         super().__init__(samples)

@@ -2,7 +2,7 @@
 
 from ils_lightning.metrics.active_latents import ActiveLatents
 from ils_lightning.metrics.code_usage import CodeUsage, Perplexity
-from ils_lightning.metrics.divergence import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
+from ils_lightning.metrics.divergence import KLDivergence, KLPerCategory, LearntEntropy, TotalVariation, kl_divergence
 from ils_lightning.metrics.elbo import ImportanceWeightedBound, NegativeELBO
 from ils_lightning.metrics.gradient import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise
 
@@ -12,6 +12,7 @@ __all__ = [
     "GradientCosine",
     "ImportanceWeightedBound",
     "KLDivergence",
+    "KLPerCategory",
     "LearntEntropy",
     "NegativeELBO",
     "Perplexity",

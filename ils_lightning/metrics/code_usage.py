@@ -31,7 +31,7 @@ class CodeCounts(Metric):
     def update(self, z: Tensor) -> None:
         """Adds one-hot draws `[..., latents, categories]`, or the integer codes `[..., latents]` themselves.
 
-        Draws that are not one-hot count as their largest entry.
+        A relaxed draw counts as its largest entry, a set of categories as each of them.
 
         Raises:
             ValueError: for any other shape, and for codes that do not exist.
@@ -43,7 +43,10 @@ class CodeCounts(Metric):
                 f"{type(self).__name__} needs floating-point draws [..., latents, categories] or integer codes "
                 f"[..., latents], here [..., {', '.join(map(str, wanted))}]; given {z.dtype} {list(z.shape)}"
             )
-        codes = (z.argmax(dim=-1) if soft else z).long().reshape(-1, self.latents)
+        if soft:
+            self.counts += (z == z.amax(dim=-1, keepdim=True)).reshape(-1, *wanted).sum(dim=0)
+            return
+        codes = z.long().reshape(-1, self.latents)
         if codes.numel() and not 0 <= codes.amin() <= codes.amax() < self.categories:
             raise Refusal(
                 f"{type(self).__name__}: codes must be from 0 to {self.categories - 1}; "
@@ -68,7 +71,7 @@ class Perplexity(CodeCounts):
 
 
 class CodeUsage(CodeCounts):
-    """The share of a latent's codes that were drawn at least once, averaged over latents.
+    """The share of a latent's codes that were drawn at least once, averaged over latents; masked ones never are.
 
     Example:
         >>> metric = CodeUsage(latents=1, categories=4)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning import __version__
-from ils_lightning.describe import create, describe
+from ils_lightning.describe import create, describe, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
@@ -74,6 +74,20 @@ class HasProblem(Protocol):
         The loss must answer the same for the same draws: whatever noise it has of its own is drawn here, once.
         """
         ...
+
+
+def require_one_category(model: str, estimator: Estimator) -> None:
+    """Raises a ValueError when a draw of the estimator holds several categories of a latent, of which `model` has one.
+
+    Args:
+        model: its name, for the message.
+        estimator: the estimator in use.
+    """
+    if estimator.ones != 1:
+        raise Refusal(
+            f"{model} needs draws of one category a latent; {in_words(estimator)} draws {estimator.ones} (DiscreteVAE "
+            "takes it)"
+        )
 
 
 class DiscreteModule(MeetsData):

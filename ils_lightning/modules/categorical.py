@@ -13,15 +13,16 @@ from ils_lightning.data.draws import Targets
 from ils_lightning.describe import create, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.estimators.categorical import softmax
 from ils_lightning.losses import ExpectedKL, LossAt, ToyLoss
-from ils_lightning.metrics import KLDivergence, LearntEntropy, TotalVariation, kl_divergence
-from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
+from ils_lightning.metrics import KLPerCategory, LearntEntropy, TotalVariation, kl_divergence
+from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked, require_one_category
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
 class CategoricalFit(ChunkedSteps, DiscreteModule):
     """Learns pi = softmax(logits) of every row by gradient descent on the expected loss of its draws.
+
+    Where the estimator draws from another distribution of these logits (`Estimator.distribution`), pi is that one.
 
     Rows are independent trials `[trials]`, or `[settings, trials]` where estimator options are lists with one value a
     setting. The loss is summed over rows for the gradient, so the learning rate does not depend on their number, and
@@ -72,6 +73,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
                 "CategoricalFit: categories, trials and chunk must be at least 1, settings and record_every 0 or more; "
                 f"given {categories}, {trials}, {chunk}, {settings} and {record_every}"
             )
+        require_one_category("CategoricalFit", self.estimator)
         self.loss: ToyLoss = create(loss or ExpectedKL(), ToyLoss)
         self.save_hyperparameters(ignore=["estimator", "loss"])
         self.make_hyperparameters_plain(estimator=self.estimator, loss=self.loss)
@@ -80,7 +82,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         self.estimator.build(self.loss.latents, categories)
         self.prepare_chunks(chunk, record_every)
         self.metrics = nn.ModuleDict(
-            {"kl": KLDivergence(), "total_variation": TotalVariation(), "entropy": LearntEntropy()}
+            {"kl": KLPerCategory(), "total_variation": TotalVariation(), "entropy": LearntEntropy()}
         )
         self._p: Tensor | None = None
         self._loss_at = self.loss.at(self.logits.detach())
@@ -99,6 +101,14 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def _latent_logits(self) -> Tensor:
         """The logits `[*rows, latents, categories]` of the draws which the loss compares: all of one distribution."""
         return _latent_axis(self.logits, self.loss.latents)
+
+    def learnt(self, logits: Tensor) -> Tensor:
+        """Returns pi `[*rows, points, categories]` of logits alike; options of the estimator hold one value a row."""
+        return self.estimator.distribution(logits).pi
+
+    def present(self) -> Tensor:
+        """Returns pi `[*rows, categories]` as it stands."""
+        return self.learnt(self.logits.detach().unsqueeze(-2)).squeeze(-2)
 
     def problem(self, batch: Targets) -> Problem:
         """The loss of the batch's first step, per row."""
@@ -143,10 +153,11 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def track(self, logits: Tensor) -> Tensor:
         """Returns KL(true || learnt) / categories `[points, *rows]` of snapshots `[points, *rows, categories]`."""
         p: Any = self._p
-        return kl_divergence(p, softmax(logits)) / p.shape[-1]
+        pi = self.learnt(logits.movedim(0, -2)).movedim(-2, 0)
+        return kl_divergence(p, pi) / p.shape[-1]
 
     def _log_training(self, loss: Tensor, p: Tensor) -> None:
-        pi = softmax(self.logits.detach())
+        pi = self.present()
         values = {"train/loss": loss.mean(), "train/kl": (kl_divergence(p, pi) / p.shape[-1]).mean()}
         if self.logits.grad is not None:
             values["train/gradient_norm"] = self.logits.grad.norm()
@@ -170,13 +181,13 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def predict_step(self, batch: Targets) -> dict[str, Tensor]:
         """Returns true and learnt distributions `[*rows, categories]`."""
-        return {"true": batch.p, "learnt": softmax(self.logits)}
+        return {"true": batch.p, "learnt": self.present()}
 
     def _measure(self, batch: Targets, stage: str) -> None:
         self._p = batch.p
         metrics: Any = self.metrics
         for name, metric in metrics.items():
-            metric(batch.p, softmax(self.logits))
+            metric(batch.p, self.present())
             self.log(f"{stage}/{name}", metric, on_epoch=True, on_step=False, batch_size=1)
         if stage == "val":
             self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
@@ -186,13 +197,13 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         if self._p is None:
             return {}
         return {
-            "true_and_learnt": plots.true_and_learnt(self._p.cpu(), softmax(self.logits.detach()).cpu()),
+            "true_and_learnt": plots.true_and_learnt(self._p.cpu(), self.present().cpu()),
             "curve": plots.curve(*self.curve(), label=type(self.estimator).__name__, quantity=self.tracked.label),
         }
 
     def histograms(self) -> dict[str, Tensor]:
         """Learnt probabilities and logits."""
-        return {"probabilities": softmax(self.logits.detach()), "logits": self.logits.detach()}
+        return {"probabilities": self.present(), "logits": self.logits.detach()}
 
     def summary(self) -> dict[str, str]:
         """The mean divergence at the first and last recorded step."""

@@ -27,7 +27,8 @@ class Evaluation(NamedTuple):
         reconstruction: -log p(x | z), `[draws, batch]`.
         kl: KL terms, `[batch, layers]`: exact, or the mean over draws where a layer is conditioned on draws.
         log_weights: log p(x, z) - log q(z | x), `[draws, batch]`.
-        pi: posterior probabilities, `[batch, latents, categories]`; where a layer is conditioned on draws, their mean.
+        pi: posterior probabilities, `[batch, latents, categories]`; where a layer is conditioned on draws, their mean;
+            of sets of categories, those of one of them.
         z: the draws, `[draws, batch, latents, categories]`.
     """
 
@@ -59,14 +60,17 @@ class CodeMeasures(nn.ModuleDict):
         return super()._apply(lambda state: fn(state).to(state.dtype), *args, **kwargs)
 
     def add(self, found: Evaluation, draws: int, importance_samples: int) -> None:
-        """Adds a batch: -ELBO of the first `draws` draws, and the bound of the first `importance_samples`."""
+        """Adds a batch: -ELBO of the first `draws` draws, and the bound of the first `importance_samples`.
+
+        Codes are counted in one draw an image, so that validation and test compare.
+        """
         metrics: Any = self
         reconstruction, kl = found.reconstruction[:draws].mean(dim=0), found.kl.sum(dim=-1)
         metrics["loss"].update(reconstruction, kl)
         metrics["reconstruction"].update(reconstruction)
         metrics["kl"].update(kl)
-        metrics["perplexity"].update(found.z)
-        metrics["code_usage"].update(found.z)
+        metrics["perplexity"].update(found.z[0])
+        metrics["code_usage"].update(found.z[0])
         metrics["active_latents"].update(found.pi)
         metrics["iwae"].update(found.log_weights[:importance_samples])
         for layer in range(found.kl.shape[-1]):

@@ -37,11 +37,11 @@ class CodePictures(LightningModule):
     _images: Tensor | None = None
 
     def most_probable(self, x: Tensor) -> Tensor:
-        """Returns the most probable codes `[batch, latents]` of images."""
+        """Returns the most probable codes of images: `[batch, latents]`, or `[batch, latents, ones]` where sets."""
         raise NotImplementedError(f"{type(self).__name__} must define most_probable(x)")
 
     def image_of(self, codes: Tensor) -> Tensor:
-        """Returns the mean images `[*any, channels, height, width]` of codes `[*any, latents]`."""
+        """Returns the mean images `[*any, channels, height, width]` of codes as `most_probable` gives them."""
         raise NotImplementedError(f"{type(self).__name__} must define image_of(codes)")
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
@@ -71,7 +71,9 @@ class CodePictures(LightningModule):
         return {name: plots.image_grid(images.float().cpu(), title, labels) for name, images, title, labels in grids}
 
     def traversal(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Changes one latent of `codes` `[latents]` at a time, to each category (the first 16 at most).
+        """Changes one latent of an image's `codes` at a time, to each category (the first 16 at most).
+
+        Where a code is a set of categories, to each category and those that follow it.
 
         Returns:
             The images `[rows, categories, channels, height, width]` of the latents, 8 at most, that change the image
@@ -84,6 +86,9 @@ class CodePictures(LightningModule):
         return torch.stack([self._turned(codes, latent) for latent in chosen.tolist()]), chosen
 
     def _turned(self, codes: Tensor, latent: int) -> Tensor:
-        changed = codes.repeat(min(_COLUMNS, self.categories), 1)
-        changed[:, latent] = torch.arange(len(changed), device=codes.device)
+        count = min(_COLUMNS, self.categories)
+        changed = codes.expand(count, *codes.shape).clone()
+        first = torch.arange(count, device=codes.device)
+        following = torch.arange(codes.shape[-1], device=codes.device)
+        changed[:, latent] = first if codes.dim() == 1 else (first.unsqueeze(-1) + following) % self.categories
         return self.image_of(changed)

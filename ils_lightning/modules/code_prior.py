@@ -24,8 +24,9 @@ from torchmetrics import MeanMetric
 from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.categorical import draw_index, log_prob, one_hot, softmax
-from ils_lightning.modules.base import Charts, Tracked
+from ils_lightning.estimators.categorical import draw_index, one_hot, softmax
+from ils_lightning.estimators.distribution import Distribution
+from ils_lightning.modules.base import Charts, Tracked, require_one_category
 from ils_lightning.modules.discrete_vae import DiscreteVAE
 from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.causal import CausalCodes
@@ -73,6 +74,7 @@ class CodePrior(Measured):
                 f"CodePrior: channels must be at least 1 and blocks at least 0; given {channels} and {blocks}"
             )
         made, settings = _made_and_trained(tokenizer)
+        require_one_category("CodePrior", made.estimator)
         self.tokenizer = made.requires_grad_(False)
         self.save_hyperparameters(ignore=["tokenizer"])
         self.make_hyperparameters_plain()
@@ -96,11 +98,11 @@ class CodePrior(Measured):
                 f"CodePrior needs the images of its tokeniser, {list(self.tokenizer.image_shape)}; given {given}"
             )
 
-    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws codes of images: int64 `[batch, latents]`, and the logits they are drawn from."""
+    def codes(self, x: Tensor) -> tuple[Tensor, Distribution]:
+        """Draws codes of images: int64 `[batch, latents]`, and the distribution they are drawn from."""
         with torch.no_grad():
-            logits = self.tokenizer.encoder(x)
-            return draw_index(softmax(logits)), logits
+            q = self.tokenizer.estimator.distribution(self.tokenizer.encoder(x))
+            return draw_index(q.pi), q
 
     def negative_log_prob(self, codes: Tensor) -> Tensor:
         """Returns -log p(z) `[batch]` in nats of codes `[batch, latents]`."""
@@ -116,11 +118,11 @@ class CodePrior(Measured):
     def measure(self, batch: Images) -> None:
         """Measures one draw of an image's codes."""
         metrics: Any = self.metrics
-        codes, logits = self.codes(batch.x)
-        z, prior = one_hot(codes, like=logits), self.negative_log_prob(codes)
+        codes, q = self.codes(batch.x)
+        z, prior = one_hot(codes, like=q.logits), self.negative_log_prob(codes)
         reconstruction = self.tokenizer.reconstruction_loss(batch.x)(z.unsqueeze(0))[0]
         metrics["loss"].update(prior)
-        metrics["elbo"].update(reconstruction + log_prob(logits, z).sum(dim=-1) + prior)
+        metrics["elbo"].update(reconstruction + q.log_prob(z).sum(dim=-1) + prior)
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
         """Returns drawn codes `[batch, latents]` and -log p of them `[batch]`."""

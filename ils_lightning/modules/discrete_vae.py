@@ -1,8 +1,9 @@
 """The discrete variational autoencoder with one layer of categorical latents.
 
-    -ELBO(x) = E_{z ~ q(z|x)}[-log p(x|z)] + KL(q(z|x) || p(z)),   q(z|x) = prod_l softmax(encoder(x)_l)
+    -ELBO(x) = E_{z ~ q(z|x)}[-log p(x|z)] + KL(q(z|x) || p(z)),   q(z|x) = prod_l q_l(encoder(x)_l)
 
-The KL term is exact; the estimator serves the expectation.
+q_l is what the estimator draws from, softmax unless it says otherwise (`Estimator.distribution`). The KL term is exact;
+the estimator serves the expectation.
 
 Source: Jang, Gu and Poole, 2017 (1611.01144); sizes and protocol of Liu et al., 2023 (2304.08612).
 """
@@ -15,9 +16,10 @@ from torch import Generator, Tensor
 from torch.optim import Adam
 
 from ils_lightning.data.images import Images
+from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.estimators.categorical import draw, log_prob, softmax
+from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.likelihoods import Likelihood
 from ils_lightning.modules.base import Problem
 from ils_lightning.modules.code_measures import Evaluation
@@ -29,7 +31,8 @@ from ils_lightning.networks import Network
 class DiscreteVAE(VariationalAutoencoder):
     """Learns codes of images: `latents` categorical variables of `categories` values each, 2 being Bernoulli.
 
-    The training loss is the mean over the batch. The defaults are those for `Digits`.
+    The training loss is the mean over the batch. The defaults are those for `Digits`. `Vimco` trains its bound of
+    several draws, which is then what is recorded; validation and test measure -ELBO with every estimator.
 
     Args:
         estimator: any estimator.
@@ -90,6 +93,11 @@ class DiscreteVAE(VariationalAutoencoder):
         )
         if not 0 <= free_bits < float("inf"):
             raise Refusal(f"DiscreteVAE: free_bits must be at least 0 nats and finite; given {free_bits}")
+        if free_bits and self.estimator.needs_log_weight:
+            raise Refusal(
+                f"DiscreteVAE: free_bits are for KL terms of latents, and the bound of {in_words(self.estimator)} has "
+                f"none: set them to 0, or take LeaveOneOut; given {free_bits}"
+            )
         self.free_bits = free_bits
         self.save_hyperparameters(ignore=["estimator", "encoder", "decoder", "likelihood", "prior"])
         self.make_hyperparameters_plain(
@@ -108,27 +116,42 @@ class DiscreteVAE(VariationalAutoencoder):
         """Returns f(z) = -log p(x | z), which the estimator calls."""
         return lambda z: -self.likelihood.log_prob(self.decoder(z), x)
 
+    def loss_of_codes(self, x: Tensor, q: Distribution) -> Callable[[Tensor], Tensor]:
+        """Returns what the estimator is asked of codes of posterior q: -log p(x | z), or minus their whole log-weight.
+
+        The latter, with the KL terms' weight on log q(z | x) - log p(z), is for bounds made of weights.
+        """
+        f = self.reconstruction_loss(x)
+        if not self.estimator.needs_log_weight:
+            return f
+        p, weight = self.prior.distribution(q), self.kl_weight()
+        return lambda z: f(z) + weight * (q.log_prob(z) - p.log_prob(z)).sum(dim=-1)
+
     def objective(self, x: Tensor) -> Objective:
         logits = self.encoder(x)
-        kl = self.prior.kl(logits)
-        reconstruction = self.estimator(logits, self.reconstruction_loss(x))
+        q = self.estimator.distribution(logits)
+        kl, cost = self.divergence(q), self.estimator(logits, self.loss_of_codes(x, q))
         per_latent = kl.mean(dim=0)
+        if self.estimator.needs_log_weight:
+            return Objective(cost.mean(), cost.detach(), {"kl": per_latent.detach().sum()})
         paid = per_latent.clamp(min=self.free_bits) if self.free_bits else per_latent
-        loss = reconstruction.mean() + self.kl_weight() * paid.sum()
-        parts = {"reconstruction": reconstruction.detach().mean(), "kl": per_latent.detach().sum()}
-        return Objective(loss, reconstruction.detach() + kl.detach().sum(dim=-1), parts)
+        parts = {"reconstruction": cost.detach().mean(), "kl": per_latent.detach().sum()}
+        loss = cost.mean() + self.kl_weight() * paid.sum()
+        return Objective(loss, cost.detach() + kl.detach().sum(dim=-1), parts)
 
     def problem(self, batch: Images) -> Problem:
-        """The encoder's logits and the reconstruction loss; the KL term is exact and outside."""
-        return Problem(self.encoder(batch.x), self.reconstruction_loss(batch.x))
+        """The encoder's logits and the loss of codes; the KL term is exact and outside, but for `Vimco`."""
+        logits = self.encoder(batch.x)
+        return Problem(logits, self.loss_of_codes(batch.x, self.estimator.distribution(logits)))
 
     def evaluate(self, x: Tensor, draws: int) -> Evaluation:
         logits = self.encoder(x)
-        pi, f = softmax(logits), self.reconstruction_loss(x)
-        z = draw(pi, draws)
+        q, f = self.estimator.distribution(logits), self.reconstruction_loss(x)
+        z = q.draw(draws)
         reconstruction = torch.stack([f(one.to(logits.dtype)) for one in z])  # one draw at a time, for memory's sake
-        log_weights = self.prior.log_prob(z) - log_prob(logits, z).sum(dim=-1) - reconstruction
-        return Evaluation(reconstruction, self.prior.kl(logits).sum(dim=-1, keepdim=True), log_weights, pi, z)
+        log_weights = (self.prior.distribution(q).log_prob(z) - q.log_prob(z)).sum(dim=-1) - reconstruction
+        kl = self.prior.kl(q).sum(dim=-1, keepdim=True)
+        return Evaluation(reconstruction, kl, log_weights, q.pi / q.ones, z)
 
     def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
-        return self.prior.sample(count, generator)
+        return self.prior.distribution(self.estimator.distribution(self.prior.logits)).draw(count, generator)

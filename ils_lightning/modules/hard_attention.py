@@ -1,6 +1,7 @@
 """A classifier that looks at a few patches of an image and chooses each by what it has seen: hard attention.
 
-    z_t ~ softmax(look(state_{t-1})),   patch_t = sum_k z_tk patch_k,   state_t = GRU(state_{t-1}, [patch_t, z_t])
+    z_t ~ q(look(state_{t-1})), q mostly softmax;   patch_t = sum_k z_tk patch_k,
+    state_t = GRU(state_{t-1}, [patch_t, z_t])
     loss = -log p(label | state_T)
 
 The choice is a line inside an ordinary network, the draw `sample(logits)` in its drop-in form; the loss knows nothing
@@ -24,7 +25,7 @@ from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Sampler
-from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.categorical import indices
 from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.measured import Measured
 from ils_lightning.modules.meets_data import IMAGE_SHAPE
@@ -134,8 +135,8 @@ class HardAttention(Measured):
         return self.classify(state), torch.cat(seen, dim=-2)
 
     def _sample(self, sampler: Any, logits: Tensor) -> Tensor:
-        """The estimator's draw while it trains, an exact one otherwise."""
-        return sampler.sample(logits) if self.training else draw(softmax(logits))
+        """The estimator's draw while it trains, an exact one of its distribution otherwise."""
+        return sampler.sample(logits) if self.training else sampler.distribution(logits).draw()
 
     def training_step(self, batch: Images) -> Tensor:
         """Returns the loss."""
@@ -144,9 +145,9 @@ class HardAttention(Measured):
         return loss.mean()
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
-        """Returns answers `[batch]` and the places looked at, in order, `[batch, glimpses]`."""
+        """Returns answers `[batch]` and the places looked at, in order: `[batch, glimpses]`, or sets in its rows."""
         logits, seen = self(batch.x)
-        return {"label": logits.argmax(dim=-1), "places": seen.argmax(dim=-1)}
+        return {"label": logits.argmax(dim=-1), "places": indices(seen, self.estimator.ones)}
 
     def measure(self, batch: Images) -> None:
         """Measures answers from drawn glimpses."""

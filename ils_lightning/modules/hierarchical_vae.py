@@ -23,10 +23,10 @@ from torch import Generator, Tensor, nn
 from torch.optim import Adam
 
 from ils_lightning.data.images import Images
-from ils_lightning.describe import create, describe
+from ils_lightning.describe import create, describe, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.estimators.categorical import draw, log_softmax, softmax
+from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.likelihoods import Likelihood
 from ils_lightning.modules.base import Problem
 from ils_lightning.modules.code_measures import Evaluation
@@ -104,6 +104,11 @@ class HierarchicalVAE(VariationalAutoencoder):
             optimizer,
             lr_scheduler,
         )
+        if self.estimator.needs_log_weight:
+            raise Refusal(
+                f"HierarchicalVAE nests means over draws, and the loss of {in_words(self.estimator)} is none but a "
+                "bound: LeaveOneOut serves here, DiscreteVAE takes the bound"
+            )
         objects = {"estimator": self.estimator, "likelihood": self.likelihood, "prior": self.prior}
         objects |= {"encoder": self.encoder, "decoder": self.decoder}
         objects |= {"upper_encoder": upper[0], "upper_decoder": upper[1], "latents": list(latents)}
@@ -128,16 +133,26 @@ class HierarchicalVAE(VariationalAutoencoder):
             self.upper_encoders.append(up)
             self.upper_decoders.append(down)
 
+    def posterior(self, layer: int, logits: Tensor) -> Distribution:
+        """Returns what codes of a layer, numbered from 0 at the image, are drawn from given their logits."""
+        estimators: Any = self.upper_estimators
+        return (self.estimator if layer == 0 else estimators[layer - 1]).distribution(logits)
+
+    def conditional(self, layer: int, u: Tensor) -> Distribution:
+        """Returns p(z | u) of a layer's codes given those of the layer above it."""
+        networks: Any = self.upper_decoders
+        logits = networks[layer](u)
+        return self.posterior(layer, logits).alike(logits)
+
     def explained(self, layer: int, z: Tensor) -> Callable[[Tensor], Tensor]:
         """Returns f(u) = -log p(z | u) + F(u), u being the codes of the layer above that of z, number `layer` + 1.
 
         F is what the layers above u cost.
         """
-        networks: Any = self.upper_decoders
         top = layer == self.layers - 2
 
         def loss(u: Tensor) -> Tensor:
-            cost = -(z * log_softmax(networks[layer](u))).sum(dim=(-2, -1))
+            cost = -self.conditional(layer, u).log_prob(z).sum(dim=-1)
             return cost if top else cost + self.cost_above(layer + 1, u)
 
         return loss
@@ -146,10 +161,11 @@ class HierarchicalVAE(VariationalAutoencoder):
         """Returns F(z) `[*any]`: what the layers above that number `layer` cost, z being its codes."""
         encoders: Any = self.upper_encoders
         logits = encoders[layer](z)
+        q = self.posterior(layer + 1, logits)
         expected = self.upper_estimators[layer](logits, self.explained(layer, z))
         if layer == self.layers - 2:
-            return expected + self.prior.kl(logits).sum(dim=-1)
-        return expected - _entropy(logits)
+            return expected + self.divergence(q).sum(dim=-1)
+        return expected - q.entropy().sum(dim=-1)
 
     def objective(self, x: Tensor) -> Objective:
         logits, weight = self.encoder(x), self.kl_weight()
@@ -157,7 +173,7 @@ class HierarchicalVAE(VariationalAutoencoder):
         def loss(z: Tensor) -> Tensor:
             return weight * self.cost_above(0, z) - self.likelihood.log_prob(self.decoder(z), x)
 
-        negative_elbo = self.estimator(logits, loss) - weight * _entropy(logits)
+        negative_elbo = self.estimator(logits, loss) - weight * self.posterior(0, logits).entropy().sum(dim=-1)
         return Objective(negative_elbo.mean(), negative_elbo.detach(), {})
 
     def problem(self, batch: Images) -> Problem:
@@ -165,44 +181,38 @@ class HierarchicalVAE(VariationalAutoencoder):
         encoders: Any = self.upper_encoders
         estimators: Any = self.upper_estimators
         logits, z = self.encoder(batch.x), torch.zeros(0)
-        for encoder in encoders:
-            z = draw(softmax(logits.detach()))
+        for layer, encoder in enumerate(encoders):
+            z = self.posterior(layer, logits.detach()).draw()
             logits = encoder(z)
         return Problem(logits, self.explained(self.layers - 2, z), estimators[-1])
 
     def evaluate(self, x: Tensor, draws: int) -> Evaluation:
-        layers: Any = zip(self.upper_encoders, self.upper_decoders, strict=True)
-        logits = self.encoder(x)
-        pi, z, kl = [softmax(logits)], [draw(softmax(logits), draws)], []
-        log_q, log_p = _log_prob(logits, z[0]), torch.zeros(())
-        for encoder, decoder in layers:
-            above = encoder(z[-1])
-            pi.append(softmax(above))
-            z.append(draw(pi[-1]))
-            explained = _log_prob(decoder(z[-1]), z[-2])
-            kl.append(-_entropy(logits) - explained)
-            log_q, log_p, logits = log_q + _log_prob(above, z[-1]), log_p + explained, above
-        kl.append(self.prior.kl(logits).sum(dim=-1))
+        encoders: Any = self.upper_encoders
+        q = self.posterior(0, self.encoder(x))
+        pi, z, kl = [q.pi / q.ones], [q.draw(draws)], []
+        log_q, log_p = q.log_prob(z[0]).sum(dim=-1), torch.zeros(())
+        for layer, encoder in enumerate(encoders):
+            above = self.posterior(layer + 1, encoder(z[-1]))
+            pi.append(above.pi / q.ones)
+            z.append(above.draw())
+            explained = self.conditional(layer, z[-1]).log_prob(z[-2]).sum(dim=-1)
+            kl.append(-q.entropy().sum(dim=-1) - explained)
+            log_q, log_p, q = log_q + above.log_prob(z[-1]).sum(dim=-1), log_p + explained, above
+        kl.append(self.prior.kl(q).sum(dim=-1))
+        log_p = log_p + self.prior.distribution(q).log_prob(z[-1]).sum(dim=-1)
         reconstruction = torch.stack([-self.likelihood.log_prob(self.decoder(one), x) for one in z[0]])
-        log_weights = log_p + self.prior.log_prob(z[-1]) - log_q - reconstruction
         posterior = torch.cat([pi[0], *(one.mean(dim=0) for one in pi[1:])], dim=-2)
         return Evaluation(
-            reconstruction, torch.stack(kl, dim=-1).mean(dim=0), log_weights, posterior, torch.cat(z, dim=-2)
+            reconstruction,
+            torch.stack(kl, dim=-1).mean(dim=0),
+            log_p - log_q - reconstruction,
+            posterior,
+            torch.cat(z, dim=-2),
         )
 
     def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
-        z, networks = self.prior.sample(count, generator), list(self.upper_decoders)
-        for decoder in reversed(networks):
-            z = draw(softmax(decoder(z)), generator=generator)
+        logits = self.prior.logits
+        z = self.prior.distribution(self.posterior(self.layers - 1, logits)).draw(count, generator)
+        for layer in reversed(range(self.layers - 1)):
+            z = self.conditional(layer, z).draw(generator=generator)
         return z
-
-
-def _log_prob(logits: Tensor, z: Tensor) -> Tensor:
-    """Returns log q(z) `[*any]` of hard draws."""
-    return (z * log_softmax(logits)).sum(dim=(-2, -1))
-
-
-def _entropy(logits: Tensor) -> Tensor:
-    """Entropy of all latents together `[*any]`, differentiable at any logits."""
-    log_q = log_softmax(logits)
-    return -(log_q.exp() * log_q).sum(dim=(-2, -1))

@@ -1,6 +1,6 @@
 """Latent trees of ListOps: expressions are evaluated along arcs which no one shows, learnt from the values alone.
 
-    z_i ~ softmax(parser(tokens)_i),   which operator token i is an argument of, all tokens independently
+    z_i ~ q(parser(tokens)_i), q mostly softmax,   which operator token i is an argument of, all tokens independently
     loss = E -log p(value | z, tokens),   p = executor along the arcs z
 
 Both networks are learnt: the executor what the operators do, by ordinary gradients; the parser which arcs to draw, by
@@ -26,8 +26,8 @@ from ils_lightning.data.expressions import BLANK, CLOSE, NAMES
 from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.estimators.categorical import draw, one_hot, softmax
-from ils_lightning.modules.base import Charts, Problem, Tracked
+from ils_lightning.estimators.categorical import one_hot
+from ils_lightning.modules.base import Charts, Problem, Tracked, require_one_category
 from ils_lightning.modules.measured import Measured
 from ils_lightning.modules.meets_data import DataSize
 from ils_lightning.networks.trees import Executor, Layout, Parser, layout
@@ -86,6 +86,7 @@ class LatentTree(Measured):
                 "LatentTree: parser_units, executor_units and rounds must be at least 1; "
                 f"given {parser_units}, {executor_units} and {rounds}"
             )
+        require_one_category("LatentTree", self.estimator)
         self.parser_units, self.executor_units, self.rounds = parser_units, executor_units, rounds
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)
@@ -134,7 +135,7 @@ class LatentTree(Measured):
     def predict_step(self, batch: Expressions) -> dict[str, Tensor]:
         """Returns the most probable answers `[batch]` along the most probable arcs, and these as `parents`."""
         place = layout(batch.tokens, self.size[1])
-        best = self.parser(batch.tokens, place).argmax(dim=-1)
+        best = self.estimator.distribution(self.parser(batch.tokens, place)).mode().argmax(dim=-1)
         return {"value": self._answers(best, batch, place).argmax(dim=-1), "parents": self._parents(best, place)}
 
     def _answers(self, arcs: Tensor, batch: Expressions, place: Layout) -> Tensor:
@@ -153,14 +154,13 @@ class LatentTree(Measured):
         """Measures answers and arcs."""
         metrics: Any = self.metrics
         place = layout(batch.tokens, self.size[1])
-        logits = self.parser(batch.tokens, place)
-        drawn, best = (
-            self._answers(arcs, batch, place) for arcs in (draw(softmax(logits)).argmax(dim=-1), logits.argmax(dim=-1))
-        )
+        q = self.estimator.distribution(self.parser(batch.tokens, place))
+        arcs = q.mode().argmax(dim=-1)
+        drawn, best = (self._answers(one, batch, place) for one in (q.draw().argmax(dim=-1), arcs))
         metrics["loss"].update(-drawn.gather(-1, batch.value.unsqueeze(-1)))
         metrics["error"].update((best.argmax(dim=-1) != batch.value).float())
         metrics["error_of_draws"].update((drawn.argmax(dim=-1) != batch.value).float())
-        found = self._parents(logits.argmax(dim=-1), place)
+        found = self._parents(arcs, place)
         metrics["wrong_arcs"].update((found != batch.parents)[place.choosing].float())
         self._shown = batch
 

@@ -22,8 +22,7 @@ from ils_lightning.data.steps import NoData
 from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.estimators.categorical import softmax
-from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
+from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked, require_one_category
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
@@ -105,6 +104,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
         _check(power, centre, latents, draws, chunk, record_every)
+        require_one_category("PolynomialProgramming", self.estimator)
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)
         self.loss = Polynomial(power, centre)
@@ -136,8 +136,8 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         return Problem(self._rows(), self.loss)
 
     def expected_loss(self, logits: Tensor) -> Tensor:
-        """Returns E loss `[*rows]` of logits `[*rows, latents, 2]`, in closed form."""
-        return (softmax(logits) @ self.loss.of_categories().to(logits)).mean(dim=-1)
+        """Returns E loss `[*rows]` of logits `[*rows, latents, 2]`, in closed form, for draws of the estimator's."""
+        return (self.estimator.distribution(logits).pi @ self.loss.of_categories().to(logits)).mean(dim=-1)
 
     def track(self, logits: Tensor) -> Tensor:
         """Returns (E loss - optimum) / range `[points]` of snapshots `[points, latents, 2]`."""
@@ -187,7 +187,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
     def predict_step(self, batch: Tensor) -> dict[str, Tensor]:
         """Returns the learnt probabilities `[latents, 2]`."""
         del batch
-        return {"learnt": softmax(self.logits)}
+        return {"learnt": self.estimator.distribution(self.logits).pi}
 
     def _measure(self, stage: str) -> None:
         values = {f"{stage}/loss": self.expected_loss(self.logits), f"{stage}/excess": self.track(self.logits)}
@@ -199,7 +199,8 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
 
     def histograms(self) -> dict[str, Tensor]:
         """Probabilities of the first category, and logits."""
-        return {"probabilities": softmax(self.logits.detach())[:, 0], "logits": self.logits.detach()}
+        logits = self.logits.detach()
+        return {"probabilities": self.estimator.distribution(logits).pi[:, 0], "logits": logits}
 
     def summary(self) -> dict[str, str]:
         """The tracked quantity at the first and last recorded step."""

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.categorical import draw, log_prob, log_softmax, softmax
+from ils_lightning.estimators.categorical import readable
+from ils_lightning.estimators.distribution import Categorical, Distribution
 
 
 class Prior(Described, nn.Module):
@@ -27,18 +28,35 @@ class Prior(Described, nn.Module):
         """Makes `logits`."""
         raise NotImplementedError(f"{type(self).__name__} must define build(latents, categories)")
 
-    def kl(self, logits: Tensor) -> Tensor:
-        """Returns KL(softmax(logits) || prior) `[*batch, latents]` in nats, of `[*batch, latents, categories]`."""
-        log_q = log_softmax(logits)
-        return (log_q.exp() * (log_q - log_softmax(self.logits))).sum(dim=-1)
+    def distribution(self, q: Distribution | None = None) -> Distribution:
+        """Returns the prior over the codes that `q` is a distribution of: one category a latent unless given."""
+        return Categorical(self.logits) if q is None else q.alike(self.logits)
+
+    def kl(self, q: Distribution | Tensor) -> Tensor:
+        """Returns KL(q || prior) `[*batch, latents]` in nats; logits `[*batch, latents, categories]` mean softmax.
+
+        It is inf where the prior has masked a category that q draws.
+        """
+        q = Categorical(q) if isinstance(q, Tensor) else q
+        return q.kl(self.distribution(q))
+
+    def check(self, q: Distribution) -> None:
+        """Raises a ValueError that names a category which q draws and the prior has masked; looks on CPUs only."""
+        masked = self.logits.detach() == float("-inf")
+        if readable(masked) and masked.any() and (lost := masked & (q.pi.detach() > 0)).any():
+            *_, latent, category = lost.nonzero()[0].tolist()
+            raise Refusal(
+                f"{type(self).__name__} gives probability 0 to category {category} of latent {latent}, which the "
+                "posterior draws: KL(posterior || prior) is infinite. Mask it in the encoder too, or not in the prior"
+            )
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Returns log p(z) `[*any]` in nats of codes `[*any, latents, categories]`."""
-        return log_prob(self.logits, z).sum(dim=-1)
+        return self.distribution().log_prob(z).sum(dim=-1)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draws one-hot codes `[count, latents, categories]`."""
-        return draw(softmax(self.logits), count, generator)
+        return self.distribution().draw(count, generator)
 
 
 class UniformPrior(Prior):

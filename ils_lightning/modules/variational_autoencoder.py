@@ -12,6 +12,7 @@ from ils_lightning.describe import create, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
+from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.likelihoods import Bernoulli, Likelihood
 from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.code_measures import CodeMeasures, Evaluation
@@ -100,8 +101,13 @@ class VariationalAutoencoder(CodePictures, Measured):
         """Returns the loss of training images x `[batch, channels, height, width]`."""
         raise NotImplementedError(f"{type(self).__name__} must define objective(x)")
 
+    def divergence(self, q: Distribution) -> Tensor:
+        """Returns KL(q || prior) `[*batch, latents]`, of which a masked category of the prior must be none."""
+        self.prior.check(q)
+        return self.prior.kl(q)
+
     def evaluate(self, x: Tensor, draws: int) -> Evaluation:
-        """Returns what exact draws cost, alike for every estimator."""
+        """Returns what exact draws of the posterior cost, which is the estimator's `distribution` of the logits."""
         raise NotImplementedError(f"{type(self).__name__} must define evaluate(x, draws)")
 
     def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
@@ -173,16 +179,18 @@ class VariationalAutoencoder(CodePictures, Measured):
                 self.log_metric(stage, name, value)
 
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
-        """Returns each image's most probable codes `[batch, latents]` and the mean image they stand for."""
+        """Returns each image's most probable codes (see `most_probable`) and the mean image they stand for."""
         codes = self.most_probable(batch.x)
         small = codes.to(torch.uint8 if self.categories <= 256 else torch.int64)
         return {"codes": small, "reconstructions": self.image_of(codes)}
 
     def most_probable(self, x: Tensor) -> Tensor:
-        return self.encoder(x).argmax(dim=-1)
+        q = self.estimator.distribution(self.encoder(x))
+        return q.codes(q.mode())
 
     def image_of(self, codes: Tensor) -> Tensor:
-        return self.decode(one_hot(codes, like=self.prior.logits))
+        z = one_hot(codes, like=self.prior.logits)
+        return self.decode(z if self.estimator.ones == 1 else z.sum(dim=-2))
 
     def decode(self, z: Tensor) -> Tensor:
         """Returns the mean images `[*any, channels, height, width]` of codes `[*any, latents, categories]`."""
