@@ -75,7 +75,7 @@ def compare(
         broken += _compare(file, whole, part, folder, launch)
     if broken:
         raise ValueError(
-            f"{len(broken)} trainings ended in an error; the next start tries again. The first: {broken[0]}"
+            f"{len(broken)} of the trainings ended in an error; the next start tries again. The first: {broken[0]}"
         )
     return folder
 
