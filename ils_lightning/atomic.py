@@ -49,9 +49,9 @@ def remove_abandoned(folder: Path) -> None:
     """Removes half-written files whose process is gone: they are locked as long as it writes."""
     if fcntl is None:
         return
-    for partial in folder.glob(".*.partial"):
+    for partial in folder.glob(f".*.{'[0-9a-f]' * 8}.partial"):
         with suppress(OSError):  # locked by another process, or just put into place
-            file = os.open(partial, os.O_RDWR)
+            file = os.open(partial, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 partial.unlink()
@@ -62,11 +62,13 @@ def remove_abandoned(folder: Path) -> None:
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Makes a file and holds a lock on it, which the operating system drops with the process."""
+    if fcntl is None:
+        yield
+        return
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if fcntl is not None:
-            with suppress(OSError):  # file systems without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # file systems without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file).st_nlink:
             yield
             return

@@ -22,8 +22,8 @@ def drawable(text: str) -> str:
     r"""Returns a text with dollar signs escaped in lines that are no formulas.
 
     Example:
-        >>> drawable("$x^2$ and\nfrom 5$ to $x^{")
-        '$x^2$ and\nfrom 5\\$ to \\$x^{'
+        >>> drawable("$x^2$ and\nfrom 5 to $x^{$")
+        '$x^2$ and\nfrom 5 to \\$x^{\\$'
     """
     return "\n".join(line if _is_drawable(line) else line.replace("$", r"\$") for line in text.split("\n"))
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from checkpoint_copies import PARTS, copied
+from kills import differences
 
 from ils_lightning.cli import main
 from ils_lightning.data import ImageData
@@ -58,6 +60,31 @@ def test_packaged_runs_run(path, tmp_path):
         words.append(f"--model.tokenizer={next(tmp_path.rglob('last.ckpt'))}")
     main(["fit", f"--config={path}", *words])
     assert list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_packaged_runs_go_on_from_their_first_checkpoint(path, tmp_path, monkeypatch):
+    """Two epochs, or four steps where a run counts steps: there is a checkpoint half-way."""
+    monkeypatch.chdir(tmp_path)
+    words = ["fit", f"--config={path}", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    settings = yaml.safe_load(path.read_text())
+    if "chunk" in settings["model"]["init_args"]:
+        words = ["fit", f"--config={path}", "--trainer.max_steps=4", "--trainer.val_check_interval=2"]
+        words += ["--model.chunk=1", "--model.record_every=1"]
+    else:
+        end = "max_steps=4" if "max_steps" in settings["trainer"] else "max_epochs=2"
+        words += [f"--trainer.{end}", "--trainer.check_val_every_n_epoch=1"]
+    if path.stem.startswith("code_prior"):
+        main(["fit", f"--config={path.stem.replace('code_prior', 'tokenizer')}", "--trainer.max_steps=2"])
+        words.append(f"--model.tokenizer={next(tmp_path.rglob('last.ckpt'))}")
+    copies = copied(tmp_path / "copies", monkeypatch)
+    main([*words, "--trainer.default_root_dir=whole"])
+    first, *_, last = (torch.load(copy, weights_only=True) for copy in sorted(copies.iterdir()))
+    assert 0 < first["global_step"] < last["global_step"]
+    main(["fit", f"--ckpt_path={copies / '00.ckpt'}", "--trainer.default_root_dir=rest"])
+    end = torch.load(max(copies.iterdir()), weights_only=True)
+    assert differences({part: end[part] for part in PARTS}, {part: last[part] for part in PARTS}) == []
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)

@@ -35,6 +35,16 @@ def test_two_loggers_made_together_have_folders_of_their_own(kind: int, tmp_path
     assert (one.version, other.version) == (0, 1)
 
 
+def test_what_killed_runs_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "lightning_logs/version_3/checkpoints"
+    folder.mkdir(parents=True)
+    left = [folder / ".best.ckpt.0123abcd.partial", folder.parent / ".curve.png.0123abcd.partial"]
+    for file in left:
+        file.touch()
+    claim(TensorBoardLogger(tmp_path))
+    assert not any(file.exists() for file in left)
+
+
 def test_a_file_of_that_name_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "lightning_logs").mkdir()
     (tmp_path / "lightning_logs/version_0").touch()

@@ -1,16 +1,15 @@
 """From every last.ckpt that a run writes, the resumed run ends as the uninterrupted one does, bit for bit."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from checkpoint_copies import PARTS, copied
 from kills import differences
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ils_lightning.checkpoint_io import CompleteCheckpoints
 from ils_lightning.cli import main
 from ils_lightning.modules import DiscreteVAE
 
@@ -28,7 +27,6 @@ PLATEAU += ["--model.lr_scheduler.patience=0", "--model.lr_scheduler.threshold=1
 STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.init_args.monitor=val/loss"]
 STOPPING += ["--trainer.callbacks.init_args.min_delta=1e9", "--trainer.callbacks.init_args.patience=2"]
 STEPWISE = ["fit", "--model=test_resumption.Stepwise", *SMALL, "--trainer.max_epochs=2"]
-PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "random_states", "curve", "global_step")
 RUNS = {
     "toy": ([*TOY, "--trainer.val_check_interval=3"], 3),
     "toy, validated amid accumulation": (
@@ -75,18 +73,9 @@ def last(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to which every last.ckpt that is written is copied, numbered."""
+    """A folder to which every last.ckpt that is written is copied."""
     monkeypatch.chdir(tmp_path)
-    folder, save = tmp_path / "copies", CompleteCheckpoints.save_checkpoint
-    folder.mkdir()
-
-    def save_and_copy(self: CompleteCheckpoints, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        save(self, checkpoint, path, storage_options)
-        if Path(path).name == "last.ckpt":
-            shutil.copy(path, folder / f"{len(list(folder.iterdir())):02}.ckpt")
-
-    monkeypatch.setattr(CompleteCheckpoints, "save_checkpoint", save_and_copy)
-    return folder
+    return copied(tmp_path / "copies", monkeypatch)
 
 
 @pytest.mark.slow

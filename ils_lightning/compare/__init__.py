@@ -75,7 +75,9 @@ def compare(
             part = whole.select(*wanted) if any(wanted) else whole
         broken += _compare(file, whole, part, folder, launch)
     if broken:
-        raise Refusal(f"{len(broken)} trainings ended in an error; the next start tries again. The first: {broken[0]}")
+        raise Refusal(
+            f"{len(broken)} of the trainings ended in an error; the next start tries again. The first: {broken[0]}"
+        )
     return folder
 
 

@@ -183,7 +183,7 @@ def in_markdown(text: str) -> str:
 
     Example:
         >>> in_markdown("a|b <img>")
-        'a\\\\|b &lt;img>'
+        'a\\|b &lt;img>'
     """
     return text.replace("|", "\\|").replace("<", "&lt;")
 
