@@ -259,7 +259,7 @@ def test_a_traversal_shows_the_latents_that_change_the_image_most():
 def test_prediction_is_the_code_and_its_image():
     model, x = tiny(ReinMax(), latents=4, categories=3), pixels()
     found = model.predict_step(Images(x, torch.zeros(5)))
-    assert found["codes"].dtype == torch.uint8
+    assert found["codes"].dtype == torch.int64
     one_hot = torch.eye(3, dtype=torch.float64)[found["codes"].long()]
     torch.testing.assert_close(found["reconstructions"], model.decode(one_hot))
     assert torch.equal(found["codes"].long(), model.encoder(x).argmax(dim=-1))

@@ -78,7 +78,7 @@ def test_predictions_are_codes_and_images(run, checkpoint, tmp_path, monkeypatch
     (path,) = Path(tmp_path).rglob("predictions.pt")
     batches = torch.load(path, weights_only=True)
     assert batches[0]["codes"].shape == (100, 8)
-    assert batches[0]["codes"].dtype == torch.uint8
+    assert batches[0]["codes"].dtype == torch.int64
     assert batches[-1]["reconstructions"].shape[1:] == (1, 8, 8)
 
 

@@ -1,7 +1,7 @@
 """The command line. The first word chooses; each verb is imported only when it is asked for.
 
-`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`), and `diagnose` with its own
-Trainer; the other verbs are functions whose arguments are their options.
+`fit`, `validate`, `test` and `predict` are a LightningCLI (see `training`), and so are `diagnose` and `encode`, each
+with a Trainer of its own; the other verbs are functions whose arguments are their options.
 """
 
 import os
@@ -30,6 +30,7 @@ TRAINER_VERBS: Mapping[str, str] = {
     "validate": "evaluate a checkpoint on the validation data",
     "test": "evaluate a checkpoint on the test data",
     "predict": "run a checkpoint on the prediction data",
+    "encode": "write the codes of all data by a checkpoint's model",
     "diagnose": "measure which estimator serves a model's loss best",
 }
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
@@ -71,6 +72,12 @@ def _run(words: list[str]) -> None:
         from ils_lightning.diagnose.command import DiagnosingTrainer
 
         run([words[0], *_repeatable(words[1:], DiagnosingTrainer.diagnose)])
+    elif words[0] == "encode":
+        end_with_the_process_that_started_me()
+        from ils_lightning.cli.encoding import run
+        from ils_lightning.encode import EncodingTrainer
+
+        run([words[0], *_repeatable(words[1:], EncodingTrainer.encode)])
     elif words[0] in TRAINER_VERBS:
         end_with_the_process_that_started_me()
         from ils_lightning.cli.training import run

@@ -67,6 +67,8 @@ class ImageFiles(ImageBatches):
             )
         self.path, self.size, self.color = Path(path).expanduser(), size, color
         self.validation, self.test, self.split_seed = validation, test, split_seed
+        self._places: dict[str, Tensor] = {}
+        self._names: list[str] = []
 
     def load(self) -> Splits:
         everything = self._of_folder() if self.path.is_dir() else self._of_array()
@@ -78,7 +80,13 @@ class ImageFiles(ImageBatches):
             )
         order = torch.randperm(count, generator=generator(self.split_seed))
         parts = order.split([count - test - validation, validation, test])
+        self._places = dict(zip(Splits._fields, parts, strict=True))
         return Splits(*(everything.at(part) for part in parts))
+
+    def origin(self, split: str) -> tuple[Tensor, list[str]]:
+        count = len(getattr(self.splits, split))  # loads them
+        places = self._places[split]
+        return places, [self._names[place] for place in places.tolist()] if self._names and count else []
 
     def summary(self) -> dict[str, str]:
         return super().summary() | {"data": str(self.path)}
@@ -106,6 +114,7 @@ class ImageFiles(ImageBatches):
         if not found:
             raise Refusal(f"ImageFiles: there are no images in {self.path}, nor one folder below")
         pixels = [self._pixels(path) for path, _ in found]
+        self._names = [path.relative_to(self.path).as_posix() for path, _ in found]
         for (path, _), image in zip(found, pixels, strict=True):
             if image.shape != pixels[0].shape:
                 raise Refusal(

@@ -2,6 +2,9 @@
 
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.data.batches import Batches, Rows
 from ils_lightning.errors import Refusal
@@ -62,6 +65,19 @@ class SplitData(DiscreteData):
     def predict_dataloader(self) -> Batches:
         """Test rows in order."""
         return self.test_dataloader()
+
+    def in_order(self, split: str) -> Batches | list:
+        """All rows of "train", "val" or "test", as they are stored; a process with ranks shows all of them too."""
+        rows: Rows = getattr(self.splits, split)
+        return Batches(rows, self.batch_size, seed=self.seed, draw=self.draws) if len(rows) else []
+
+    def origin(self, split: str) -> tuple[Tensor, list[str]]:
+        """Returns where the rows of a split come from.
+
+        Returns:
+            Their places `[rows]`, in the split, or in what was split, and the names of their files, if they have any.
+        """
+        return torch.arange(len(getattr(self.splits, split))), []
 
     def _batches(self, rows: Rows, shuffle: bool = False) -> Batches:
         options = {"shuffle": shuffle, "draw": self.draws, **self.place_in_run(shuffle)}

@@ -18,6 +18,7 @@ from ils_lightning.diagnose.report import gradient_report
 from ils_lightning.diagnose.rows import GradientReport
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
+from ils_lightning.set_up import set_up
 
 
 class DiagnosingTrainer(Trainer):
@@ -94,17 +95,7 @@ class DiagnosingTrainer(Trainer):
 
     def _prepare(self, model: Any, datamodule: Any, ckpt_path: str | None, weights_only: bool) -> Any:
         """Sets model and data up as for training, loads the checkpoint, and returns the first training batch."""
-        datamodule.trainer = model.trainer = self
-        self.datamodule = datamodule
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        model.setup("fit")
-        model.configure_model()
-        if ckpt_path is not None:
-            checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=weights_only)
-            model.on_load_checkpoint(checkpoint)
-            model.load_state_dict(checkpoint["state_dict"])
-        model.to(self.strategy.root_device)
+        set_up(self, model, datamodule, ckpt_path, weights_only)
         return move_data_to_device(next(iter(datamodule.train_dataloader())), self.strategy.root_device)
 
 

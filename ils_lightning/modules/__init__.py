@@ -9,7 +9,7 @@ from ils_lightning.modules.hierarchical_vae import HierarchicalVAE
 from ils_lightning.modules.listops import LatentTree
 from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
-from ils_lightning.modules.protocols import HasCurve, HasFigures, HasHistograms, HasSamples, HasSummary
+from ils_lightning.modules.protocols import HasCodes, HasCurve, HasFigures, HasHistograms, HasSamples, HasSummary
 
 __all__ = [
     "CategoricalFit",
@@ -18,6 +18,7 @@ __all__ = [
     "DiscreteModule",
     "DiscreteVAE",
     "HardAttention",
+    "HasCodes",
     "HasCurve",
     "HasFigures",
     "HasHistograms",

@@ -104,6 +104,10 @@ class CodePrior(Measured):
             q = self.tokenizer.estimator.distribution(self.tokenizer.encoder(x))
             return draw_index(q.pi), q
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the tokeniser's most probable codes of images, int64 `[batch, latents]`."""
+        return self.tokenizer.encode(x)
+
     def negative_log_prob(self, codes: Tensor) -> Tensor:
         """Returns -log p(z) `[batch]` in nats of codes `[batch, latents]`."""
         logits = self.network(codes.unflatten(-1, self.map_size)).flatten(1, 2)

@@ -39,6 +39,15 @@ class HasSamples(Protocol):
 
 
 @runtime_checkable
+class HasCodes(Protocol):
+    """What `encode` asks for."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns codes `[batch, latents]`, int64, of what a batch holds first."""
+        ...
+
+
+@runtime_checkable
 class HasFigures(Protocol):
     """What is drawn beside a fit, in TensorBoard and as files."""
 

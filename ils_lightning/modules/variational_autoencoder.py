@@ -181,8 +181,12 @@ class VariationalAutoencoder(CodePictures, Measured):
     def predict_step(self, batch: Images) -> dict[str, Tensor]:
         """Returns each image's most probable codes (see `most_probable`) and the mean image they stand for."""
         codes = self.most_probable(batch.x)
-        small = codes.to(torch.uint8 if self.categories <= 256 else torch.int64)
-        return {"codes": small, "reconstructions": self.image_of(codes)}
+        return {"codes": codes, "reconstructions": self.image_of(codes)}
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Returns the most probable codes of images, int64 `[batch, latents]`; with layers, those next to the image."""
+        with evaluating(self):
+            return self.most_probable(x)
 
     def most_probable(self, x: Tensor) -> Tensor:
         q = self.estimator.distribution(self.encoder(x))
