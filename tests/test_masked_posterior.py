@@ -26,7 +26,7 @@ class Masking(MLP):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
-        return logits.masked_fill(MASK[: logits.shape[-2]], -INF)
+        return torch.cat([logits[..., :2, :].masked_fill(MASK, -INF), logits[..., 2:, :]], dim=-2)
 
 
 def model_of(estimator, kind: type = DiscreteVAE, **options):
