@@ -31,6 +31,7 @@ class Average(Estimator):
             "exact_for",
             "needs_gradient",
             "hard",
+            "calls",
             "pooled",
             "pooled_by_state",
             "binary",
