@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ils_lightning import atomic
 from ils_lightning.data.split_data import SplitData
+from ils_lightning.errors import Refusal
 from ils_lightning.modules.protocols import HasCodes
 from ils_lightning.set_up import set_up
 
@@ -49,9 +50,9 @@ class EncodingTrainer(Trainer):
         """
         chosen = list(splits or get_args(Split))
         if Path(output).suffix not in (".npz", ".pt"):
-            raise ValueError(f"--output must end in .npz or .pt; given {str(output)!r}")
+            raise Refusal(f"--output must end in .npz or .pt; given {str(output)!r}")
         if not isinstance(model, HasCodes):
-            raise ValueError(
+            raise Refusal(
                 "encode needs a model with a method encode(x) that returns codes [batch, latents], such as "
                 f"DiscreteVAE; {type(model).__name__} has none"
             )
@@ -59,7 +60,7 @@ class EncodingTrainer(Trainer):
         found = [_table(model, datamodule, split) for split in chosen]
         parts = [one for one in found if one]
         if not parts:
-            raise ValueError(f"encode: the data have no rows in {', '.join(chosen)}")
+            raise Refusal(f"encode: the data have no rows in {', '.join(chosen)}")
         table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         _write(table, Path(output))
         print(f"codes of {len(table['codes']):,} rows ({', '.join(chosen)}) are in {output}")
@@ -99,7 +100,7 @@ def in_order(datamodule: LightningDataModule, split: str) -> Iterable[Any]:
         return DataLoader(loader.dataset, batch_size=loader.batch_size or 1, collate_fn=loader.collate_fn)
     if loader is None or (isinstance(loader, Sequence) and not len(loader)):
         return []
-    raise ValueError(
+    raise Refusal(
         f"encode needs rows that have an order: {type(datamodule).__name__}.{split}_dataloader() must return a torch "
         f"DataLoader of a dataset with __getitem__ and __len__; given {type(loader).__name__}"
     )

@@ -29,6 +29,7 @@ class Arsm(Estimator):
 
     source = "Yin et al. 2019, 1905.01413"
     cost = "K * (K - 1) // 2 + 1"
+    calls = 2
     unbiased = True
     exact_for = "all"
 

@@ -38,6 +38,7 @@ class Average(Estimator):
             "hard",
             "ones",
             "needs_log_weight",
+            "calls",
             "pooled",
             "pooled_by_state",
             "binary",

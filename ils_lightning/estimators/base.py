@@ -23,9 +23,18 @@ from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical
 from ils_lightning.estimators.coupling import check_coupling
-from ils_lightning.estimators.delivery import Deliver, Tie, draw, no_own
+from ils_lightning.estimators.delivery import Deliver, Tie, call, draw, no_own
 from ils_lightning.estimators.distribution import Categorical, Distribution
-from ils_lightning.estimators.loss import LEARNS, Loss, evaluate, loss_and_slope, no_gradient, refuse_transforms, slopes
+from ils_lightning.estimators.loss import (
+    LEARNS,
+    Loss,
+    depends,
+    evaluate,
+    loss_and_slope,
+    no_gradient,
+    refuse_transforms,
+    slopes,
+)
 
 Option = float | list[float] | Tensor
 Lesson = Callable[[Tensor | None], None]
@@ -61,6 +70,8 @@ class Estimator(Described, nn.Module):
         closed_form: where f has a `closed_form_gradient`, `estimate` is nothing but formulas: no graph is built.
         kind: "pathwise", "score function", "finite difference", "exact" or "wrapper".
         cost: `evaluations` as a formula for readers: S is `samples`, K categories, L latents; options by their name.
+        calls: how often f is called for one estimate (at usual sizes): each call moves running statistics of f's layers
+            (BatchNorm), also one at relaxed points or other draws that train nothing.
         source: authors, year and identifier of the paper.
     """
 
@@ -83,6 +94,7 @@ class Estimator(Described, nn.Module):
     """Lessons that wait for the backward pass, while `forward` makes an estimate."""
     counted: Tensor | None = None
     """Rows `[*batch]` that count, those with an upstream gradient, while a backward pass pulls it back; None is all."""
+    calls: int = 1
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False.
 
@@ -126,7 +138,7 @@ class Estimator(Described, nn.Module):
             loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
         after = partial(on_backward, lessons, estimate, own) if own or lessons else no_own
-        return Deliver.apply(loss, logits, estimate.detach(), type(self).__name__, after, *own)
+        return call(Deliver, loss, logits, estimate.detach(), type(self).__name__, after, *own)
 
     def sample(self, logits: Tensor) -> Tensor:
         """Says that only samplers draw z alone."""
@@ -284,7 +296,9 @@ class Sampler(Estimator):
     """An estimator that is a differentiable draw: subclasses write `sample`.
 
     `sample` serves alone as a drop-in for any draw in a model. It then sees df/dz as it arrives, with whatever scale a
-    mean over the batch, gradient accumulation or mixed precision gave it; `forward` works on one example's df/dz.
+    mean over the batch, gradient accumulation or mixed precision gave it; `forward` works on one example's df/dz. And
+    as of any tensor, nobody notices when nothing differentiable is made of it (an index, say); `forward` raises a
+    ValueError then, save in a program of torch.compile, where the gradient is zero.
     """
 
     _abstract = True
@@ -292,6 +306,7 @@ class Sampler(Estimator):
     needs_gradient = True
     kind = "pathwise"
     _draws_beside = 1
+    _traced = False
 
     def sample(self, logits: Tensor) -> Tensor:
         """Draws z `[*batch, latents, categories]`; its backward is the estimator."""
@@ -314,14 +329,19 @@ class Sampler(Estimator):
             return super().forward(logits, f)
         if not logits.requires_grad:
             return evaluate(f, self.sample(logits).unsqueeze(0)).squeeze(0)
-        theta, tie = Tie.apply(logits, type(self).__name__)
+        theta, tie = call(Tie, logits, type(self).__name__)
         return self._tied(f, self.sample(theta), tie)
 
     def _tied(self, f: Loss, z: Tensor, tie: Tensor) -> Tensor:
-        """The loss at z, and in it the tie by which backward learns of its use."""
+        """The loss at z, and in it the tie by which backward learns of its use.
+
+        The first loss of each instance is traced back to z, a later one must have a gradient in z when backward comes.
+        """
+        node = z.grad_fn  # before f may write into z
         loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
-        if not loss.requires_grad:
+        if not loss.requires_grad or not (self._traced or not categorical.plain_call() or depends(loss, node)):
             raise no_gradient(type(self).__name__)
+        self._traced = True
         return loss + tie.to(loss.dtype)
 
 

@@ -29,6 +29,7 @@ class BitFlip(Estimator):
     source = "Kunes et al. 2022, 2208.06124"
     kind = "finite difference"
     cost = "2"
+    calls = 2
     unbiased = True
     exact_for = "all"
     binary = True

@@ -10,6 +10,7 @@ got no gradient g is an error. A gradient of a gradient is one too, for an estim
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +22,22 @@ from ils_lightning.estimators.loss import LEARNS, no_gradient, refuse_transforms
 
 Own = Callable[[Tensor], Sequence[Tensor | None]]
 """Maps c to the gradients of an estimator's own parameters."""
+
+
+def call(function: Any, *inputs: Any) -> Any:
+    """Applies a function that torch.func can transform; outside its transforms as one it cannot, at half the cost."""
+    return (_plain(function) if categorical.plain_call() else function).apply(*inputs)
+
+
+@cache
+def _plain(function: Any) -> Any:
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = function.forward(*inputs)
+        function.setup_context(ctx, inputs, output)
+        return output
+
+    parts = {"forward": staticmethod(forward), "backward": staticmethod(function.backward)}
+    return type(function.__name__, (torch.autograd.Function,), parts)
 
 
 class Deliver(torch.autograd.Function):
@@ -74,7 +91,7 @@ class Tie(torch.autograd.Function):
             return g, None
         if g is None:
             raise no_gradient(ctx.name)
-        return torch.where((c == 0)[..., None, None], 0, g), None
+        return _without_unused(g, c), None
 
 
 def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
@@ -173,7 +190,7 @@ def once(name: str, logits: Tensor, *gradients: Tensor | None) -> tuple:
     """The gradients as they are; where they are to be differentiated again (`create_graph`), doing so is an error."""
     if not torch.is_grad_enabled():
         return gradients
-    return tuple(None if x is None else Once.apply(x, logits, name) for x in gradients)
+    return tuple(None if x is None else call(Once, x, logits, name) for x in gradients)
 
 
 class Once(torch.autograd.Function):

@@ -12,7 +12,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import enumerate_states
-from ils_lightning.estimators.delivery import Tie
+from ils_lightning.estimators.delivery import Tie, call
 
 
 class Exact(Estimator):
@@ -56,7 +56,7 @@ class Exact(Estimator):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        theta, tie = Tie.apply(logits, "Exact")
+        theta, tie = call(Tie, logits, "Exact")
         expectation = self._expectation(theta, f)
         return expectation + tie.to(expectation.dtype)
 

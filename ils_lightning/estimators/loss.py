@@ -1,16 +1,20 @@
 """Calling a loss f, and asking it for slopes: what every estimator does with f, and what it demands of the answer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.categorical import transformed
+from ils_lightning.estimators.categorical import plain_call, transformed
 
 DIFFERENTIATES = "differentiates the loss by itself"
 LEARNS = "learns from its draws until .eval() is called"
 Loss = Callable[[Tensor], Tensor]
+_FLAT = ("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Bernoulli")
+"""What autograd calls functions whose derivative is zero wherever they have one."""
 
 
 def evaluate(f: Loss, z: Tensor) -> Tensor:
@@ -37,7 +41,7 @@ def no_gradient(name: str) -> Refusal:
     """What the estimator called `name` says of a loss whose answer does not depend on z differentiably."""
     return Refusal(
         f"{name} needs a loss f that is differentiable in z; the answer given has no gradient in z, as after argmax, "
-        "detach or no_grad: z @ table looks up what table[z.argmax(-1)] does (LeaveOneOut and Reinforce do without)"
+        "round, detach or no_grad: z @ table looks up what table[z.argmax(-1)] does (LeaveOneOut needs none)"
     )
 
 
@@ -48,6 +52,19 @@ def refuse_transforms(name: str, reason: str) -> None:
             f"{name} {reason}, for which torch.func (vmap, grad) has no place: call it outside of them, or use "
             "another estimator inside (ReinMax, StraightThrough and LeaveOneOut serve)"
         )
+
+
+def depends(loss: Tensor, node: Any) -> bool:
+    """Whether autograd leads from a loss to a node of its graph by way of functions that are not flat everywhere."""
+    seen, left = set(), [loss.grad_fn]
+    while left:
+        here = left.pop()
+        if here is node:
+            return True
+        if here is not None and here not in seen and not here.name().startswith(_FLAT):
+            seen.add(here)
+            left += [following for following, _ in here.next_functions]
+    return False
 
 
 def slopes(name: str, value: Tensor, *points: Tensor, live: bool = False) -> tuple[Tensor, ...]:
@@ -61,7 +78,8 @@ def slopes(name: str, value: Tensor, *points: Tensor, live: bool = False) -> tup
     if value.requires_grad:
         found = torch.autograd.grad(value.sum(), points, create_graph=live, retain_graph=True, allow_unused=True)
     given = tuple(gradient for gradient in found if gradient is not None)
-    if len(given) < len(points):
+    nodes = [get_gradient_edge(point).node for point in points] if plain_call() else []
+    if len(given) < len(points) or not all(depends(value, node) for node in nodes):
         raise no_gradient(name)
     return given
 

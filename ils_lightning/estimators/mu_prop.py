@@ -33,6 +33,7 @@ class MuProp(Estimator):
 
     source = "Gu et al. 2016, 1511.05176"
     cost = "S + 1"
+    calls = 2
     unbiased = True
     exact_for = "all"
     needs_gradient = True

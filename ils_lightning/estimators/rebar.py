@@ -39,6 +39,7 @@ class Rebar(Estimator):
 
     source = "Tucker et al. 2017, 1703.07370"
     cost = "2 * S"
+    calls = 2
     unbiased = True
     exact_for = "all"
     needs_gradient = True

@@ -57,7 +57,7 @@ class Relax(Estimator):
         self.samples = samples
         self.critic = Perceptron() if critic is None else critic
         self.relaxed_loss = self.needs_gradient = relaxed_loss
-        self.cost = "2 * S" if relaxed_loss else "S"
+        self.cost, self.calls = ("2 * S", 2) if relaxed_loss else ("S", 1)
         tau = self.option_values("temperature", temperature, minimum=0, strict=True)
         if relaxed_loss:
             self.log_temperature = nn.Parameter(tau.log().to(torch.get_default_dtype()))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import per_row
 from ils_lightning.estimators.categorical import conditional_gumbel, draw, softmax
+from ils_lightning.estimators.delivery import call
 from ils_lightning.estimators.loss import DIFFERENTIATES, Loss, evaluate, refuse_transforms, slopes
 
 
@@ -31,7 +32,7 @@ class OfRows(torch.autograd.Function):
 
 def of_rows(parameter: Tensor, logits: Tensor) -> Tensor:
     """A learnt option, a number or one value for each leading batch entry, as `[*batch, 1, 1]` (see `OfRows`)."""
-    return OfRows.apply(per_row(parameter, logits), (*logits.shape[:-2], 1, 1))
+    return call(OfRows, per_row(parameter, logits), (*logits.shape[:-2], 1, 1))
 
 
 Control = Callable[[Tensor], Tensor]
