@@ -1,5 +1,6 @@
 """The mean of independent estimates: any estimator with its variance divided by the number of samples."""
 
+import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
@@ -54,7 +55,19 @@ class Average(Estimator):
     def diagnostics(self) -> dict[str, Tensor]:
         return self.estimator.diagnostics()
 
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the loss `[*batch]`, the mean over copies, each of which delivers its own estimate to the logits."""
+        self.check(logits)
+        if not torch.is_grad_enabled():
+            return self.value(logits, f)
+        return self.estimator(*self._copied(logits, f)).mean(dim=-1)
+
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        loss, estimate = self.estimator.estimate(*self._copied(logits, f))
+        return loss.mean(dim=-1), estimate.mean(dim=-3)
+
+    def _copied(self, logits: Tensor, f: Loss) -> tuple[Tensor, Loss]:
+        """Logits `[*batch, samples, latents, categories]` and the loss of as many copies."""
         # copies are the last batch axis: options with one value per row keep theirs
         copies = logits.unsqueeze(-3).expand(*logits.shape[:-2], self.samples, *logits.shape[-2:])
 
@@ -62,5 +75,4 @@ class Average(Estimator):
             z = z.movedim(-3, 1)
             return evaluate(f, z.flatten(0, 1)).unflatten(0, z.shape[:2]).movedim(1, -1)
 
-        loss, estimate = self.estimator.estimate(copies, f_of_copies)
-        return loss.mean(dim=-1), estimate.mean(dim=-3)
+        return copies, f_of_copies

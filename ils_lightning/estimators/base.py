@@ -10,7 +10,8 @@ example, not that of a mean scaled for mixed precision; others need f several ti
 train the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -19,12 +20,12 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.estimators import categorical
-from ils_lightning.estimators.delivery import Deliver, Sloped, draw, variance_gradients
+from ils_lightning.estimators.delivery import Deliver, Sloped, draw, no_own
 
 Loss = Callable[[Tensor], Tensor]
 Option = float | list[float] | Tensor
-Lesson = Callable[[Tensor | None], None]
-"""What an estimator learns from one step, given which rows `[*batch]` count; None is all of them."""
+Lesson = Callable[[Tensor], None]
+"""What state learns from a step, told which rows `[*batch]` (or all, a single True) count."""
 
 
 def evaluate(f: Loss, z: Tensor) -> Tensor:
@@ -85,8 +86,6 @@ class Estimator(Described, nn.Module):
     pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
-    postponed: list[Lesson] | None = None
-    """Lessons that wait for the backward pass, while `forward` makes an estimate."""
     counted: Tensor | None = None
     """Rows `[*batch]` that count, those with an upstream gradient, while a backward pass pulls it back; None is all."""
     validate: bool | None = None
@@ -95,6 +94,7 @@ class Estimator(Described, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.ranges: dict[str, tuple[float, bool]] = {}
+        self._deferred: list[Lesson] | None = None
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         """Estimates loss and gradient, leaving f's graph alive for the parameters inside f.
@@ -113,21 +113,29 @@ class Estimator(Described, nn.Module):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
-        self.postponed = lessons = []
-        try:
+        with self.deferring() as lessons:
             loss, estimate = self.estimate(logits, f)
-        finally:
-            self.postponed = None
         own = [p for p in self.parameters() if p.requires_grad]
-        train = partial(variance_gradients, estimate, own) if own and estimate.requires_grad else None
-        return Deliver.apply(loss, logits, estimate.detach(), lessons, train, *own)
+        after = partial(_after, lessons, estimate, own) if own or lessons else no_own
+        return Deliver.apply(loss, logits, estimate.detach(), after, *own)
 
-    def learn_from(self, lesson: Lesson) -> None:
-        """Runs a lesson at once; in `forward`, when the backward pass has told which rows count."""
-        if self.postponed is None:
+    @contextmanager
+    def deferring(self) -> Iterator[list[Lesson]]:
+        """Collects the lessons of an `estimate` instead of giving them, for a backward pass to give."""
+        self._deferred, before = [], self._deferred
+        try:
+            yield self._deferred
+        finally:
+            self._deferred = before
+
+    def learn_later(self, logits: Tensor, lesson: Lesson) -> None:
+        """Gives a lesson once it is known which rows have an upstream gradient: at once if no backward will tell."""
+        if self._deferred is not None:
+            self._deferred.append(lesson)
+        elif self.counted is not None:
             lesson(self.counted)
         else:
-            self.postponed.append(lesson)
+            lesson(torch.ones((), dtype=torch.bool, device=logits.device))
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact draw: what validation reports, alike for every estimator."""
@@ -204,6 +212,24 @@ class Estimator(Described, nn.Module):
         if torch.compiler.is_compiling() or logits.numel() == 0:
             return False
         return logits.device.type == "cpu" if self.validate is None else self.validate
+
+
+def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
+    """Gives the lessons and returns the own parameters' gradients, for the upstream gradient c of the loss `[*batch]`.
+
+    These are sum |c| times those of the mean of |estimate|^2, by which learnt control variates train. Rows with c = 0
+    count for nothing, and of the others those that are not finite.
+    """
+    used = c != 0
+    for lesson in lessons:
+        lesson(used)
+    if not own or not estimate.requires_grad:
+        return [None] * len(own)
+    used = used & torch.isfinite(estimate).all(dim=-1).all(dim=-1)
+    with torch.enable_grad():
+        square = torch.where(used[..., None, None], estimate, 0).square().sum() / used.sum().clamp(min=1)
+    found = torch.autograd.grad(square, own, c.abs().sum().to(square.dtype), retain_graph=True, allow_unused=True)
+    return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
 
 
 def _broken_rows(logits: Tensor) -> str:

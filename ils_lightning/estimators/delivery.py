@@ -6,7 +6,7 @@ be added to the loss: the tie by which c comes back. So it receives c g at the d
 estimator to one example's g = df/dz, however c was scaled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,19 +15,17 @@ from torch.autograd.function import once_differentiable
 
 from ils_lightning.estimators import categorical
 
+Own = Callable[[Tensor], Sequence[Tensor | None]]
+"""Maps c to the gradients of an estimator's own parameters."""
+
 
 class Deliver(torch.autograd.Function):
-    """The loss; backward hands c to the loss, c * estimate to the logits and d sum |c| |estimate|^2 to own parameters.
-
-    A row whose c is 0 is no part of the batch: it teaches nothing.
-    """
+    """The loss; backward hands c to the loss, c * estimate to the logits and `own_gradients(c)` to own parameters."""
 
     @staticmethod
-    def forward(
-        ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, lessons: list, train: Any, *own: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, loss: Tensor, logits: Tensor, estimate: Tensor, own_gradients: Own, *own: Tensor) -> Tensor:
         ctx.save_for_backward(estimate.masked_fill(logits == float("-inf"), 0).to(logits.dtype))
-        ctx.lessons, ctx.train, ctx.own = lessons, train, len(own)
+        ctx.own_gradients = own_gradients
         return loss.clone()
 
     @staticmethod
@@ -35,18 +33,13 @@ class Deliver(torch.autograd.Function):
     def backward(ctx: Any, c: Tensor) -> tuple:
         (estimate,) = ctx.saved_tensors
         factor = c[..., None, None].to(estimate.dtype)
-        for lesson in ctx.lessons:
-            lesson(c != 0)
-        own = [None] * ctx.own if ctx.train is None else ctx.train(c)
-        return (c, torch.where(factor == 0, 0, factor * estimate), None, None, None, *own)
+        return (c, torch.where(factor == 0, 0, factor * estimate), None, None, *ctx.own_gradients(c))
 
 
-def variance_gradients(estimate: Tensor, own: Sequence[Tensor], c: Tensor) -> list[Tensor | None]:
-    """Gradients of the sum over rows of |c| |estimate|^2, by which learnt control variates train."""
-    weight = c[..., None, None].abs().to(estimate.dtype)
-    slope = torch.where(weight == 0, 0, 2 * weight * estimate.detach())
-    found = torch.autograd.grad(estimate, own, slope, retain_graph=True, allow_unused=True)
-    return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
+def no_own(c: Tensor) -> Sequence[Tensor | None]:
+    """The gradients of an estimator that has no parameters."""
+    del c
+    return ()
 
 
 class Sloped(torch.autograd.Function):
