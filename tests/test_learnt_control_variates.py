@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from examples import EXAMPLES, Example
 from torch import Tensor
 
 from ils_lightning.estimators import (
@@ -187,6 +188,29 @@ def test_sized_parameters_are_made_at_first_use_and_learn_from_it(make: Callable
     assert max(p.grad.abs().max().item() for p in estimator.parameters() if p.grad is not None) > 0
     with pytest.raises(ValueError, match="built with, latents \\* categories = 6; given 8"):
         estimator(torch.randn(16, 2, 4, requires_grad=True), toy)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_first_call_makes_no_parameters(example: Example):
+    estimator = example.make()
+    before = {id(p) for p in estimator.parameters()}
+    estimator(torch.randn(16, 2, 2, requires_grad=True), toy).mean().backward()
+    assert {id(p) for p in estimator.parameters()} == before
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("make", LAZY)
+def test_an_optimizer_made_before_the_first_call_trains_them(make: Callable[[], Estimator], optimizer: type):
+    estimator = make()
+    training = optimizer(estimator.parameters(), lr=0.01)
+    before: dict[str, Tensor] = {}
+    for _ in range(3):  # the last layer starts at zero, so the first learns from the second step on
+        training.zero_grad()
+        estimator(torch.randn(16, 2, 3, requires_grad=True), toy).mean().backward()
+        before = before or {name: p.detach().clone() for name, p in estimator.named_parameters()}
+        training.step()
+    moved = [name for name, p in estimator.named_parameters() if not torch.equal(p, before[name])]
+    assert len(moved) == len(before)
 
 
 def test_a_critic_of_ones_own_takes_the_place_of_the_perceptron():

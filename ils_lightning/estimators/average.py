@@ -1,12 +1,12 @@
 """The mean of independent estimates: any estimator with its variance divided by the number of samples."""
 
-from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Lesson, Loss, evaluate
+from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.distribution import Distribution
 
 
@@ -69,7 +69,19 @@ class Average(Estimator):
     def diagnostics(self) -> dict[str, Tensor]:
         return self.estimator.diagnostics()
 
+    def forward(self, logits: Tensor, f: Loss) -> Tensor:
+        """Returns the loss `[*batch]`, the mean over copies, each of which delivers its own estimate to the logits."""
+        self.check(logits)
+        if not torch.is_grad_enabled():
+            return self.value(logits, f)
+        return self.estimator(*self._copied(logits, f)).mean(dim=-1)
+
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
+        loss, estimate = self.estimator.estimate(*self._copied(logits, f))
+        return loss.mean(dim=-1), estimate.mean(dim=-3)
+
+    def _copied(self, logits: Tensor, f: Loss) -> tuple[Tensor, Loss]:
+        """Logits `[*batch, samples, latents, categories]` and the loss of as many copies."""
         # copies are the last batch axis: options with one value per row keep theirs
         copies = logits.unsqueeze(-3).expand(*logits.shape[:-2], self.samples, *logits.shape[-2:])
 
@@ -77,12 +89,4 @@ class Average(Estimator):
             z = z.movedim(-3, 1)
             return evaluate(f, z.flatten(0, 1)).unflatten(0, z.shape[:2]).movedim(1, -1)
 
-        with self.estimator.postponing() as lessons:
-            loss, estimate = self.estimator.estimate(copies, f_of_copies)
-        for lesson in lessons:
-            self.learn_from(partial(self._of_copies, lesson))
-        return loss.mean(dim=-1), estimate.mean(dim=-3)
-
-    def _of_copies(self, lesson: Lesson, counted: Tensor | None) -> None:
-        """Gives a lesson about the copies of the rows that count."""
-        lesson(None if counted is None else counted.unsqueeze(-1).expand(*counted.shape, self.samples))
+        return copies, f_of_copies

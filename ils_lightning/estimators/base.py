@@ -37,8 +37,8 @@ from ils_lightning.estimators.loss import (
 )
 
 Option = float | list[float] | Tensor
-Lesson = Callable[[Tensor | None], None]
-"""What an estimator learns from one step, given which rows `[*batch]` count; None is all of them."""
+Lesson = Callable[[Tensor], None]
+"""What state learns from a step, told which rows `[*batch]` (or all, a single True) count."""
 
 
 def per_row(option: Any, logits: Tensor) -> Any:
@@ -90,8 +90,6 @@ class Estimator(Described, nn.Module):
     pooled_by_state: bool = False
     exact_for: Literal["none", "linear", "quadratic", "all"] = "none"
     cost: str = "1"
-    postponed: list[Lesson] | None = None
-    """Lessons that wait for the backward pass, while `forward` makes an estimate."""
     counted: Tensor | None = None
     """Rows `[*batch]` that count, those with an upstream gradient, while a backward pass pulls it back; None is all."""
     calls: int = 1
@@ -112,6 +110,7 @@ class Estimator(Described, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.ranges: dict[str, tuple[float, bool]] = {}
+        self._deferred: list[Lesson] | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -134,10 +133,10 @@ class Estimator(Described, nn.Module):
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
-        with self.postponing() as lessons:
+        with self.deferring() as lessons:
             loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
-        after = partial(on_backward, lessons, estimate, own) if own or lessons else no_own
+        after = partial(_after, lessons, estimate, own) if own or lessons else no_own
         return call(Deliver, loss, logits, estimate.detach(), type(self).__name__, after, *own)
 
     def sample(self, logits: Tensor) -> Tensor:
@@ -148,21 +147,23 @@ class Estimator(Described, nn.Module):
         )
 
     @contextmanager
-    def postponing(self) -> Iterator[list[Lesson]]:
+    def deferring(self) -> Iterator[list[Lesson]]:
         """Collects the lessons of an `estimate` instead of giving them, for a backward pass to give."""
-        self.postponed, before = [], self.postponed
+        self._deferred, before = [], self._deferred
         try:
-            yield self.postponed
+            yield self._deferred
         finally:
-            self.postponed = before
+            self._deferred = before
 
-    def learn_from(self, lesson: Lesson) -> None:
-        """Runs a lesson at once; in `forward`, when the backward pass has told which rows count."""
+    def learn_later(self, logits: Tensor, lesson: Lesson) -> None:
+        """Gives a lesson once it is known which rows have an upstream gradient: at once if no backward will tell."""
         refuse_transforms(type(self).__name__, LEARNS)
-        if self.postponed is None:
+        if self._deferred is not None:
+            self._deferred.append(lesson)
+        elif self.counted is not None:
             lesson(self.counted)
         else:
-            self.postponed.append(lesson)
+            lesson(torch.ones((), dtype=torch.bool, device=logits.device))
 
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]` of one exact draw of `distribution(logits)`: what validation reports."""
@@ -265,7 +266,7 @@ class Estimator(Described, nn.Module):
         self._rows_judged = rows
 
 
-def on_backward(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
+def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
     """Gives the lessons and returns the own parameters' gradients, for the upstream gradient c of the loss `[*batch]`.
 
     These are sum |c| times those of the mean of |estimate|^2, by which learnt control variates train. Rows with c = 0

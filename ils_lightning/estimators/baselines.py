@@ -25,12 +25,10 @@ class Baseline(Described, nn.Module):
         """Returns the baseline of each row."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(logits)")
 
-    def update(self, loss: Tensor, counted: Tensor | None = None) -> None:
+    def update(self, loss: Tensor) -> None:
         """Learns from the losses `[samples, *batch]` of this step, after `forward` was used.
 
-        Args:
-            loss: of every draw.
-            counted: which rows `[*batch]` have an upstream gradient, the only ones to learn from; None is all.
+        Rows whose loss was not used, because its upstream gradient was 0, are NaN.
         """
 
     def build(self, latents: int, categories: int) -> None:
@@ -40,7 +38,7 @@ class Baseline(Described, nn.Module):
 class MovingAverage(Baseline):
     """Exponential moving average of the mean finite loss over rows, samples and ranks; zero before the first step.
 
-    A step that is not finite teaches nothing, nor does one out of all proportion (see `usual`).
+    A step out of all proportion teaches nothing (see `usual`).
 
     Args:
         decay: weight of the past, in [0, 1).
@@ -66,8 +64,8 @@ class MovingAverage(Baseline):
         average = self.average / self.weight.clamp(min=1e-30)  # undoes the pull of the start towards zero
         return average.to(logits.dtype)
 
-    def update(self, loss: Tensor, counted: Tensor | None = None) -> None:
-        counts = torch.ones_like(loss, dtype=torch.bool) if counted is None else counted.expand_as(loss)
+    def update(self, loss: Tensor) -> None:
+        counts = torch.isfinite(loss)
         loss = torch.where(counts, loss.detach(), 0).double()
         total, square, number = sum_over_ranks(torch.stack([loss.sum(), loss.square().sum(), counts.sum()]))
         keep, take = judge(

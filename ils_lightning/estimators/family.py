@@ -95,13 +95,12 @@ class Draws(NamedTuple):
     number: Tensor
 
     @classmethod
-    def of(cls, pi: Tensor, z: Tensor, g: Tensor, counted: Tensor | None) -> "Draws":
-        """Folds tensors `[*batch, latents, categories]`; `counted` `[*batch]` says which rows count, None all."""
-        number = pi.new_ones(pi.shape[:-2]).flatten() if counted is None else counted.flatten().to(pi)
-        draws = cls(rows(pi), rows(z), rows(torch.where(pi > 0, g, 0)), number)
-        if counted is None:
-            return draws
-        return draws._replace(pi=torch.where(number[:, None, None] > 0, draws.pi, draws.z), g=draws.only(draws.g))
+    def of(cls, pi: Tensor, z: Tensor, g: Tensor, counted: Tensor) -> "Draws":
+        """Folds tensors `[*batch, latents, categories]`; `counted`, up to `[*batch]`, says which rows count."""
+        number = counted.to(pi).expand(pi.shape[:-2]).flatten()
+        pi = torch.where(counted[..., None, None], pi, z)
+        g = torch.where(counted[..., None, None] & (pi > 0), g, 0)
+        return cls(rows(pi), rows(z), rows(g), number)
 
     def only(self, x: Tensor) -> Tensor:
         """Sets what is no row that counts to 0 in x `[rows, ...]`."""
@@ -153,7 +152,7 @@ class Curved(Learnt, Pullback):
             H, R = self.curvature().to(pi.dtype), self.at(logits, pi, z)
             estimate = R(g - product(H, z)) + R.explained(H)
             if self.training:
-                self.learn_from(lambda counted: self.study(Draws.of(pi, z, g, counted)))
+                self.learn_later(pi, lambda counted: self.study(Draws.of(pi, z, g, counted)))
         return estimate
 
     def study(self, draws: Draws) -> None:

@@ -88,7 +88,7 @@ class ILSJoint(ILSNewton):
             if self.training:
                 added, known = kappa * u + nu * theta, kappa * u - product(H, z)
                 fit = partial(moments, estimate, noise, weight, SMALLEST_SHARE * reach(H_joint, theta, pi))
-                self.learn_from(lambda counted: self.study_jointly(Draws.of(pi, z, g, counted), added, known, fit))
+                self.learn_later(pi, lambda counted: self.study_jointly(Draws.of(pi, z, g, counted), added, known, fit))
         return estimate
 
     def study_jointly(self, draws: Draws, added: Tensor, known: Tensor, fit: Callable[[Tensor], Tensor]) -> None:

@@ -87,7 +87,7 @@ class ILSLeaveOneOut(Learnt, Several):
         explained = ((change / others)[..., None, None] * d).mean(dim=0) - J(pi[0], a.mean(dim=0))
         estimate = plain - kappa[0] * explained
         if self.training:
-            self.learn_from(lambda counted: self._study(pi, z, g, estimate, explained, kappa, counted))
+            self.learn_later(pi, lambda counted: self._study(pi, z, g, estimate, explained, kappa, counted))
         return estimate
 
     def _study(
@@ -98,10 +98,10 @@ class ILSLeaveOneOut(Learnt, Several):
         estimate: Tensor,
         explained: Tensor,
         kappa: Tensor,
-        counted: Tensor | None,
+        counted: Tensor,
     ) -> None:
-        """Learns from the rows `counted` `[*batch]`, or all."""
-        draws = Draws.of(pi, z, g, None if counted is None else counted.expand(pi.shape[:-2]))
+        """Learns from the rows `counted`, up to `[*batch]`."""
+        draws = Draws.of(pi, z, g, counted)
         number = draws.number[: draws.number.numel() // self.samples]  # of one draw a row
         fit = moments(estimate, explained.unsqueeze(0), kappa, torch.zeros_like(estimate[None, ..., 0]), number)
         self.update(draws.squares(), fit)

@@ -90,8 +90,8 @@ class ILSResidual(Learnt, Estimator):
         estimate = (loss - c - kappa * explained)[..., None, None] * d + kappa * J(pi, a)
         if self.training:
             covariance = torch.where(known, (loss - c) * explained, 0)
-            values = torch.stack([loss, covariance, explained], dim=-1).flatten(0, -2)
-            self.learn_from(lambda counted: self._study(Draws.of(pi, z, g, counted), values))
+            values = torch.stack([loss, covariance, explained], dim=-1).reshape(-1, 3)
+            self.learn_later(pi, lambda counted: self._study(Draws.of(pi, z, g, counted), values))
         return estimate
 
     def _study(self, draws: Draws, values: Tensor) -> None:

@@ -1,7 +1,5 @@
 """The small network that learnt baselines and critics are made of: sized when the problem is known."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.serialization import add_safe_globals
@@ -15,8 +13,9 @@ add_safe_globals([nn.Sequential, nn.Linear, nn.Tanh, nn.LeakyReLU])  # what netw
 class Perceptron(Described, nn.Module):
     """One hidden tanh layer, `[..., features]` to `[...]`; it answers zero until it has learnt something.
 
-    The layers are made by `build`, by the first call, or by the weights of a checkpoint, whichever comes first. Tanh,
-    because critics are differentiated twice.
+    Its parameters exist from the start, so that an optimiser made before the first call trains them; the first layer
+    gets its size from `build`, the first call, or the weights of a checkpoint, whichever comes first. Tanh, because
+    critics are differentiated twice.
 
     Args:
         hidden: units of the hidden layer.
@@ -33,35 +32,32 @@ class Perceptron(Described, nn.Module):
         if hidden < 1:
             raise Refusal(f"Perceptron: hidden must be at least 1; given {hidden}")
         self.hidden = hidden
-        self.layers: nn.Sequential | None = None
+        last = nn.Linear(hidden, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.LazyLinear(hidden), nn.Tanh(), last)
 
     def build(self, features: int, device: torch.device | None = None) -> nn.Sequential:
-        """Returns the layers, made at the first call; later ones must name the same number of features."""
-        if self.layers is None:
-            last = nn.Linear(self.hidden, 1, device=device)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.layers = nn.Sequential(nn.Linear(features, self.hidden, device=device), nn.Tanh(), last)
-        elif self._first(self.layers).shape[1] != features:
+        """Returns the layers, sized at the first call; later ones must name the same number of features."""
+        first = self.layers[0]
+        if isinstance(first, nn.LazyLinear) and first.has_uninitialized_params():
+            if device is not None:
+                self.layers.to(device)
+            first(torch.zeros(1, features, dtype=first.weight.dtype, device=first.weight.device))
+        elif self._weight().shape[1] != features:
             raise Refusal(
                 "Perceptron keeps the size it was built with, latents * categories = "
-                f"{self._first(self.layers).shape[1]}; given {features}"
+                f"{self._weight().shape[1]}; given {features}"
             )
         return self.layers
 
     def forward(self, x: Tensor) -> Tensor:
         layers = self.build(x.shape[-1], x.device)
-        return layers(x.to(self._first(layers).dtype)).squeeze(-1).to(x.dtype)
+        return layers(x.to(self._weight().dtype)).squeeze(-1).to(x.dtype)
 
-    @staticmethod
-    def _first(layers: nn.Sequential) -> Tensor:
-        return layers.get_parameter("0.weight")
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        weight = state_dict.get(f"{prefix}layers.0.weight")
-        if weight is not None and self.layers is None:
-            self.build(weight.shape[1])
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _weight(self) -> Tensor:
+        """That of the first layer."""
+        return self.layers.get_parameter("0.weight")
 
 
 def features(logits: Tensor) -> Tensor:

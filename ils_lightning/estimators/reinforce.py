@@ -5,6 +5,7 @@
 Unbiased for any f, differentiable or not, and any baseline b that does not see z.
 """
 
+import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
@@ -69,7 +70,7 @@ class Reinforce(Estimator):
 
         def advantage(cost: Tensor, mask: Tensor) -> Tensor:
             if self.training and mask.any():
-                baseline.update(cost.unsqueeze(0), mask)
+                baseline.update(torch.where(mask, cost, float("nan")).unsqueeze(0))
             return cost - b
 
         return advantage
@@ -86,7 +87,7 @@ class Reinforce(Estimator):
     def _baseline(self, logits: Tensor, loss: Tensor) -> Tensor | float:
         if self.baseline is None:
             return 0.0
-        b, learner = self.baseline(logits), self.baseline
-        if self.training:
-            self.learn_from(lambda counted: learner.update(loss.detach(), counted))
+        b, update = self.baseline(logits), self.baseline.update
+        if self.training and type(self.baseline).update is not Baseline.update:
+            self.learn_later(logits, lambda used: update(torch.where(used, loss.detach(), float("nan"))))
         return b

@@ -56,11 +56,10 @@ class VarGrad(Several):
         centred = (loss - loss.mean(dim=0)).detach()
         if self.training and plain_call():
             half_variance = centred.square().sum(dim=0) / (2 * (self.samples - 1))
-            self.learn_from(partial(self._report, half_variance))
+            self.learn_later(logits, partial(self._report, half_variance))
         return loss.mean(dim=0), (centred[..., None, None] * score).sum(dim=0).div(self.samples - 1).to(logits.dtype)
 
-    def _report(self, half_variance: Tensor, counted: Tensor | None) -> None:
-        """Keeps the mean over the rows that count, if there are any."""
-        there = half_variance if counted is None else torch.where(counted, half_variance, float("nan"))
-        mean = there.nanmean()
+    def _report(self, half_variance: Tensor, used: Tensor) -> None:
+        """Keeps the mean over the rows used, if there are any."""
+        mean = torch.where(used, half_variance, float("nan")).nanmean()
         self.log_variance = torch.where(torch.isnan(mean), self.log_variance.to(mean), mean)

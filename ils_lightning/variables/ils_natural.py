@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Lesson, Loss, evaluate, on_backward
+from ils_lightning.estimators.base import Lesson, Loss, evaluate
 from ils_lightning.estimators.delivery import Deliver
 from ils_lightning.estimators.family import SMALLEST_TRACE, full_precision, rows
 from ils_lightning.estimators.learnt import Learnt
@@ -84,7 +84,7 @@ class ILSNatural(Learnt):
         (g,) = torch.autograd.grad(loss.sum(), x, retain_graph=True)
         lessons: list[Lesson] = []
         estimate = self.estimate(mu, x.detach(), g, lessons.append)
-        return Deliver.apply(loss, theta, estimate, "ILSNatural", partial(on_backward, lessons, estimate, []))
+        return Deliver.apply(loss, theta, estimate, "ILSNatural", partial(_give, lessons))
 
     @torch.no_grad()
     def estimate(self, mu: Tensor, x: Tensor, g: Tensor, later: Callable[[Lesson], None] | None = None) -> Tensor:
@@ -99,12 +99,19 @@ class ILSNatural(Learnt):
             W = V + self.base**2 / (1 + self.base**2) * slope * d
             if self.training:
                 lesson = partial(self._study, V, d, g)
-                lesson(None) if later is None else later(lesson)
+                lesson(torch.ones((), dtype=torch.bool, device=mu.device)) if later is None else later(lesson)
         return W * (g - h * x) + h * (mu * V + V * slope / 2)
 
-    def _study(self, V: Tensor, d: Tensor, g: Tensor, counted: Tensor | None) -> None:
-        """Learns from the rows `counted` `[*batch]`, or all."""
-        number = torch.ones_like(g) if counted is None else counted[..., None, None].to(g).expand_as(g)
+    def _study(self, V: Tensor, d: Tensor, g: Tensor, counted: Tensor) -> None:
+        """Learns from the rows `counted`, up to `[*batch]`."""
+        number = counted[..., None, None].to(g).expand_as(g)
         V, d, g = (rows(torch.where(number > 0, x, 0)) for x in (V, d, g))
         squares = torch.stack([g.double().square().sum(dim=(0, -1)), rows(number).double().sum(dim=(0, -1))])
         self.update(squares, (g * d).sum(dim=0), V.sum(dim=0))
+
+
+def _give(lessons: list[Lesson], c: Tensor) -> tuple[()]:
+    """Gives lessons from the rows that have an upstream gradient c `[*batch]`; there are no parameters."""
+    for lesson in lessons:
+        lesson(c != 0)
+    return ()
