@@ -3,6 +3,7 @@
 The colours are Okabe and Ito's, readable by the colour-blind.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,22 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def numbered_log_axis(axis: Axis, low: float, high: float) -> None:
+    """Lets a logarithmic axis reach from a number it shows at or below `low` to one at or above `high`.
+
+    Numbers are powers of ten where these are more than two decades apart, else 1, 2 and 5 times them.
+    """
+    steps = (1, 10) if high > 100 * low else (1, 2, 5, 10)
+    start, end = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.floor(math.log10(high))
+    first = max(step * start for step in steps if step * start <= low * (1 + 1e-9))
+    last = min(step * end for step in steps if step * end >= high * (1 - 1e-9))
+    axis.set_major_locator(LogLocator(subs=steps[:-1], numticks=30))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+    set_limits = axis.axes.set_xlim if axis is axis.axes.xaxis else axis.axes.set_ylim
+    set_limits(first / 1.1, last * 1.1)
 
 
 def true_and_learnt(p: Tensor, pi: Tensor) -> Figure:

@@ -12,9 +12,10 @@ from ils_lightning import machine, plots
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #57606a; --paper: #ffffff; --panel: #f3f6f9;
-        --line: #d9dfe5; --accent: #0072b2; }
+        --line: #d9dfe5; --accent: #0072b2; --shade: #b8c2cc; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e9ee; --soft: #9ba7b2; --paper: #11161b; --panel: #1a2129; --line: #303a44; --accent: #56b4e9; }
+  :root { --ink: #e4e9ee; --soft: #9ba7b2; --paper: #11161b; --panel: #1a2129; --line: #303a44; --accent: #56b4e9;
+          --shade: #4a5866; }
   figure svg, figure img { filter: invert(1) hue-rotate(180deg) brightness(1.35) saturate(1.3); }
 }
 * { box-sizing: border-box; }
@@ -24,7 +25,11 @@ h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .2rem; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .lead { border-left: 4px solid var(--accent); border-radius: 0 4px 4px 0; padding: .6rem 1rem; margin: 1rem 0;
         background: var(--panel); font-size: 1.05rem; }
-.scroll { overflow-x: auto; max-width: 100%; }
+.scroll { overflow-x: auto; max-width: 100%; background:
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
+.scroll:has(th:nth-child(6))::before { content: "the table goes on to the right: scroll it \\2192"; display: none;
+  position: sticky; left: 0; width: max-content; color: var(--accent); font-size: .82rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .86rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
@@ -34,7 +39,16 @@ tr.best td { font-weight: 600; }
 tr.section td { color: var(--accent); font-weight: 600; padding-top: .8rem; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg, figure img { display: block; max-width: 100%; height: auto; }
-@media (max-width: 45rem) { figure svg, figure img { min-width: min(40rem, var(--width)); } }
+figure.narrow { display: none; }
+.scroll:has(th:nth-child(13))::before { display: block; }
+@media (max-width: 60rem) { .scroll:has(th:nth-child(6))::before { display: block; } }
+@media (max-width: 45rem) {
+  figure svg, figure img { min-width: min(40rem, var(--width)); }
+  figure.wide { display: none; }
+  figure.narrow { display: block; }
+  figure.narrow svg, figure.narrow img { min-width: 0; }
+  th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 9rem; }
+}
 p.note, p.made, dl { color: var(--soft); font-size: .86rem; margin: .35rem 0; }
 dt { font-weight: 600; } dd { margin: 0 0 .35rem 1rem; }
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
@@ -118,15 +132,23 @@ def folded(summary: str, text: str) -> str:
     return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text.strip())}</pre></details>"
 
 
-def figure(drawn: Figure, name: str) -> str:
-    """Returns a figure as part of the page: its lines, or its dots where there are very many lines."""
+def figure(drawn: Figure, name: str, narrow: Figure | None = None) -> str:
+    """Returns a figure as part of the page, and in its place on a narrow page another one, where there is one."""
+    if narrow is None:
+        return _figure(drawn, name, "")
+    return _figure(drawn, name, "wide") + _figure(narrow, name, "narrow")
+
+
+def _figure(drawn: Figure, name: str, kind: str) -> str:
+    """The lines of a figure, or its dots where there are very many lines."""
     text = io.StringIO()
     with plots.style():
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     lines = text.getvalue()
     picture = lines[lines.index("<svg") :] if len(lines) <= _LARGEST_SVG else _dots(drawn, name)
     width = f"--width: {96 * drawn.get_figwidth():.0f}px"
-    return f'<figure role="img" aria-label="{html.escape(name)}" style="{width}">{picture}</figure>'
+    kind = f' class="{kind}"' if kind else ""
+    return f'<figure{kind} role="img" aria-label="{html.escape(name)}" style="{width}">{picture}</figure>'
 
 
 def _dots(drawn: Figure, name: str) -> str:

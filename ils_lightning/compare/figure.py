@@ -12,6 +12,8 @@ from ils_lightning.compare.budgets import budgets
 from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.looks import legend_below, looks
 from ils_lightning.compare.spec import Comparison
+from ils_lightning.looks import PALETTE
+from ils_lightning.looks import looks as looks_of
 
 _LETTERS_PER_INCH = 15  # of a caption
 
@@ -70,11 +72,13 @@ def _lines(curves: list[Curve]) -> Figure:
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
     order = sorted(curves, key=lambda curve: -float(curve.values[-1].mean()))
+    look = looks_of(curve.label for curve in order)
     for number, curve in enumerate(order):
-        colour = plots.COLOURS[number % len(plots.COLOURS)]
-        dashes = "-" if number < len(plots.COLOURS) else "--"
+        colour, _, width = look[curve.label]
+        dashes = "-" if number < len(PALETTE) else "--"
         mean = curve.mean
-        axes.plot(curve.steps, mean, label=f"{curve.label}  {mean[-1]:.2g}", color=colour, linestyle=dashes)
+        label = f"{curve.label}  {mean[-1]:.2g}"
+        axes.plot(curve.steps, mean, label=label, color=colour, linestyle=dashes, linewidth=width)
     axes.set(yscale="log", xlabel="optimiser step", ylabel=curves[0].tracked.label)
     axes.legend(fontsize=8, title="worst to best, last value", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

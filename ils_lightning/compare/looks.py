@@ -4,8 +4,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ils_lightning import plots
 from ils_lightning.compare.curves import Curve
+from ils_lightning.looks import PALETTE
+from ils_lightning.looks import looks as looks_of
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (7, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
@@ -16,16 +17,16 @@ def looks(curves: list[Curve]) -> dict[str, dict[str, Any]]:
     for curve in curves:
         last.setdefault(curve.run, []).append(float(curve.mean[-1]))
     black: dict[str, Any] = {"color": "black", "linestyle": (0, (1, 1)), "linewidth": 2.2, "zorder": 3}
-    colours = [colour for colour in plots.COLOURS if colour != "#000000"]
     found: dict[str, dict[str, Any]] = {curve.run: black for curve in curves if curve.reference}
     others = [run for run in sorted(last, key=lambda run: -sum(last[run]) / len(last[run])) if run not in found]
+    look = looks_of(others)
     for number, run in enumerate(others):
         # neighbours in rank often coincide: dashes let the line beneath be seen
-        dashes = _DASHES[(number % 2 + 2 * (number // (2 * len(colours)))) % len(_DASHES)]
+        dashes = _DASHES[(number % 2 + 2 * (number // (2 * len(PALETTE)))) % len(_DASHES)]
         found[run] = {
-            "color": colours[number % len(colours)],
+            "color": look[run].colour,
             "linestyle": dashes,
-            "linewidth": 1.4,
+            "linewidth": look[run].width,
             "zorder": 2 + number % 2 / 2,
         }
     return found

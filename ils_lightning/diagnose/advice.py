@@ -3,6 +3,8 @@
 from ils_lightning.diagnose.rows import GradientReport, Row
 
 _FAR = 1e6
+_CLEARLY = 0.9
+"""A best-scaled error below this share of another's is clearly better."""
 
 
 def advice(report: GradientReport) -> str:
@@ -20,7 +22,7 @@ def advice(report: GradientReport) -> str:
         sentence += f"; {_listed(equal)} cannot be told from it at {best.draws:,} draws"
     elif len(rows) > 1:
         sentence += f", next to {rows[1].error:.1%} by {rows[1].name}"
-    return f"{sentence}{_later(best, rows, report)}."
+    return f"{sentence}{_later(best, rows, report)}.{_scaled(best, rows)}"
 
 
 def choices(report: GradientReport) -> list[Row]:
@@ -34,6 +36,18 @@ def _reason(best: Row, report: GradientReport) -> str:
         return f"within {many} it is the gradient itself"
     bias, noise = best.relative_bias, (max(0.0, best.error**2 - best.relative_bias**2)) ** 0.5
     return f"the average that {many} buy has an error of {best.error:.1%} (bias {bias:.1%}, noise {noise:.1%})"
+
+
+def _scaled(best: Row, rows: list[Row]) -> str:
+    """Names the estimator that is better where the step size makes up for the length of its estimates."""
+    leader = min(rows, key=lambda row: row.scaled_error)
+    if not leader.scaled_error < _CLEARLY * best.scaled_error:
+        return ""
+    return (
+        f" At the best scale of each {leader.name} is better (error {leader.scaled_error:.1%}, cosine "
+        f"{leader.cosine:.2f}, against {best.scaled_error:.1%} and {best.cosine:.2f}): use it where the learning rate "
+        f"is tuned or Adam takes scale out; its estimates are then to be multiplied by {leader.scale:.2g}."
+    )
 
 
 def _later(best: Row, rows: list[Row], report: GradientReport) -> str:

@@ -123,6 +123,6 @@ def write(report: GradientReport, folder: Path, others: list[GradientReport], co
     plots.save(figure.draw([*others, report]), folder / "figure")
     atomic.write_text(tables.comma_separated(report), folder / "report.csv")
     atomic.write_text(tables.to_json(report), folder / "report.json")
-    atomic.write_text(page(report, figure.draw([report]), configuration), folder / "report.html")
+    atomic.write_text(page(report, configuration), folder / "report.html")
     console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
     console.print(advice(report), highlight=False, markup=False, soft_wrap=True)

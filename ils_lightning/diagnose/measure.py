@@ -33,6 +33,7 @@ class Measured:
     cosine: float
     cosine_of_one: Interval
     cosines: dict[int, float]
+    length: float
     snr: float
     value_bias: Interval
     draws: int
@@ -45,7 +46,7 @@ class NotFiniteError(ValueError):
 def perfect() -> Measured:
     """What there is to say of the gradient itself."""
     none, all_of_it = Interval(0.0, 0.0, 0.0), Interval(1.0, 1.0, 1.0)
-    return Measured(none, none, 1.0, all_of_it, {1: 1.0}, float("inf"), none, 1)
+    return Measured(none, none, 1.0, all_of_it, {1: 1.0}, 1.0, float("inf"), none, 1)
 
 
 @torch.no_grad()
@@ -105,6 +106,7 @@ def _summary(
         max(-1.0, min(1.0, cosine)),
         mean_interval(cosines[:, 0]),
         _curve(cosines, mean, G, plan.width),
+        (length / size) ** 0.5,
         (length / (variance.value * size)) ** 0.5 if variance.value > 0 else float("inf"),
         value,
         plan.draws,

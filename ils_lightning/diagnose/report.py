@@ -192,7 +192,8 @@ def _fill(row: Row, found: Measured) -> None:
     row.relative_variance, row.relative_variance_low, row.relative_variance_high = found.variance
     row.cosine_of_one, row.cosine_of_one_low, row.cosine_of_one_high = found.cosine_of_one
     row.value_bias, row.value_bias_low, row.value_bias_high = found.value_bias
-    row.cosine, row.snr, row.draws, row.cosines = found.cosine, found.snr, found.draws, found.cosines
+    row.cosine, row.length, row.snr, row.draws = found.cosine, found.length, found.snr, found.draws
+    row.cosines = found.cosines
 
 
 def _rank(row: Row, average: int) -> None:
@@ -201,3 +202,4 @@ def _rank(row: Row, average: int) -> None:
     row.variance_times_cost = row.relative_variance * row.evaluations
     row.error = row.error_after(average)
     row.error_low, row.error_high = row.error_after(average, "_low"), row.error_after(average, "_high")
+    row.scaled_error, row.scale = row.scaled_error_after(average), row.scale_after(average)

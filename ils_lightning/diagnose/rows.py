@@ -16,6 +16,7 @@ class Row:
         relative_variance: E |e - E e|^2 / |G|^2.
         cosine: of E e with G.
         cosine_of_one: expected cosine of one estimate with G; `cosines` has that of the average of n.
+        length: |E e| / |G|.
         snr: |E e| / sqrt(E |e - E e|^2).
         value_bias: expected loss it returns, less E f; mean over rows.
         evaluations: of f for one estimate of a row.
@@ -23,6 +24,9 @@ class Row:
         bytes: at the peak of one estimate of the batch, beside model and data.
         variance_times_cost: relative variance times evaluations.
         error: |average - G| / |G|, root mean square, of the estimates that `average` evaluations of f buy.
+        scaled_error: the least such error of a multiple of the average, sqrt(1 - cosine^2 / (1 + 1 / (n SNR^2))) for
+            the n estimates that are averaged, 1 where the cosine is negative: what is left where the step size is free.
+        scale: the multiple.
         draws: estimates measured.
         not_applicable: why nothing was measured; empty where something was.
     """
@@ -38,6 +42,7 @@ class Row:
     cosine_of_one: float = _NAN
     cosine_of_one_low: float = _NAN
     cosine_of_one_high: float = _NAN
+    length: float = _NAN
     snr: float = _NAN
     value_bias: float = _NAN
     value_bias_low: float = _NAN
@@ -49,6 +54,8 @@ class Row:
     error: float = _NAN
     error_low: float = _NAN
     error_high: float = _NAN
+    scaled_error: float = _NAN
+    scale: float = _NAN
     draws: int = 0
     not_applicable: str = ""
     cosines: dict[int, float] = field(default_factory=dict)
@@ -66,9 +73,25 @@ class Row:
 
     def error_after(self, evaluations: float, end: Literal["", "_low", "_high"] = "") -> float:
         """Relative error of the average of the estimates that so many evaluations of f buy, one at least."""
-        estimates = max(1.0, evaluations / self.evaluations)
+        estimates = self._estimates(evaluations)
         bias, variance = getattr(self, f"relative_bias{end}"), getattr(self, f"relative_variance{end}")
         return (bias**2 + variance / estimates) ** 0.5
+
+    def scaled_error_after(self, evaluations: float) -> float:
+        """Relative error of the best multiple of that average (see `scaled_error`)."""
+        return max(0.0, 1 - max(0.0, self.cosine) ** 2 * self._signal(evaluations)) ** 0.5
+
+    def scale_after(self, evaluations: float) -> float:
+        """The best multiple: cosine / (length * (1 + 1 / (n SNR^2)))."""
+        return max(0.0, self.cosine) * self._signal(evaluations) / self.length if self.length > 0 else 0.0
+
+    def _estimates(self, evaluations: float) -> float:
+        return max(1.0, evaluations / self.evaluations)
+
+    def _signal(self, evaluations: float) -> float:
+        """|E e|^2 as a share of the mean square length of the average."""
+        strength = self._estimates(evaluations) * self.snr**2
+        return strength / (1 + strength) if strength < float("inf") else 1.0
 
 
 @dataclass(repr=False)

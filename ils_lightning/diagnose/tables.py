@@ -57,17 +57,18 @@ def size(count: int) -> str:
 COLUMNS: list[Column[Row]] = [
     Column("estimator", lambda row: row.name, 0),
     Column("error", lambda row: percent(row.error), 1),
-    Column("bias", lambda row: percent(row.relative_bias), 2),
-    Column("95 % interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 4),
-    Column("variance", lambda row: number(row.relative_variance), 3),
+    Column("scaled", lambda row: percent(row.scaled_error), 2),
+    Column("bias", lambda row: percent(row.relative_bias), 3),
+    Column("95 % interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 6),
+    Column("variance", lambda row: number(row.relative_variance), 4),
     Column("95 % interval", lambda row: _numbers(row.relative_variance_low, row.relative_variance_high), 9),
-    Column("cosine", lambda row: number(row.cosine), 8),
-    Column("of one", lambda row: number(row.cosine_of_one), 5),
+    Column("cosine", lambda row: number(row.cosine), 5),
+    Column("of one", lambda row: number(row.cosine_of_one), 8),
     Column("SNR", lambda row: number(row.snr), 10),
     Column("value bias", lambda row: _signed(row), 11),
-    Column("f evals", lambda row: str(row.evaluations), 6),
+    Column("f evals", lambda row: str(row.evaluations), 7),
     Column("var x cost", lambda row: number(row.variance_times_cost), 12),
-    Column("ms", lambda row: number(1000 * row.seconds), 7),
+    Column("ms", lambda row: number(1000 * row.seconds), 14),
     Column("memory", lambda row: size(row.bytes), 13),
 ]
 
@@ -119,7 +120,7 @@ def notes(report: GradientReport) -> list[str]:
         f"measured on {report.batch} rows of {report.latents} latents x {report.categories} categories, E f = "
         f"{report.loss:.5g}, seed {report.seed}; {report.truth}",
         f"error: root mean square distance to the gradient, relative to its length, of the average of the estimates "
-        f"that {report.average:,} evaluations of f buy",
+        f"that {report.average:,} evaluations of f buy; scaled: that of the best multiple of the average",
         *([report.remark] if report.remark else []),
         *(f"not applicable: {', '.join(names)}: {reason}" for reason, names in reasons.items()),
     ]

@@ -1,0 +1,164 @@
+"""Every estimator has one look, and figures of reports can be read."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ils_lightning import estimators, looks, plots
+from ils_lightning.diagnose import gradient_report
+from ils_lightning.diagnose.advice import advice
+from ils_lightning.diagnose.figure import draw
+from ils_lightning.diagnose.page import page
+from ils_lightning.diagnose.rows import GradientReport
+from ils_lightning.estimators import Estimator, LeaveOneOut
+from ils_lightning.report_page import table
+
+PUBLIC = [
+    name
+    for name in estimators.__all__
+    if isinstance(getattr(estimators, name), type)
+    and issubclass(getattr(estimators, name), Estimator)
+    and "_abstract" not in vars(getattr(estimators, name))
+]
+
+
+def test_every_estimator_of_the_package_has_a_look_of_its_own():
+    found = looks.looks(PUBLIC)
+    assert set(PUBLIC) == set(found)
+    assert set(PUBLIC) - {"Exact"} == set(looks._HOMES)
+    assert len({(look.colour, look.marker) for look in found.values()}) == len(PUBLIC)
+    for name, look in found.items():
+        assert looks.ours(name) == (look.width > 2) == (look.marker in "*PX")
+
+
+def test_a_look_does_not_depend_on_order_and_seldom_on_what_else_is_shown():
+    frequent = looks._HOMES[:8]
+    alone = {name: looks.looks([name])[name] for name in PUBLIC}
+    assert looks.looks(frequent) == {name: alone[name] for name in frequent}
+    assert all(looks.looks([*PUBLIC[::-1]])[name] == alone[name] for name in frequent)
+    assert looks.looks(PUBLIC) == looks.looks(PUBLIC[::-1])
+    assert looks.looks(["ILSNewton (the model's)", "Exact"])["ILSNewton (the model's)"] == alone["ILSNewton"]
+    assert looks.looks(["ReinMax(temperature=1.3)"])["ReinMax(temperature=1.3)"] == alone["ReinMax"]
+    assert looks.looks(["of my own"]) == looks.looks(["of my own"])
+
+
+def test_looks_of_one_figure_differ_by_colour_as_long_as_there_are_colours():
+    names = ["ReinMax", "ReinMax(temperature=1.3)", "ReinMax(temperature=1.5)", "mine", "theirs", "ILSNewton"]
+    assert len({look.colour for look in looks.looks(names).values()}) == 6
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(2.1, 4.9), (3.0, 3.0), (1.0, 1.0), (0.05, 0.07), (1e-4, 30.0), (51.0, 99.0), (1e-2, 3000.0)]
+)
+def test_a_logarithmic_axis_always_has_numbers(low, high):
+    axes = Figure().subplots()
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        plots.numbered_log_axis(axis, low, high)
+        bottom, top = sorted(axis.get_view_interval())
+        assert bottom < low <= high < top
+        numbers = [float(label.get_text()) for label in axis.get_ticklabels() if label.get_text()]
+        assert sum(bottom <= number <= top for number in numbers) >= 1 + (low < high)
+        assert sum(bottom <= number <= top for number in numbers) <= 12
+
+
+def quadratic(z: Tensor) -> Tensor:
+    return (z[..., 0] - torch.tensor([0.1, 0.4])).square().sum(-1)
+
+
+LOGITS = torch.tensor([[[1.0, 0.0, -1.0], [0.0, 0.5, 0.2]]])
+
+
+class TooLong(LeaveOneOut):
+    """Leave-one-out, a thousand times too long."""
+
+    def estimate(self, logits, f):
+        loss, estimate = super().estimate(logits, f)
+        return loss, 1000 * estimate
+
+
+class Backwards(LeaveOneOut):
+    """Leave-one-out with the wrong sign."""
+
+    def estimate(self, logits, f):
+        loss, estimate = super().estimate(logits, f)
+        return loss, -estimate
+
+
+@pytest.fixture(scope="module")
+def report() -> GradientReport:
+    chosen = {"long": TooLong(16), "right": LeaveOneOut(2), "back": Backwards(), "same": LeaveOneOut(16)}
+    chosen |= {"ILSNewton": "ILSNewton", "ReinMax": "ReinMax", "Exact": "Exact"}
+    return gradient_report(quadratic, LOGITS, chosen, draws=4000, average=32, settle=1, title="a title")
+
+
+def test_the_best_scaled_error_is_that_of_the_best_multiple(report):
+    row = {row.name: row for row in report.rows}
+    assert row["long"].error > 900
+    assert row["long"].scaled_error == pytest.approx(row["same"].scaled_error, rel=1e-3)
+    assert row["long"].scale == pytest.approx(row["same"].scale / 1000, rel=1e-3)
+    assert row["back"].scaled_error == 1
+    assert row["back"].scale == 0
+    assert row["Exact"].scaled_error == 0
+    assert row["Exact"].scale == 1
+    torch.manual_seed(1)
+    truth = estimators.Exact().estimate(LOGITS, quadratic)[1]
+    estimates = LeaveOneOut(2).estimate(LOGITS.expand(40_000, 16, -1, -1), quadratic)[1].mean(dim=1)
+    multiples = torch.linspace(0, 1.5, 301)
+    errors = [
+        ((c * estimates - truth).square().sum(dim=(-2, -1)).mean() / truth.square().sum()).sqrt() for c in multiples
+    ]
+    best = min(range(301), key=lambda place: errors[place])
+    assert row["right"].scaled_error == pytest.approx(errors[best].item(), rel=0.03)
+    assert row["right"].scale == pytest.approx(multiples[best].item(), rel=0.03)
+    assert row["right"].scaled_error < row["right"].error
+
+
+def test_advice_names_what_is_better_at_its_best_scale(report):
+    rows = [row for row in report.rows if row.name in ("long", "right")]
+    said = advice(GradientReport(**{**vars(report), "rows": rows}))
+    assert said.startswith("Use right: ")
+    assert "At the best scale of each long is better" in said
+    assert "to be multiplied by 0.00" in said
+    alone = advice(GradientReport(**{**vars(report), "rows": [row for row in rows if row.name == "right"]}))
+    assert "best scale" not in alone
+
+
+@pytest.mark.parametrize(("reports", "narrow"), [(1, False), (1, True), (2, False)])
+def test_a_figure_says_quantity_and_unit_and_has_one_colour_for_each_estimator(report, reports, narrow):
+    figure = draw([report] * reports, narrow=narrow)
+    panels = figure.axes
+    assert len(panels) == 2 * reports
+    assert all("%" in axes.get_xlabel() or "number of" in axes.get_xlabel() for axes in panels)
+    assert all("%" in axes.get_ylabel() or "cosine" in axes.get_ylabel() for axes in panels)
+    expected = looks.looks(row.name for row in report.rows)
+    curves = [axes for axes in panels if "cosine" in axes.get_ylabel()]
+    for axes in curves:
+        for line in axes.get_lines():
+            (name,) = [name for name in expected if str(line.get_label()).split("  ", 1)[1] == name]
+            assert line.get_color() == expected[name].colour
+    for axes in panels:
+        for axis in (axes.xaxis, axes.yaxis):
+            bottom, top = sorted(axis.get_view_interval())
+            assert any(bottom <= tick <= top for tick in axis.get_majorticklocs())
+
+
+def test_the_page_has_a_figure_for_wide_and_one_for_narrow_screens(report):
+    text = page(report)
+    assert text.count("<figure") == 2
+    wide, narrow = (text.split(f'<figure class="{kind}"')[1].split("--width: ")[1] for kind in ("wide", "narrow"))
+    assert int(wide.split("px")[0]) > 1000
+    assert int(narrow.split("px")[0]) < 430
+
+
+def test_a_wide_table_says_that_it_goes_on():
+    style = page_style()
+    assert "scroll it" in style
+    assert '<div class="scroll"><table>' in table(["a"] * 14, [])
+
+
+def page_style() -> str:
+    from ils_lightning.report_page import page as whole
+
+    return whole("title").split("<style>")[1].split("</style>")[0]
