@@ -75,7 +75,7 @@ def numbered_log_axis(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=steps[:-1], numticks=30))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-    set_limits = axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim
+    set_limits = axis.axes.set_xlim if axis is axis.axes.xaxis else axis.axes.set_ylim
     set_limits(first / 1.1, last * 1.1)
 
 

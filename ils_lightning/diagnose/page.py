@@ -9,7 +9,7 @@ from ils_lightning.diagnose.tables import COLUMNS, notes
 _WORDS = {
     "error": "root mean square distance to the gradient, relative to its length, of the average of the estimates that "
     "the stated number of evaluations of f buy; it ranks the table",
-    "best scaled": "that error of the best multiple of the average, sqrt(1 - cosine^2 / (1 + 1 / (n SNR^2))) for the n "
+    "scaled": "that error of the best multiple of the average, sqrt(1 - cosine^2 / (1 + 1 / (n SNR^2))) for the n "
     "estimates averaged: what is left where a step size, or Adam, takes scale out",
     "bias": "length of (mean of the estimates - gradient) over the length of the gradient",
     "variance": "mean square distance of an estimate to the mean of the estimates, over the gradient's squared length",

@@ -58,7 +58,7 @@ def size(count: int) -> str:
 COLUMNS: list[Column[Row]] = [
     Column("estimator", lambda row: row.name, 0),
     Column("error", lambda row: percent(row.error), 1),
-    Column("best scaled", lambda row: percent(row.scaled_error), 2),
+    Column("scaled", lambda row: percent(row.scaled_error), 2),
     Column("bias", lambda row: percent(row.relative_bias), 3),
     Column("95 % interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 6),
     Column("variance", lambda row: number(row.relative_variance), 4),
@@ -121,7 +121,7 @@ def notes(report: GradientReport) -> list[str]:
         f"measured on {report.batch} rows of {report.latents} latents x {report.categories} categories, E f = "
         f"{report.loss:.5g}, seed {report.seed}; {report.truth}",
         f"error: root mean square distance to the gradient, relative to its length, of the average of the estimates "
-        f"that {report.average:,} evaluations of f buy; best scaled: that of the best multiple of the average",
+        f"that {report.average:,} evaluations of f buy; scaled: that of the best multiple of the average",
         *([report.remark] if report.remark else []),
         *(f"not applicable: {', '.join(names)}: {reason}" for reason, names in reasons.items()),
     ]
