@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def press(number: int, batch: int) -> list[str]:
 
 def last(folder: str) -> dict[str, Any]:
     return torch.load(Path(folder, "checkpoints/last.ckpt"), weights_only=True)
+
+
+@pytest.fixture(autouse=True)
+def _terminal() -> Iterator[None]:
+    """A closed terminal ends a process, even where the tests themselves are run by nohup."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
 
 
 @pytest.fixture
