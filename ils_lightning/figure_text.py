@@ -1,21 +1,29 @@
 """Texts of figures: what stands between dollar signs is a formula to Matplotlib, and fails the figure if it is none."""
 
+from collections.abc import Callable
+
 from matplotlib.axis import Axis
 from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FuncFormatter
 
 
 def make_drawable(figure: Figure) -> None:
     """Lets texts of a figure whose dollar signs enclose no formula be drawn as they are written."""
     for text in figure.findobj(Text):
+        assert isinstance(text, Text)
         text.set_text(drawable(text.get_text()))
     for axis in figure.findobj(Axis):
+        assert isinstance(axis, Axis)
         for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
-            if isinstance(formatter, FixedFormatter):
-                formatter.seq = [drawable(label) for label in formatter.seq]
+            if isinstance(formatter, FuncFormatter):  # which labels that are given are kept by, too
+                formatter.func = _drawable_answers(formatter.func)
+
+
+def _drawable_answers(func: Callable[..., str]) -> Callable[..., str]:
+    return lambda *place: drawable(func(*place))
 
 
 def drawable(text: str) -> str:

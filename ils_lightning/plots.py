@@ -4,6 +4,7 @@ The colours are Okabe and Ito's, readable by the colour-blind.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,8 +40,9 @@ STYLE: Any = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The project's look, inside the block only."""
-    with mpl.rc_context(STYLE):
+    """The project's look, inside the block only; a letter that the font lacks is drawn as a box, without a word."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kills import FITS, fit, grid, starts, trial
+from kills import FITS, fit, grid, starts, training_seconds, trial
 from lightning import Trainer
 
 from ils_lightning import __version__, atomic
@@ -20,6 +20,7 @@ from ils_lightning.checkpoint_io import CompleteCheckpoints, use_complete_checkp
 from ils_lightning.cli import main
 from ils_lightning.modules.base import VERSION
 
+KILLED = ["VAE, ReduceLROnPlateau", "toy, moving average, accumulated gradients", "a module of one's own"]
 QUICK = ["fit", "--trainer.max_steps=20", "--model.chunk=5", "--trainer.val_check_interval=1"]
 QUICK += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
 KILLED = ["VAE, ReduceLROnPlateau", "toy, moving average, accumulated gradients", "a module of one's own"]
@@ -169,8 +170,8 @@ def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.Captu
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "job",
-    [*(partial(fit, words) for words in FITS.values()), partial(grid, 1), partial(grid, 2)],
-    ids=[*FITS, "1", "2"],
+    [*(partial(fit, FITS[name]) for name in KILLED), partial(grid, 1), partial(grid, 2)],
+    ids=[*KILLED, "one worker", "two workers"],
 )
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(job: partial, tmp_path: Path) -> None:
     """`python tests/kills.py 20` does the same twenty times over."""
@@ -178,5 +179,5 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(job: partial, tmp_pa
     for one in folders:
         one.mkdir()
     whole = job(folders[0], [])
-    assert trial(job, folders[1], whole, 4.0, random.Random(1)) == []
-    assert any(step > 0 for step, _ in starts(folders[1])) or job.args == (2,)
+    assert trial(job, folders[1], whole, training_seconds(folders[0]), random.Random(1)) == []
+    assert job.func is grid or any(step > 0 for step, _ in starts(folders[1]))

@@ -2,14 +2,17 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from checkpoint_copies import PARTS
 from kills import command, differences
 from lightning import Callback, Trainer
+from test_resumption import PLATEAU, VAE
 
 from ils_lightning.callbacks.interruption import Interruption, ended_like_by_ctrl_c
 from ils_lightning.cli import main
@@ -41,6 +44,14 @@ def press(number: int, batch: int) -> list[str]:
 
 def last(folder: str) -> dict[str, Any]:
     return torch.load(Path(folder, "checkpoints/last.ckpt"), weights_only=True)
+
+
+@pytest.fixture(autouse=True)
+def _terminal() -> Iterator[None]:
+    """A closed terminal ends a process, even where the tests themselves are run by nohup."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
 
 
 @pytest.fixture
@@ -78,6 +89,22 @@ def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, 
     )
     for part in ("state_dict", "optimizer_states", "random_states", "curve"):
         assert differences(last("rest")[part], last("whole")[part]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize("validation", ["check_val_every_n_epoch=1", "check_val_every_n_epoch=2"])
+def test_what_ends_with_an_epoch_is_done_before_a_run_is_left(validation: str) -> None:
+    """A signal in the last batch of the first epoch, which is validated or not."""
+    words = [*VAE, *PLATEAU, f"--trainer.{validation}"]
+    main([*words, "--trainer.default_root_dir=whole"])
+    with pytest.raises(SystemExit, match="1"):
+        main([*words, "--trainer.default_root_dir=part", *press(signal.SIGTERM, 3)])
+    assert last("part")["global_step"] == 4
+    again = ["--trainer.default_root_dir=rest", "--trainer.callbacks=null"]
+    main([*words, "--ckpt_path=part/checkpoints/last.ckpt", *again])
+    whole, rest = last("whole"), last("rest")
+    assert differences({part: rest[part] for part in PARTS}, {part: whole[part] for part in PARTS}) == []
 
 
 def test_a_closed_terminal_is_ignored_where_it_was_before() -> None:

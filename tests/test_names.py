@@ -17,14 +17,14 @@ from ils_lightning.compare import compare, screen, table, wide
 from ils_lightning.compare.names import folder_names, require_showable
 from ils_lightning.report_page import figure as on_a_page
 
-ODD = ["[hard]", "..", "a b", "a/b", "A b", "$x^{$", "5$ and 6$", "=SUM(A1)", "<b>|x", "\N{ROCKET}", "a" * 120]
+ODD = ["[hard]", "..", "a b", "a/b", "A b", "$x^{$", "5$ and 6$", "=SUM(A1)", "<b>|x", "\N{ROCKET}", "a" * 40]
 CONTENT: dict[str, Any] = {
     "title": "from $x^{$ to [bold]",
     "caption": "it costs $5 and $x^{$ " * 9,
     "base": "toy1",
     "layout": "lines",
     "change": {"trainer.max_steps": 4, "model.init_args.chunk": 2, "model.init_args.record_every": 1},
-    "runs": [{"name": name, "change": {"model.init_args.estimator": "ReinMax"}} for name in ODD],
+    "runs": [{"name": name, "change": {"model.init_args.estimator": "GumbelSoftmax"}} for name in ODD],
 }
 CONTROLS = ["\x1b[2J", "a\x00b", "two\nlines", "\x9b", " ", "", "a\u2028b"]
 
@@ -78,7 +78,7 @@ def test_names_that_control_a_terminal_are_refused_before_anything_is_trained(
 
 
 def test_folders_are_told_apart_and_lead_nowhere_else() -> None:
-    names = folder_names([*ODD, "a b", "CON:", "é" * 90, "", "."])
+    names = folder_names([*ODD, "a" * 300, "a b", "CON:", "é" * 90, "", "."])
     assert len({name.casefold() for name in names}) == len(names)
     assert all(len(name.encode()) <= 120 and "/" not in name and name.strip(".") for name in names)
     assert folder_names(["ReinMax L8K4", "ILS, algorithm (0.1)"]) == ["ReinMax_L8K4", "ILS,_algorithm_(0.1)"]

@@ -52,7 +52,7 @@ RUNS = {
     "stepwise, every second batch": ([*STEPWISE, "--trainer.val_check_interval=2"], 5),
     "stepwise, amid accumulation": (
         [*STEPWISE, "--trainer.val_check_interval=1", "--trainer.accumulate_grad_batches=2"],
-        9,
+        8,
     ),
 }
 

@@ -32,6 +32,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to listen for signals."""
         super().on_train_start(trainer, pl_module)
+        self._epoch_ends = self._is_owed = False
         self._interruption.listen()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -41,8 +42,8 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
         """Saves what a validation left to the step that ends here; saves and ends the run if that was asked."""
         super().on_train_batch_end(trainer, *arguments)
-        if trainer.global_step == self._step:
-            return
+        if trainer.global_step == self._step or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            return  # Lightning, resumed from the last batch of an epoch, leaves out what follows it
         if self._interruption.on_any_rank(trainer):
             self._end(trainer)
         if self._is_owed:
@@ -60,11 +61,13 @@ class LastCheckpoint(ModelCheckpoint):
             self._end(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the state in which training ends, and that of each epoch where nothing is validated."""
-        if _is_over(trainer) or not _validates(trainer):
-            self._epoch_ends = True
+        """Saves the state in which training ends, that of each epoch where nothing is validated, and what is owed."""
+        self._epoch_ends = True
+        if self._interruption.on_any_rank(trainer):
+            self._end(trainer)
+        if self._is_owed or _is_over(trainer) or not _validates(trainer):
             self._save(trainer)
-            self._epoch_ends = False
+        self._epoch_ends = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Counts the epoch that is ending, so that a run may go on with the next, or as unfinished if it is cut short.

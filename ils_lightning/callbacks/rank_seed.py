@@ -117,7 +117,8 @@ def _require_state(state: Any) -> None:
         if not all(isinstance(cuda, torch.Tensor) for cuda in state["cuda"]):
             raise TypeError(f"states of accelerators must be tensors; given {state['cuda']}")
     except Exception as error:  # each generator has its own complaints
-        raise Refusal(f"the {_KEY} in the checkpoint are not those of random streams: {error}") from None
+        reason = type(error).__name__
+        raise Refusal(f"the {_KEY} in the checkpoint are not the states of random streams ({reason})") from None
 
 
 def restore(state: dict[str, Any]) -> None:

@@ -260,6 +260,7 @@ def _silence() -> None:
         ".*srun.*command is available.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
         r"(?s).*JsonargparseDeprecationWarning",  # Lightning's own calls
+        r"(?s).*Unable to serialize instance",  # what `serializable` leaves out
         r"(?s).*was deprecated in v4.* will be\s+removed in v5",
     ):
         warnings.filterwarnings("ignore", message)
