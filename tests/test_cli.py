@@ -208,7 +208,7 @@ def test_untrained_weights_are_never_evaluated(capsys: pytest.CaptureFixture[str
 def test_a_file_that_is_no_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.ckpt").write_text("not a checkpoint")
     torch.save({"weights": torch.zeros(3)}, "bare.ckpt")
-    torch.save({"state_dict": {}, "hyper_parameters": {"estimator": ILS()}}, "pickled.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {"network": torch.nn.GRU(1, 1)}}, "pickled.ckpt")
     assert "is no checkpoint" in refusal(capsys, "test", "--ckpt_path", "text.ckpt")
     assert "has no state_dict" in refusal(capsys, "test", "--ckpt_path", "bare.ckpt")
     assert "weights and plain data" in refusal(capsys, "test", "--ckpt_path", "pickled.ckpt")

@@ -73,9 +73,44 @@ def test_the_command_prints_both_forms(capsys):
     assert capsys.readouterr().out == table.markdown()
     main(["estimators"])
     printed = capsys.readouterr().out
-    assert all(f" {c.__name__} " in printed for c in table.classes())
+    assert all(f" {c.__name__}" in printed for c in table.classes())
     assert "2304.08612" in printed
 
 
-def test_a_narrow_terminal_gets_the_facts_alone():
-    assert [column.header for column in table.rich_table(80).columns] == table.HEADINGS[:7]
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
+def test_at_any_width_everything_is_said_and_no_word_is_broken(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    main(["estimators"])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width
+    assert len(printed.splitlines()) < 8 * len(table.rows())
+    words = set(printed.replace(";", " ").replace(",", " ").split())
+    for row in table.rows():
+        said = f"{row.name} {row.kind} {row.options} {row.paper}"
+        assert set(said.replace(",", " ").replace(";", " ").split()) <= words | {"-"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("cls", table.classes())
+def test_the_page_of_one_estimator(cls, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    main(["estimators", cls.__name__.lower()])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{cls.__name__}\n")
+    assert cls.source in printed
+    assert all(f"\n  {name}" in printed for name in inspect.signature(cls).parameters)
+    assert table.row(cls).evaluations.split(" ")[0] in printed
+
+
+def test_the_page_has_formula_and_settings(capsys):
+    main(["estimators", "ReinMax"])
+    printed = capsys.readouterr().out
+    assert inspect.getmodule(ReinMax).__doc__.split("\n\n")[1].rstrip() in printed
+    assert "--model.estimator estimators/reinmax" in printed
+
+
+def test_an_unknown_estimator_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["estimators", "ReinMux"])
+    assert ended.value.code == 2
+    assert "there is no estimator 'ReinMux', did you mean 'ReinMax'?" in capsys.readouterr().err

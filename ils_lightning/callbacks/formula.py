@@ -27,26 +27,26 @@ def formulas(estimator: Estimator) -> str:
 
 def _section(estimator: Estimator) -> str:
     kind = type(estimator)
-    does = _head(inspect.getdoc(kind) or "")
-    does = does.split("\n\n")[0] if _formula(kind) else does
-    parts = [f"### {kind.__name__}", _prose(does), _prose(_formula(kind)), _table(estimator)]
+    does = head(inspect.getdoc(kind) or "")
+    does = does.split("\n\n")[0] if formula(kind) else does
+    parts = [f"### {kind.__name__}", _prose(does), _prose(formula(kind)), _table(estimator)]
     parts += [f"Source: {estimator.source}."] if estimator.source else []
     return "\n\n".join(part for part in parts if part)
 
 
-def _formula(kind: type[Estimator]) -> str:
+def formula(kind: type[Estimator]) -> str:
     """The head of the module's docstring, where the module is about this class: its file is named after it."""
     name = kind.__module__.rsplit(".", 1)[-1]
     if name.replace("_", "") != kind.__name__.lower():
         return ""
-    text = _head(sys.modules[kind.__module__].__doc__ or "")
+    text = head(sys.modules[kind.__module__].__doc__ or "")
     if "\n    " in text:
         return text
     first, *rest = text.split("\n\n")  # a docstring of nothing but formulas has no indentation
     return "\n\n".join([first, *(indent(part, "    ") if " = " in part else part for part in rest)])
 
 
-def _head(docstring: str) -> str:
+def head(docstring: str) -> str:
     """What comes before the first section of a docstring."""
     return _END.split(docstring, maxsplit=1)[0].strip()
 

@@ -37,9 +37,12 @@ OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
     "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
-    "estimators": ("list the estimators", "ils_lightning.estimators.table:show"),
+    "estimators": ("list the estimators, or describe one: estimators NAME", "ils_lightning.cli.estimators:show"),
     "new": ("write the starting files of an estimator or a module of your own", "ils_lightning.new:new"),
 }
+
+FIRST_WORDS: Mapping[str, str] = {"estimators": "name"}
+"""Options that a verb takes as its first word too, by verb."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -155,6 +158,8 @@ def _repeatable(words: Sequence[str], command: Callable) -> list[str]:
 
 
 def _run_own(verb: str, *words: str) -> None:
+    if verb in FIRST_WORDS and words and not words[0].startswith("-"):
+        words = (f"--{FIRST_WORDS[verb]}={words[0]}", *words[1:])
     module, function = OWN_VERBS[verb][1].split(":")
     command = getattr(import_module(module), function)
     from jsonargparse import auto_cli

@@ -19,6 +19,7 @@ from ils_lightning import __version__
 from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli.configs import option_values
 from ils_lightning.cli.errors import did_you_mean, fail
+from ils_lightning.describe import describe
 from ils_lightning.modules.base import VERSION
 
 SECTIONS = ("seed_everything", "model", "data", "trainer")
@@ -72,7 +73,7 @@ def configuration(path: str) -> dict[str, Any]:
     settings = checkpoint.get("hyper_parameters", {})
     if not isinstance(settings, dict):
         fail(f"--ckpt_path: the hyper_parameters in {path!r} must be a mapping; they are {settings!r}")
-    settings = {key: value for key, value in settings.items() if key != "_instantiator"}
+    settings = {key: describe(value) for key, value in settings.items() if key != "_instantiator"}
     name = settings.pop("_class_path", None)
     return {"model": {"class_path": name, "init_args": settings}} if name else {}
 

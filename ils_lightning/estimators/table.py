@@ -1,9 +1,10 @@
 """The table of all estimators, generated from the classes: what each declares, its options and its paper."""
 
 import inspect
-import sys
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,7 +18,7 @@ LEGEND = (
     "default options. Wrappers are what the estimator inside them is. Vimco, SparsemaxMarginal, EntmaxMarginal and "
     "TopKSubset of more than one category aim at objectives of their own; what is said here is of those."
 )
-_WIDE = 160
+_BETWEEN = 3  # columns between two of the table
 _KINDS = ("pathwise", "score function", "finite difference", "exact", "marginal", "wrapper")
 _TITLES = {
     "categories": "K",
@@ -86,28 +87,74 @@ def markdown() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{LEGEND}\n"
 
 
-def rich_table(width: int) -> Table:
-    """Returns the table for a terminal `width` columns wide; a narrow one gets the facts without options and paper."""
-    columns = len(HEADINGS) if width >= _WIDE else HEADINGS.index("options")
-    table = Table(caption=LEGEND, box=SIMPLE_HEAD)
-    for heading in HEADINGS[:columns]:
-        table.add_column(heading, no_wrap=heading in ("name", "kind"), overflow="fold")
-    for r in rows():
-        table.add_row(*astuple(r)[:columns])
-    return table
+def text(width: int) -> str:
+    """Returns the table for a terminal `width` columns wide.
 
-
-def show(form: Literal["terminal", "markdown"] = "terminal") -> None:
-    """Prints the table of all estimators.
-
-    Args:
-        form: a table for the terminal, or Markdown as in the README.
+    Where all columns fit without breaking a word there is a line for each estimator, else an entry of a few lines.
     """
-    if form == "markdown":
-        print(markdown(), end="")
-        return
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    console.print(rich_table(console.width))
+    widths = _widths(width)
+    lines = _lines(widths, width) if widths else _entries(width)
+    return "\n".join([*lines, textwrap.fill(LEGEND, width), ""])
+
+
+def _lines(widths: list[int], width: int) -> Iterator[str]:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading, one in zip(HEADINGS, widths, strict=True):
+        table.add_column(heading, width=one)
+    for one in rows():
+        table.add_row(*astuple(one))
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console.print(table)
+    for line in console.file.getvalue().splitlines():  # pyright: ignore[reportAttributeAccessIssue]
+        yield line.rstrip()
+
+
+def _widths(width: int) -> list[int]:
+    """Widths of the columns, options and papers having what the others leave; nothing where that breaks a word."""
+    columns = list(zip(HEADINGS, *[astuple(one) for one in rows()], strict=True))
+    *fixed, options, papers = columns
+    left = width - sum(max(map(len, column)) for column in fixed) - _BETWEEN * len(fixed) - _BETWEEN
+    of_papers = min(max(map(len, papers)), left // 2, left - _longest_word(options))
+    if of_papers < _longest_word(papers):
+        return []
+    return [*(max(map(len, column)) for column in fixed), left - of_papers, of_papers]
+
+
+def _longest_word(column: Sequence[str]) -> int:
+    return max(len(word) for cell in column for word in cell.split())
+
+
+def _entries(width: int) -> Iterator[str]:
+    """Lines of an entry for each estimator, under headings of their kinds."""
+    kind = ""
+    for one in rows():
+        if one.kind != kind:
+            kind = one.kind
+            yield f"\n{kind}"
+        yield f"  {one.name}"
+        for part in (facts(one), f"options: {one.options}", f"paper: {one.paper}"):
+            if not part.endswith(": -"):
+                yield textwrap.fill(
+                    part, width, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False
+                )
+    yield ""
+
+
+def facts(one: Row) -> str:
+    """Returns what a class declares in a sentence.
+
+    Example:
+        >>> from ils_lightning.estimators import ReinMax
+        >>> facts(row(ReinMax))
+        'any number of categories; biased, exact for quadratic f; f evaluations: 1; f must be differentiable in z'
+    """
+    number = "2 categories only" if one.categories == "2" else "any number of categories"
+    if one.kind == "wrapper":
+        return f"{number}; f evaluations: {one.evaluations}; all else as the estimator inside"
+    for_which = {"all": "unbiased", "none": "biased"}.get(one.exact_for, f"biased, exact for {one.exact_for} f")
+    bias = "unbiased" if one.unbiased == "yes" else for_which
+    slope = "f must be differentiable in z" if one.needs_gradient == "yes" else "f may be any function"
+    return f"{number}; {bias}; f evaluations: {one.evaluations}; {slope}"
 
 
 def _yes(fact: bool) -> str:

@@ -1,0 +1,83 @@
+"""The verb `estimators`: the table of all of them, or what there is to know of one."""
+
+import inspect
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import Literal
+
+from ils_lightning.callbacks.formula import formula, head
+from ils_lightning.cli.configs import folder
+from ils_lightning.cli.errors import did_you_mean, listed
+from ils_lightning.estimators import Estimator, table
+
+_PIPE = 160  # columns where the output is no terminal and COLUMNS is not set
+_ARGUMENT = re.compile(r"^(\w+): (.*(?:\n {4,}.*)*)", re.MULTILINE)
+
+
+def show(name: str | None = None, form: Literal["terminal", "markdown"] = "terminal") -> None:
+    """Prints the table of all estimators, or the page of one.
+
+    Args:
+        name: the estimator to describe; all of them, in a table, unless given.
+        form: the table for the terminal, or Markdown as in the README.
+    """
+    width = shutil.get_terminal_size((_PIPE, 24)).columns
+    if name is not None:
+        print(page(name, width))
+    elif form == "markdown":
+        print(table.markdown(), end="")
+    else:
+        print(table.text(width), end="")
+
+
+def page(name: str, width: int) -> str:
+    """Returns formula, facts, options, source and configuration of the estimator `name`.
+
+    Raises:
+        ValueError: when there is none of that name.
+    """
+    known = {kind.__name__.lower(): kind for kind in table.classes()}
+    if name.lower() not in known:
+        names = sorted(kind.__name__ for kind in known.values())
+        raise ValueError(f"there is no estimator {name!r}{did_you_mean(name, names)}; known: {listed(names, name)}")
+    kind = known[name.lower()]
+    return "\n\n".join(part for part in _parts(kind, width) if part)
+
+
+def _parts(kind: type[Estimator], width: int) -> Iterator[str]:
+    one = table.row(kind)
+    about = head(inspect.getdoc(kind) or "")
+    yield kind.__name__
+    yield _filled(about, width)
+    yield _filled(formula(kind), width) if formula(kind) != about else ""
+    yield _filled(f"{one.kind}; {table.facts(one)}", width)
+    options = list(_options(kind))
+    yield "\n".join(["options:", *(_item(option, width) for option in options)]) if options else "It has no options."
+    yield f"source: {kind.source}" if kind.source else ""
+    path = folder() / "estimators" / f"{kind.__module__.rpartition('.')[-1]}.yaml"
+    packaged = f"--model.estimator estimators/{path.stem}, which is {path}" if path.is_file() else ""
+    yield f"recommended settings: {packaged}" if packaged else f"to use: --model.estimator {kind.__name__}"
+
+
+def _options(kind: type[Estimator]) -> Iterator[str]:
+    """Each option with its default and what it is."""
+    section = re.search(r"^Args:\n((?: {4}.*\n?|\n)*)", inspect.getdoc(kind) or "", re.MULTILINE)
+    said = dict(_ARGUMENT.findall(textwrap.dedent(section[1]))) if section else {}
+    for name, parameter in inspect.signature(kind).parameters.items():
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default}"
+        yield f"{name}{default}" + (f": {' '.join(said[name].split())}" if name in said else "")
+
+
+def _item(text: str, width: int) -> str:
+    return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _filled(text: str, width: int) -> str:
+    """Prose broken at words; indented formulas as they are."""
+    parts = text.split("\n\n")
+    return "\n\n".join(
+        part if re.search(r"^ {4}", part, re.MULTILINE) else textwrap.fill(" ".join(part.split()), width)
+        for part in parts
+    )
