@@ -22,11 +22,12 @@ def end_with_the_process_that_started_me() -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def lost_another(error: BaseException) -> bool:
-    """Whether an error says that a rank this one works with has ended."""
-    text = str(error)
+def lost_another(error: RuntimeError) -> str | None:
+    """Says so if a rank that this one works with has ended."""
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
-    return isinstance(error, RuntimeError) and any(words in text for words in lost)
+    if not any(words in str(error) for words in lost):
+        return None
+    return "another rank of this run has ended, and this one ends with it. What was saved before stays"
 
 
 def _watch(parent: int) -> None:

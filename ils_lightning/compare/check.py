@@ -9,7 +9,7 @@ from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make, make_trainer
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.modules import DiscreteModule
 
@@ -33,7 +33,7 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
         )
     try:
         model, _ = make(config)
-    except ValueError as error:
+    except Refusal as error:
         _raise_mistakes(name, config)
         return str(error)
     if model.tracked is None:
@@ -60,10 +60,8 @@ def trainers_can_be_made(comparison: Comparison, parts: list[tuple[Run, str]]) -
         ValueError: when its options are at fault.
     """
     for name, options in _distinct(comparison, parts, "trainer"):
-        try:
+        with refusing({Refusal: lambda error, name=name: f"run {name!r}: {explained(error, 'trainer')}"}):
             make_trainer(options)
-        except ValueError as error:
-            raise Refusal(f"run {name!r}: {explained(error)}") from None
 
 
 def _distinct(comparison: Comparison, parts: list[tuple[Run, str]], section: str) -> Iterator[tuple[str, dict]]:
@@ -88,9 +86,9 @@ def measure_exists(outcome: Outcome, measure: str | None) -> None:
 
 def _raise_mistakes(name: str, config: dict) -> None:
     """Raises a ValueError where a part of the configuration by itself is at fault."""
-    try:
+    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'data')}"}):
         create(config["data"], DiscreteData)
+    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'model')}"}):
         arguments(config["model"], DiscreteModule)
+    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'model.init_args.estimator')}"}):
         create(config["model"]["init_args"]["estimator"], Estimator)
-    except ValueError as error:
-        raise Refusal(f"{name}: {explained(error)}") from None

@@ -19,8 +19,9 @@ from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.data import DiscreteData, TrueDistribution
 from ils_lightning.describe import create
+from ils_lightning.errors import Refusal
 from ils_lightning.modules import DiscreteModule
-from ils_lightning.trainer_options import require_sensible
+from ils_lightning.trainer_options import refusing_trainers, require_sensible
 
 Result = dict[str, Any]
 
@@ -28,7 +29,7 @@ Result = dict[str, Any]
 def train(job: Job, advance: Callable[[float], None]) -> Result:
     """Trains and tests a job on one thread and keeps its result; returns it.
 
-    A refusal (ValueError: the estimator is not defined for the problem) is a result as well, with the message under
+    A `Refusal` (the estimator is not defined for the problem) is a result as well, with the message under
     "failed". Any other error is returned likewise, but not kept: the next start tries again. One of the disk is raised:
     no other job could keep its result either.
 
@@ -41,7 +42,7 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     try:
         with _quiet(), _one_thread():
             result = _fit_and_test(job, watch)
-    except ValueError as error:
+    except Refusal as error:
         result = {"failed": " ".join(str(error).split()).removeprefix(f"{DiscreteModule.__name__}: ")}
     except Exception as error:
         if is_of_the_disk(error):
@@ -97,7 +98,7 @@ def make_trainer(options: dict[str, Any]) -> Trainer:
     """
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     options = {**options, **quiet, "enable_checkpointing": False}
-    with _quiet():
+    with _quiet(), refusing_trainers():
         trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
     require_sensible(trainer)
     return trainer

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning import __version__
 from ils_lightning.describe import create, describe
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
 
@@ -84,6 +84,7 @@ class DiscreteModule(LightningModule):
         lr_scheduler: makes a learning-rate scheduler of the optimiser, stepped after every optimiser step.
     """
 
+    _abstract = True
     monitor = "val/loss"
     """The logged quantity (lower is better) by which checkpoints are ranked."""
     test_after_fit = False
@@ -113,10 +114,13 @@ class DiscreteModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimiser and, where one is given, its scheduler."""
-        optimizer = self._optimizer(self.parameter_groups())
+        groups = self.parameter_groups()
+        with refusing({ValueError: lambda error: f"model.optimizer: {error}"}):
+            optimizer = self._optimizer(groups)
         if self._lr_scheduler is None:
             return optimizer
-        scheduler = self._lr_scheduler(optimizer)
+        with refusing({ValueError: lambda error: f"model.lr_scheduler: {error}"}):
+            scheduler = self._lr_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             config: Any = {"scheduler": scheduler, "monitor": self.monitor, "strict": False}
         else:
