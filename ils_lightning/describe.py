@@ -5,6 +5,7 @@ A description is `{"class_path": "package.module.Class", "init_args": {...}}`, t
 
 import inspect
 import math
+from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -13,10 +14,9 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch import Tensor
 from torch.serialization import add_safe_globals
 
-from ils_lightning import strict
-from ils_lightning.errors import DescriptionError, Refusal
+from ils_lightning.errors import DescriptionError, Refusal, cause
 
-strict.enforce()
+set_parsing_settings(import_path_denylist=[])  # the parser's own list of names that it refuses, or it would warn
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
 set_parsing_settings(instantiate_subclass_spec_in_any=False)
 
@@ -31,7 +31,7 @@ class Described:
         add_safe_globals([cls])  # an object among the hyperparameters of a checkpoint is loaded as weights are
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        if "_abstract" in vars(cls):
+        if is_abstract(cls):
             raise Refusal(f"{cls.__name__} is abstract; name one of its subclasses: {', '.join(_subclasses(cls))}")
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
@@ -73,10 +73,21 @@ def _written(value: Any) -> str:
     return f"float('{value}')" if isinstance(value, float) and not math.isfinite(value) else repr(value)
 
 
+def is_abstract(cls: type) -> bool:
+    """Whether a class says of itself, by an attribute `_abstract`, that it is there to be derived from.
+
+    Example:
+        >>> from ils_lightning.estimators import Estimator, ReinMax
+        >>> is_abstract(Estimator), is_abstract(ReinMax)
+        (True, False)
+    """
+    return "_abstract" in vars(cls)
+
+
 def _subclasses(cls: type) -> list[str]:
     """Names of the classes below `cls` of which objects can be made, in order."""
     below = {name for child in cls.__subclasses__() for name in _subclasses(child)}
-    return sorted(below | {child.__name__ for child in cls.__subclasses__() if "_abstract" not in vars(child)})
+    return sorted(below | {child.__name__ for child in cls.__subclasses__() if not is_abstract(child)})
 
 
 def describe(value: Any) -> Any:
@@ -154,11 +165,13 @@ def _parse(description: Any, base: Any) -> tuple[ArgumentParser, Namespace]:
 
 @contextmanager
 def _named(base: Any) -> Iterator[None]:
-    """Turns whatever goes wrong inside into a ValueError that names `base`."""
+    """Turns what the parser or this package refuses inside into a ValueError that names `base`."""
     try:
         yield
     except Exception as error:
-        raise DescriptionError(base, error) from None
+        if not isinstance(found := cause(error), Refusal | ArgumentError):
+            raise
+        raise DescriptionError(base, found) from None
 
 
 def in_words(value: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from ils_lightning import atomic, plots, strict
+from ils_lightning import atomic, plots
 from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.cli.errors import is_of_memory
 from ils_lightning.cli.types import class_at
@@ -52,8 +52,6 @@ def load(ckpt_path: str) -> Any:
     name = configuration(ckpt_path).get("model", {}).get("class_path")
     if name is None:
         raise Refusal(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
-    if strict.is_on() and not strict.accepts(str(name)):
-        raise Refusal(strict.refusal(str(name)))
     kind = class_at(str(name))
     if not (isinstance(kind, type) and issubclass(kind, LightningModule) and issubclass(kind, HasSamples)):
         raise Refusal(

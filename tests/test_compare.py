@@ -7,12 +7,14 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ils_lightning.compare import compare
+from ils_lightning.cli import main
+from ils_lightning.compare import Comparison, Run, Settings, compare
 from ils_lightning.compare.curves import bias_floor
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.spec import assign, find, read
 from ils_lightning.compare.statistics import bootstrap
 
+ESTIMATOR = "model.init_args.estimator"
 SMALL = {
     "title": "small",
     "base": "toy1",
@@ -169,3 +171,40 @@ def test_tuning_without_a_finite_candidate_is_a_failure_in_the_table(tmp_path, c
     (line,) = lines(compare(write(tmp_path, content), tmp_path / "out") / "table.csv")
     assert "lr gives a finite score; tried 0.1, 0.2: diverged" in line["failed"]
     assert "steep failed: no candidate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("model.init_args.bogus", 1, "model.init_args.bogus: CategoricalFit has no option 'bogus'"),
+        ("model.init_args.loss.init_args.bogus", 1, "model.init_args.loss.init_args.bogus: ExpectedKL has no option"),
+        (f"{ESTIMATOR}.init_args.temprature", 1, f"{ESTIMATOR}.init_args.temprature: ReinMax has no option"),
+        (f"{ESTIMATOR}.init_args.temperature", "x", f"{ESTIMATOR}.init_args.temperature: must be a number"),
+        (
+            "model.init_args.optimizer.init_args.lrr",
+            1,
+            "model.init_args.optimizer.init_args.lrr: SGD has no option 'lrr', did you mean 'lr'",
+        ),
+        ("data.init_args.bogus", 1, "data.init_args.bogus: TrueDistribution has no option 'bogus'"),
+        ("data.init_args.categories", "x", "data.init_args.categories: must be a whole number; given 'x'"),
+        ("data.class_path", "Digitz", "data: unknown class 'Digitz', did you mean 'Digits'"),
+        ("trainer.max_stepz", 1, "trainer.max_stepz: Trainer has no option 'max_stepz', did you mean 'max_steps'"),
+        ("modle.init_args.chunk", 1, "there is no section 'modle', did you mean 'model'"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_by_its_run_and_its_key(tmp_path, capsys, key, value, said):
+    second = {"name": "second", "change": {ESTIMATOR: {"class_path": "ReinMax", "init_args": {}}, key: value}}
+    grid = {"title": "t", "base": "toy1", "runs": [{"name": "first"}, second], "seeds": [0]}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    words = ["compare", str(tmp_path / "grid.yaml"), "--override=trainer.max_steps=2", f"--folder={tmp_path}"]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert f"error: compare: run 'second': {said}" in capsys.readouterr().err
+
+
+def test_the_runs_that_it_is_given_stay_as_they_are():
+    run = Run("a")
+    comparison = Comparison("t", "toy1", [run], settings=Settings([1.5, 2.0], option="model.init_args.power"))
+    assert comparison.runs[0].settings is comparison.settings
+    assert run == Run("a")

@@ -11,6 +11,7 @@ from simulate import problem_for
 from torch import Tensor
 
 import ils_lightning.estimators as package
+from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import Estimator
 from ils_lightning.testing import laws
 from ils_lightning.testing.laws import gradient
@@ -19,7 +20,7 @@ from ils_lightning.testing.laws import gradient
 def concrete(base: type[Estimator] = Estimator) -> set[type[Estimator]]:
     """The package's public estimators, found by walking the subclasses."""
     below = {c for child in base.__subclasses__() for c in concrete(child) | {child}}
-    finished = {c for c in below if "_abstract" not in vars(c)}
+    finished = {c for c in below if not is_abstract(c)}
     return {c for c in finished if c.__module__.startswith(package.__name__) and not c.__name__.startswith("_")}
 
 

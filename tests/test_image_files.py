@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from ils_lightning.data import ImageFiles
 
@@ -117,3 +117,43 @@ def test_images_of_more_than_eight_bits_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"must have 8 bits a channel; deep\.png has mode I"):
         _ = ImageFiles(str(tmp_path)).splits
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """The file that programs make which Pillow may start."""
+    (tmp_path / "programs").mkdir()
+    for name in ("gs", "gswin64c", "djpeg"):
+        program = tmp_path / "programs" / name
+        program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # to be looked for again
+    return tmp_path / "started"
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.jpg", "0.gif"])
+def test_no_image_starts_a_program_whatever_it_holds(tmp_path, started, name):
+    images = folder(tmp_path / "images", 3)
+    (images / name).write_bytes(POSTSCRIPT)
+    with pytest.raises(ValueError, match=f"{name} is no image that can be read"):
+        ImageFiles(str(images)).setup("fit")
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("name", ["0.eps", "0.ps", "0.pdf", "0.fit"])
+def test_files_of_other_formats_are_no_images(tmp_path, started, name):
+    images = folder(tmp_path / "images", 3)
+    (images / name).write_bytes(POSTSCRIPT)
+    assert len(everything(ImageFiles(str(images)))[0]) == 3
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("size", [13_000, 20_000])
+def test_an_image_that_unpacks_to_more_than_is_sensible_is_refused(tmp_path, size):
+    Image.new("1", (size, size)).save(tmp_path / "0.png")  # a few kilobytes on the disk
+    with pytest.raises(ValueError, match=f"{size**2} pixels"):
+        ImageFiles(str(tmp_path)).setup("fit")

@@ -6,6 +6,7 @@ import pytest
 
 from ils_lightning import estimators
 from ils_lightning.cli import main
+from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import Average, Estimator, ReinMax, table
 
 CLASSES = [c for c in table.classes() if c.kind != "wrapper"]
@@ -13,7 +14,7 @@ CLASSES = [c for c in table.classes() if c.kind != "wrapper"]
 
 def subclasses(parent):
     for child in parent.__subclasses__():
-        if "_abstract" not in vars(child):
+        if not is_abstract(child):
             yield child
         yield from subclasses(child)
 

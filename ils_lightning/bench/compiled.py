@@ -16,6 +16,7 @@ import ils_lightning.estimators as package
 from ils_lightning.bench.section import Advance, Row, Section
 from ils_lightning.bench.timing import interleaved, wait
 from ils_lightning.callbacks.compiled_networks import compile_networks, differentiates_twice
+from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import Average, Estimator, ReinMax
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
@@ -78,7 +79,7 @@ def _make(name: str) -> Estimator | None:
     kind: Any = getattr(package, name)
     if name == "Average":
         return Average(ReinMax(), samples=2)
-    if not (inspect.isclass(kind) and issubclass(kind, Estimator)) or "_abstract" in vars(kind):
+    if not (inspect.isclass(kind) and issubclass(kind, Estimator)) or is_abstract(kind):
         return None
     return kind()
 

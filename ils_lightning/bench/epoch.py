@@ -20,6 +20,7 @@ from ils_lightning.callbacks import FiniteGuard, LastCheckpoint, RankSeed, StepP
 from ils_lightning.data.image_batches import ImageBatches
 from ils_lightning.data.image_data import ImageData
 from ils_lightning.data.image_set import ImageSet, Splits
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import ReinMax
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
@@ -65,7 +66,7 @@ def _data() -> tuple[ImageBatches, str]:
     data: ImageBatches = ImageData("mnist", validation=0, download=False)
     try:
         data.setup("fit")
-    except ValueError:  # the images are nowhere at hand
+    except Refusal:  # the images are nowhere at hand
         return RandomImages(), "random"
     return data, "mnist"
 

@@ -11,19 +11,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import get_type_hints
 
-from ils_lightning import __version__, strict
+from ils_lightning import __version__
 from ils_lightning.cli.errors import (
     PROGRAM,
     did_you_mean,
     fail,
-    is_for_users,
-    is_of_memory,
-    is_of_the_disk,
-    of_the_disk,
+    of_memory,
     quiet_threads,
+    told_in_one_line,
 )
 from ils_lightning.cli.ranks import end_with_the_process_that_started_me
 from ils_lightning.cli.streams import endure
+from ils_lightning.errors import Refusal
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
@@ -40,6 +39,8 @@ OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "estimators": ("list the estimators, or describe one: estimators NAME", "ils_lightning.cli.estimators:show"),
     "new": ("write the starting files of an estimator or a module of your own", "ils_lightning.new:new"),
 }
+_STRICT = "ILS_LIGHTNING_STRICT"
+_CODE = "a configuration is code, as with Lightning: run one of somebody else's as you would run their program"
 
 FIRST_WORDS: Mapping[str, str] = {"estimators": "name"}
 """Options that a verb takes as its first word too, by verb."""
@@ -64,7 +65,8 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> None:
-    words = _without_strict(words)
+    if "--strict" in words or os.environ.get(_STRICT, "") not in ("", "0"):
+        fail(f"there is no strict mode (--strict, {_STRICT}): {_CODE}")
     if not words or words[0] in ("-h", "--help"):
         print(usage())
     elif words[0] == "--version":
@@ -93,18 +95,6 @@ def _run(words: list[str]) -> None:
         fail(f"unknown verb {words[0]!r}{did_you_mean(words[0], verbs)}; verbs: {', '.join(verbs)}")
 
 
-def _without_strict(words: list[str]) -> list[str]:
-    """Returns the words other than --strict, which holds for whatever verb it stands by."""
-    try:
-        if "--strict" in words:
-            strict.switch_on()
-        elif strict.is_on():
-            strict.enforce()
-    except ValueError as error:
-        fail(str(error))
-    return [word for word in words if word != "--strict"]
-
-
 def usage() -> str:
     """Returns the text of `--help`."""
     verbs = {**TRAINER_VERBS} | {name: OWN_VERBS[name][0] for name in own_verbs()}
@@ -120,7 +110,6 @@ def usage() -> str:
             "  python -m ils_lightning fit --config FILE_OR_NAME            a configuration file, or a packaged one",
             "  python -m ils_lightning fit --print_config                   show every setting and its value",
             "  python -m ils_lightning VERB --help                          options of a verb",
-            "  python -m ils_lightning VERB --strict                        name no class but those of this package",
         ]
     )
 
@@ -168,15 +157,5 @@ def _run_own(verb: str, *words: str) -> None:
 
     parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}
-    try:
+    with told_in_one_line({Refusal: explained, RuntimeError: of_memory}, f"{verb}: "):
         auto_cli(command, args=_repeatable(words, command), **options)
-    except OSError as error:
-        if not is_of_the_disk(error):
-            raise
-        fail(f"{verb}: {of_the_disk(error)}")
-    except (ValueError, RuntimeError, MemoryError, OverflowError) as error:
-        if is_of_memory(error):
-            fail(f"{verb}: not enough memory: {error}")
-        if not isinstance(error, ValueError) or not is_for_users(error):
-            raise
-        fail(f"{verb}: {explained(error)}")

@@ -9,16 +9,17 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningDataModule, LightningModule
 
-from ils_lightning import __version__
+from ils_lightning import __version__, vetted
 from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli.configs import option_values
-from ils_lightning.cli.errors import did_you_mean, fail
+from ils_lightning.cli.errors import did_you_mean, fail, told_in_one_line
 from ils_lightning.describe import describe
 from ils_lightning.modules.base import VERSION
 
@@ -34,6 +35,7 @@ _UNREADABLE = (
     AttributeError,
     OSError,
 )
+_KINDS = {"model": LightningModule, "data": LightningDataModule}
 _SHARDED = ("meta.pt", ".metadata", "checkpoint", "latest")  # one of them is in a checkpoint that is a folder
 
 KEY = "configuration"
@@ -60,22 +62,38 @@ def path_among(words: list[str]) -> str | None:
     return given
 
 
-def configuration(path: str) -> dict[str, Any]:
-    """Returns the configuration of the run that wrote the checkpoint; model settings alone from a foreign one."""
+def configuration(path: str, typed: Set[str] = frozenset()) -> dict[str, Any]:
+    """Returns the configuration of the run that wrote the checkpoint; model settings alone from a foreign one.
+
+    Args:
+        path: of the checkpoint.
+        typed: dotted names of the classes that the user named.
+    """
     if not Path(path).is_file():
         return {}
     checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         fail(f"--ckpt_path: {path!r} is not a checkpoint of a LightningModule: it has no state_dict of weights by name")
     _note_version(checkpoint.get(VERSION))
-    if KEY in checkpoint:
-        return _sections(path, checkpoint[KEY])
+    saved = _sections(path, checkpoint[KEY]) if KEY in checkpoint else {}
     settings = checkpoint.get("hyper_parameters", {})
     if not isinstance(settings, dict):
         fail(f"--ckpt_path: the hyper_parameters in {path!r} must be a mapping; they are {settings!r}")
     settings = {key: describe(value) for key, value in settings.items() if key != "_instantiator"}
     name = settings.pop("_class_path", None)
-    return {"model": {"class_path": name, "init_args": settings}} if name else {}
+    made = _taken({"model": {"class_path": name, "init_args": settings}}, path, typed) if name else {}
+    return _taken(saved, path, typed) if KEY in checkpoint else made
+
+
+def _taken(settings: dict[str, Any], path: str, typed: Set[str]) -> dict[str, Any]:
+    """Returns what is taken of a checkpoint's settings; exits where they ask for what no checkpoint may."""
+    with told_in_one_line({RecursionError: lambda error: str(error)}, f"--ckpt_path: in {path!r}, "):
+        taken = {name: vetted.part(settings[name], kind, name) for name, kind in _KINDS.items() if settings.get(name)}
+        options, left_out = vetted.trainer(settings.get("trainer") or {}, typed)
+    for name in left_out:
+        sys.stderr.write(f"note: trainer.{name} is not taken from a checkpoint, or not all of it; type it to have it\n")
+    seed = settings.get("seed_everything")
+    return taken | ({"trainer": options} if options else {}) | ({"seed_everything": seed} if seed is not None else {})
 
 
 def _load(path: str) -> Any:
@@ -145,7 +163,7 @@ def _differences(key: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]
             yield key, _name(new), _name(old)
             return
         for name in new:
-            if name in old and name != "class_path":
+            if name in old and name not in ("class_path", "download"):  # what is downloaded, no checkpoint says
                 yield from _differences(key if name == "init_args" else f"{key}.{name}", new[name], old[name])
     elif new != old:
         yield key, new, old

@@ -1,5 +1,6 @@
 """Where configurations come from: files, names of packaged files, and the embedded default of `fit`."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,16 @@ from typing import Any
 import yaml
 
 import ils_lightning
+from ils_lightning.cli import documents
 from ils_lightning.cli.errors import did_you_mean, fail, listed
+from ils_lightning.cli.types import class_at
+from ils_lightning.errors import Refusal
 
 DEFAULT = "toy1"
 _DEFAULT_MODEL = "CategoricalFit"
 _FOR_ANY_MODEL = ("num_sanity_val_steps", "enable_model_summary")
 _OF_DESCRIPTIONS = ("class_path", "init_args", "dict_kwargs")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
 
 
@@ -60,9 +65,13 @@ def _use(name: str) -> str:
 def _readable(path: str) -> str:
     """Returns the path of a file that holds a YAML mapping; else exits."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        content = documents.read(Path(path).read_text(encoding="utf-8"), f"--config: {path!r}")
+    except OSError as error:
+        fail(f"--config: {path!r} is not readable: {error}")
+    except UnicodeDecodeError as error:
         fail(f"--config: {path!r} is not readable as YAML: {error}")
+    except Refusal as refusal:
+        fail(str(refusal))
     if isinstance(content, dict) and "class_path" in content:
         fail(f"--config: {path!r} describes one object, such as an estimator; give it as --model.estimator {path}")
     if not isinstance(content, dict):
@@ -89,11 +98,45 @@ def _descriptions(content: Any, key: str = "") -> Iterator[tuple[str, list]]:
 
 
 def require_values(words: list[str]) -> None:
-    """Exits when an option that takes a value stands without one."""
+    """Exits when an option that takes a value stands without one, or with one that is larger than it looks."""
     for word, after in zip(words, [*words[1:], "--"], strict=True):
         alone = word in ("--help", "--print_config") or word.endswith(".help") or "=" in word
         if word.startswith("--") and after.startswith("--") and not alone:
             fail(f"{word} needs a value")
+        if "&" in word and "*" in word:  # YAML that repeats itself
+            _read(word.partition("=")[2] if word.startswith("--") else word, word.partition("=")[0][:40])
+
+
+def named_classes(words: list[str]) -> set[str]:
+    """Imports the classes that the words, and the files among them, give by dotted names, and returns these names."""
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
+    names = {value for value in values if _DOTTED.fullmatch(value) and not Path(value).exists()}
+    for value in values:
+        if value.endswith((".yaml", ".yml")) and Path(value).is_file():
+            value = Path(value).read_text(encoding="utf-8", errors="replace")
+        elif not value.lstrip().startswith(("{", "[")):
+            continue
+        names |= set(_class_paths(_read(value, "a word")))
+    for name in names:
+        class_at(name)
+    return names
+
+
+def _class_paths(content: Any) -> Iterator[str]:
+    if isinstance(content, dict):
+        if isinstance(name := content.get("class_path"), str):
+            yield name
+        content = list(content.values())
+    for value in content if isinstance(content, list) else ():
+        yield from _class_paths(value)
+
+
+def _read(text: str, where: str) -> Any:
+    """Returns what YAML says; exits where it is none."""
+    try:
+        return documents.read(text, where)
+    except Refusal as refusal:
+        fail(str(refusal))
 
 
 def load(name: str) -> dict[str, Any]:
@@ -125,7 +168,10 @@ def with_paths(words: list[str]) -> list[str]:
 
 def find_part(name: str) -> str:
     """Returns the path of an estimator's settings, a file or a packaged one; a class name is returned as it is."""
-    if Path(name).is_file() or not ("/" in name or name.endswith((".yaml", ".yml"))):
+    if Path(name).is_file():
+        _read(Path(name).read_text(encoding="utf-8", errors="replace"), f"--model.estimator: {name!r}")
+        return name
+    if not ("/" in name or name.endswith((".yaml", ".yml"))):
         return name
     bare = name.removesuffix(".yaml").removeprefix("configs/").removeprefix("estimators/")
     if (path := folder() / "estimators" / f"{bare}.yaml").is_file():

@@ -8,9 +8,10 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from ils_lightning.errors import Refusal, Told, refusing
 
 PROGRAM = "python -m ils_lightning"
 _TOO_LARGE = r"allocate|out of memory|[Ss]torage size|overflow"
@@ -36,13 +37,25 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
 
 
+@contextmanager
+def told_in_one_line(told: Told, before: str = "") -> Iterator[None]:
+    """Ends the process with one line, that starts with `before`, for refusals and the errors that the table names."""
+    try:
+        with refusing({**told, OSError: of_the_disk, MemoryError: of_memory, OverflowError: of_memory}):
+            yield
+    except Refusal as refusal:
+        fail(f"{before}{refusal}")
+
+
 def is_of_the_disk(error: BaseException) -> bool:
     """Whether a full or failing disk, a limit, missing permissions or a path that cannot be caused the error."""
     return isinstance(error, OSError) and error.errno in (*_FULL, *_NO_PLACE)
 
 
-def of_the_disk(error: OSError) -> str:
-    """Says in one line what could not be read or written."""
+def of_the_disk(error: OSError) -> str | None:
+    """Says what could not be read or written, if the disk is at fault."""
+    if not is_of_the_disk(error):
+        return None
     name = f" {error.filename}" if error.filename else ""
     return f"cannot read or write{name}: {error.strerror}. What was saved before stays"
 
@@ -70,14 +83,9 @@ def is_of_memory(error: BaseException) -> bool:
     )
 
 
-def is_of_a_checkpoint(error: BaseException) -> bool:
-    """Whether the error came up while Lightning restored a checkpoint."""
-    return any("checkpoint_connector" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether what was asked for is at fault, in any of these ways."""
-    return is_for_users(error) or is_of_the_disk(error) or is_of_memory(error) or is_of_a_checkpoint(error)
+def of_memory(error: BaseException) -> str | None:
+    """Says so if there is not enough memory."""
+    return f"not enough memory: {error}" if is_of_memory(error) else None
 
 
 def of_a_callback(error: BaseException) -> str | None:
@@ -120,9 +128,3 @@ def listed(names: Iterable[str], word: str = "", most: int = 12) -> str:
         return ", ".join(known)
     near = get_close_matches(word.lower(), lower := {name.lower(): name for name in known}, n=most, cutoff=0.0)
     return f"{', '.join(sorted(lower[name] for name in near))} and {len(known) - len(near)} more"
-
-
-def is_for_users(error: BaseException) -> bool:
-    """Whether the error was raised on purpose by this package, the parser or Lightning, rather than by a defect."""
-    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return not {"jsonargparse", "lightning", Path(__file__).parents[1].name}.isdisjoint(last.parts)

@@ -10,6 +10,7 @@ from typing import Literal
 from ils_lightning.callbacks.formula import formula, head
 from ils_lightning.cli.configs import folder
 from ils_lightning.cli.errors import did_you_mean, listed
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, table
 
 _PIPE = 160  # columns where the output is no terminal and COLUMNS is not set
@@ -41,7 +42,7 @@ def page(name: str, width: int) -> str:
     known = {kind.__name__.lower(): kind for kind in table.classes()}
     if name.lower() not in known:
         names = sorted(kind.__name__ for kind in known.values())
-        raise ValueError(f"there is no estimator {name!r}{did_you_mean(name, names)}; known: {listed(names, name)}")
+        raise Refusal(f"there is no estimator {name!r}{did_you_mean(name, names)}; known: {listed(names, name)}")
     kind = known[name.lower()]
     return "\n\n".join(part for part in _parts(kind, width) if part)
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import yaml
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
 from ils_lightning.cli.checkpoints import KEY, SECTIONS, serializable
-from ils_lightning.cli.errors import is_refusal
+from ils_lightning.cli.errors import is_of_memory, is_of_the_disk
 from ils_lightning.cli.log_folders import claim
+from ils_lightning.errors import Refusal, cause
 
 
 class SaveConfiguration(SaveConfigCallback):
@@ -42,7 +44,7 @@ class RefusedRun(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Removes the folders where what was asked for is at fault, and the one above if that leaves it empty."""
-        if trainer.global_step or not self._made or not is_refusal(exception):
+        if trainer.global_step or not self._made or not _is_refusal(exception):
             return
         for logger in trainer.loggers:
             logger.finalize("failed")
@@ -111,6 +113,12 @@ class EndlessData(Callback):
         """Prints the note."""
         if trainer.num_training_batches == trainer.val_check_batch == float("inf") and trainer.enable_validation:
             rank_zero_info("note: the training data have no end, so validation needs --trainer.val_check_interval N")
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether what was asked for is at fault, or the machine has no room for it."""
+    refused = isinstance(cause(error), Refusal | MisconfigurationException)
+    return refused or is_of_the_disk(error) or is_of_memory(error)
 
 
 def plain(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:

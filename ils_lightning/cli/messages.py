@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from ils_lightning import strict
 from ils_lightning.cli.errors import did_you_mean, fail, listed
 from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
 from ils_lightning.errors import DescriptionError
@@ -53,7 +52,7 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> s
     """
     keys = ".".join(re.findall(r'Parser key "([^"]+)"', message)).split(".")
     if found := re.search(r"Importing '([^']+)' is not allowed", message):
-        return f"--{'.'.join(keys)}: {strict.refusal(found[1])}"
+        return f"--{'.'.join(keys)}: {found[1]!r} is not allowed here"
     paths = re.findall(r"class_path '([\w.]+)'", message)
     if found := _NO_CLASS.search(message):
         above = class_at(paths[-2]) if len(paths) > 1 else roots.get(keys[0])
@@ -65,8 +64,9 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> s
         owner = next((one for one in made if one and keys[-1] in hints(one)), owner)
     kind = hints(owner).get(keys[-1]) if owner else roots.get(keys[-1])
     option = f"--{'.'.join(keys)}"
-    if found := re.search(r"Option '([^']+)' is not accepted", message):
-        return f"{option}.{found[1]}: {_unknown_argument(found[1], owner)}"
+    if found := re.search(r"Option '([^']+)' is not accepted(?:.*?Namespace\(class_path='([\w.]+)')?", message):
+        made_by_factory = class_at(found[2]) if found[2] else None
+        return f"{option}.{found[1]}: {_unknown_argument(found[1], made_by_factory or owner)}"
     if found := re.search(r"unrecognized arguments: (\S+)|does not accept option '([^']+)'", message):
         return _unknown_option(found[1] or f"--{found[2]}", list(options), option if paths else "", owner)
     if found := re.search(r"Expected a dot import path string: (.*)", message):
@@ -79,15 +79,28 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> s
     return f"{option}: {text}" if keys[0] and keys[0] not in text else text
 
 
-def explained(error: ValueError) -> str:
-    """Returns one line for an error, that of an object which cannot be made of its description included."""
+def explained(error: ValueError, place: str = "") -> str:
+    """Returns one line for an error, that of an object which cannot be made of its description included.
+
+    Args:
+        error: what was refused.
+        place: dotted key at which the description stands in a file; the line then names the key at fault from there.
+    """
     if not isinstance(error, DescriptionError):
         return str(error)
     name = getattr(error.base, "__name__", str(error.base))
     report = str(error).removeprefix(f"{name}: ")
     if "Parser key" not in report:
         return report
-    return explain(report, [], {"value": error.base}).replace("--value.", "").replace("--value", name)
+    line = explain(report, [], {"value": error.base})
+    if place:
+        return re.sub(r"--value((?:\.\w+)*)", lambda found: _in_file(place, found[1]), line)
+    return line.replace("--value.", "").replace("--value", name)
+
+
+def _in_file(place: str, below: str) -> str:
+    """Writes a key as files have it: `model.estimator` is `model.init_args.estimator` there, `trainer.x` is itself."""
+    return f"{place}{below.replace('.', '.init_args.')}".replace("trainer.init_args.", "trainer.")
 
 
 def _unknown_option(given: str, options: list[str], above: str, owner: type | None) -> str:

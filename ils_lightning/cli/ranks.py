@@ -4,7 +4,6 @@ import os
 import re
 import threading
 import time
-from pathlib import Path
 
 _FIRST = "ILS_LIGHTNING_FIRST_RANK"  # in the environment that the strategy ddp hands to the ranks it starts
 
@@ -24,11 +23,12 @@ def end_with_the_process_that_started_me() -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def lost_another(error: BaseException) -> bool:
-    """Whether an error says that a rank this one works with has ended."""
-    text = str(error)
+def lost_another(error: RuntimeError) -> str | None:
+    """Says so if a rank that this one works with has ended."""
     lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
-    return isinstance(error, RuntimeError) and any(words in text for words in lost)
+    if not any(words in str(error) for words in lost):
+        return None
+    return "another rank of this run has ended, and this one ends with it. What was saved before stays"
 
 
 def refusal_of_a_fork(error: BaseException) -> str | None:
@@ -39,12 +39,11 @@ def refusal_of_a_fork(error: BaseException) -> str | None:
     if type(error).__name__ != "ProcessRaisedException":
         return None
     *_, end = re.split(r'^  File "', str(error), flags=re.MULTILINE)
-    raised_in, _, rest = end.partition('"')
+    rest = end.partition('"')[2]
     found = re.search(r"^(?:[\w.]+\.)?(\w+): (.*)", rest, re.MULTILINE | re.DOTALL)
     if found is None:
         return None
-    ours = {"jsonargparse", "lightning", "ils_lightning"} & set(Path(raised_in).parts)
-    if found[1] in ("ValueError", "MisconfigurationException") and ours:
+    if found[1] in ("Refusal", "DescriptionError", "MisconfigurationException"):
         return found[2]
     disk = found[1] in ("OSError", "FileNotFoundError", "PermissionError", "NotADirectoryError", "IsADirectoryError")
     return f"cannot read or write: {found[2]}. What was saved before stays" if disk else None

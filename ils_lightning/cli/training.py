@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ils_lightning import atomic, strict
+from ils_lightning import atomic
 from ils_lightning.callbacks import (
     Dashboard,
     EvaluationReport,
@@ -36,23 +36,27 @@ from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import (
     PROGRAM,
     fail,
-    is_for_users,
-    is_of_a_checkpoint,
-    is_of_memory,
-    is_of_the_disk,
     of_a_callback,
-    of_the_disk,
+    of_memory,
+    told_in_one_line,
 )
 from ils_lightning.cli.guards import EndlessData, NamedLogs, OwnFiles, RefusedRun, SaveConfiguration, plain
-from ils_lightning.cli.messages import OneLine, explain, explained
+from ils_lightning.cli.messages import OneLine, explained
 from ils_lightning.cli.ranks import lost_another, refusal_of_a_fork
 from ils_lightning.cli.types import null_among
 from ils_lightning.data.base import DiscreteData
-from ils_lightning.errors import DescriptionError
+from ils_lightning.errors import Refusal, Told
 from ils_lightning.modules.base import DiscreteModule
-from ils_lightning.trainer_options import require_sensible
+from ils_lightning.trainer_options import not_installed, refusing_trainers, require_sensible, tell_what_it_refuses
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
+_TOLD: Told = {
+    Refusal: explained,
+    MisconfigurationException: str,
+    ModuleNotFoundError: not_installed,
+    RuntimeError: lambda error: lost_another(error) or of_memory(error),
+    Exception: lambda error: refusal_of_a_fork(error) or of_a_callback(error),
+}
 
 
 class Parser(OneLine, LightningArgumentParser):
@@ -75,6 +79,8 @@ class CommandLine(LightningCLI):
             saved = self._parse(parser, words, path)
         if not isinstance(chosen := self.config[words[0]].trainer, Namespace):
             fail(f"--trainer: must be a mapping of the Trainer's options; given {chosen!r}")
+        if not 0 <= int(self.config[words[0]].seed_everything) < 2**32:
+            fail(f"--seed_everything: must be from 0 to {2**32 - 1}; given {self.config[words[0]].seed_everything}")
         for part in ("model", "data"):
             if (found := null_among(self.config[words[0]].get(part), part)) is not None:
                 fail(f"--{found[0]}: must be {found[1]}; given null")
@@ -86,7 +92,7 @@ class CommandLine(LightningCLI):
 
     def _parse(self, parser: LightningArgumentParser, words: list[str], path: str | None) -> dict[str, Any]:
         """Parses `words` over the settings of the checkpoint at `path`, and returns these."""
-        saved = checkpoints.configuration(path) if path else {}
+        saved = checkpoints.configuration(path, configs.named_classes(words)) if path else {}
         own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
         beneath = configs.default_for(words) | saved | own_table
         self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
@@ -98,10 +104,6 @@ class CommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Puts back the checkpoint's path, to be read as weights and plain data unless told otherwise."""
         verb = self.config[self.config["subcommand"]]
-        if strict.is_on() and verb.get("weights_only") is False:
-            fail(
-                "--weights_only false is refused in strict mode: loading anything but weights and plain data runs code"
-            )
         if self._path:
             atomic.remove_abandoned(Path(self._path).parent)
             verb.ckpt_path = self._path
@@ -127,13 +129,10 @@ class CommandLine(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
             )
-        try:
+        with refusing_trainers():
             trainer = super().instantiate_trainer(**kwargs)
-        except (TypeError, ModuleNotFoundError, RuntimeError) as error:
-            if not is_for_users(error):
-                raise
-            fail(f"--trainer: no Trainer can be made of these options: {error}")
         require_sensible(trainer)
+        tell_what_it_refuses(trainer)
         use_complete_checkpoints(trainer)
         if self.config["subcommand"] != "diagnose":  # which writes no logs
             refused.watch(trainer)
@@ -174,49 +173,22 @@ def run_command_line(
     kind: type[CommandLine], model: type, data: type, words: list[str], parser: type[Parser] = Parser, **options: Any
 ) -> None:
     """Makes a command line of this kind, for models and data of these types, and so runs the verb `words[0]`."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), told_in_one_line(_TOLD):
         _silence()
-        try:
-            kind(
-                model,
-                data,
-                SaveConfiguration,
-                save_config_kwargs={"overwrite": True},
-                seed_everything_default=0,
-                parser_kwargs={"prog": PROGRAM},
-                parser_class=parser,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                args=words,
-                auto_configure_optimizers=False,
-                **options,
-            )
-        except ModuleNotFoundError as error:
-            named = [word for word in words if error.name and error.name in word]
-            if not named and (line := of_a_callback(error)):
-                fail(line)
-            if not named:
-                raise
-            fail(f"{named[0]!r} names a module that is not installed: {error.name!r}")
-        except OSError as error:
-            if not is_of_the_disk(error):
-                raise
-            fail(of_the_disk(error))
-        except Exception as error:
-            if (said := refusal_of_a_fork(error)) is not None:
-                fail(said)
-            if lost_another(error):
-                fail("another rank of this run has ended, and this one ends with it. What was saved before stays")
-            if is_of_memory(error):
-                fail(f"not enough memory: {error}")
-            known = isinstance(error, ValueError | MisconfigurationException) and is_for_users(error)
-            if not known and is_of_a_checkpoint(error):
-                fail(f"--ckpt_path: the checkpoint cannot be restored: {type(error).__name__}: {error}")
-            if not known and (line := of_a_callback(error)):
-                fail(line)
-            if not known:
-                raise
-            fail(explained(error) if isinstance(error, DescriptionError) else explain(str(error), [], _ROOTS))
+        kind(
+            model,
+            data,
+            SaveConfiguration,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_kwargs={"prog": PROGRAM},
+            parser_class=parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=words,
+            auto_configure_optimizers=False,
+            **options,
+        )
 
 
 def _each_once(descriptions: list[Any]) -> list[Any]:

@@ -3,13 +3,13 @@
 import types
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from inspect import signature
+from inspect import isabstract, signature
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
-from ils_lightning import strict
+from ils_lightning.describe import is_abstract
 
 _PLAIN = {
     int: "a whole number",
@@ -33,9 +33,7 @@ def hints(owner: type) -> dict[str, Any]:
 
 
 def class_at(path: str) -> type | None:
-    """Returns the class of a dotted path, or None where there is none that may be imported."""
-    if strict.is_on() and not strict.accepts(path):
-        return None
+    """Returns the class of a dotted path, or None where there is none."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name, None)
@@ -45,12 +43,12 @@ def class_at(path: str) -> type | None:
 
 def choices(kind: Any) -> list[str]:
     """Returns the values of a Literal type, as text."""
-    return [str(value) for part in _leaves(kind) if get_origin(part) is Literal for value in get_args(part)]
+    return [str(value) for part in leaves(kind) if get_origin(part) is Literal for value in get_args(part)]
 
 
 def class_names(kind: Any) -> list[str]:
     """Returns the names of the classes that may stand where `kind` is asked for."""
-    return sorted({name for base in _bases(kind) for child in base.__subclasses__() for name in _concrete(child)})
+    return sorted({name for base in bases(kind) for child in base.__subclasses__() for name in _concrete(child)})
 
 
 def readable(kind: Any) -> str:
@@ -60,7 +58,7 @@ def readable(kind: Any) -> str:
         >>> readable(int | None), readable(float | list[float])
         ('a whole number or null', 'a number or a list of numbers')
     """
-    words = [_PLAIN.get(part) or _sequence(part) or getattr(part, "__name__", str(part)) for part in _leaves(kind)]
+    words = [_PLAIN.get(part) or _sequence(part) or getattr(part, "__name__", str(part)) for part in leaves(kind)]
     return " or ".join(dict.fromkeys(word for word in words if word != "Tensor"))
 
 
@@ -79,7 +77,7 @@ def null_among(description: Any, place: str) -> tuple[str, str] | None:
         if value is not None:
             if (found := null_among(value, f"{place}.{name}")) is not None:
                 return found
-        elif name in known and readable(known[name]) and not {type(None), Any}.intersection(_leaves(known[name])):
+        elif name in known and readable(known[name]) and not {type(None), Any}.intersection(leaves(known[name])):
             default = signature(kind).parameters.get(name) if kind else None
             if default is not None and default.default is not None:
                 return f"{place}.{name}", readable(known[name])
@@ -89,7 +87,7 @@ def null_among(description: Any, place: str) -> tuple[str, str] | None:
 def _sequence(kind: Any) -> str:
     if get_origin(kind) is not list:
         return ""
-    items = set(_leaves(get_args(kind)[0]))
+    items = set(leaves(get_args(kind)[0]))
     if items == {int}:
         return "a list of whole numbers"
     return "a list of numbers" if items <= {int, float} else "a list"
@@ -102,33 +100,28 @@ def _annotations(owner: type) -> dict[str, Any]:
         return dict(getattr(owner.__init__, "__annotations__", {}))
 
 
-def _leaves(kind: Any) -> Iterator[Any]:
+def leaves(kind: Any) -> Iterator[Any]:
     """Members of a union, however nested, or the type alone."""
     if get_origin(kind) in (Union, types.UnionType):
         for part in get_args(kind):
-            yield from _leaves(part)
+            yield from leaves(part)
     elif kind is not None:
         yield kind
 
 
-def _bases(kind: Any) -> Iterator[type]:
+def bases(kind: Any) -> Iterator[type]:
     """Classes named anywhere in a type: in unions, lists, and as what a factory returns."""
-    for part in _leaves(kind):
+    for part in leaves(kind):
         if isinstance(part, type) and get_origin(part) is None:
-            if part not in _PLAIN and part.__name__ != "Tensor":
+            if part not in (*_PLAIN, Any) and part.__name__ != "Tensor":
                 yield part
         elif arguments := get_args(part):
-            yield from _bases(arguments[-1])
+            yield from bases(arguments[-1])
 
 
 def _concrete(base: type) -> Iterator[str]:
     """Names of the classes below `base` that are meant to be used: those made to be derived from are not."""
-    if not base.__name__.startswith("_") and not _abstract(base):
+    if not (base.__name__.startswith("_") or is_abstract(base) or isabstract(base)):  # the latter: other libraries'
         yield base.__name__
     for child in base.__subclasses__():
         yield from _concrete(child)
-
-
-def _abstract(base: type) -> bool:
-    marked = "_abstract" in vars(base) or bool(getattr(base, "__abstractmethods__", False))
-    return marked or "base" in base.__module__.rpartition(".")[-1]

@@ -10,7 +10,7 @@ from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make, make_trainer
 from ils_lightning.describe import arguments, create
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 
 
@@ -33,7 +33,7 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
         )
     try:
         make(config)
-    except ValueError as error:
+    except Refusal as error:
         _raise_mistakes(name, config)
         return str(error)
     return ""
@@ -58,10 +58,8 @@ def trainers_can_be_made(comparison: Comparison, parts: list[tuple[Run, str]]) -
         ValueError: when its options are at fault.
     """
     for name, options in _distinct(comparison, parts, "trainer"):
-        try:
+        with refusing({Refusal: lambda error, name=name: f"run {name!r}: {explained(error, 'trainer')}"}):
             make_trainer(options)
-        except ValueError as error:
-            raise Refusal(f"run {name!r}: {explained(error)}") from None
 
 
 def _distinct(comparison: Comparison, parts: list[tuple[Run, str]], section: str) -> Iterator[tuple[str, dict]]:
@@ -86,10 +84,10 @@ def measure_exists(outcome: Outcome, measure: str | None) -> None:
 
 def _raise_mistakes(name: str, config: dict) -> None:
     """Raises a ValueError where a part of the configuration by itself is at fault."""
-    try:
+    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'data')}"}):
         create(config["data"], LightningDataModule)
+    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'model')}"}):
         arguments(config["model"], LightningModule)
+    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'model.init_args.estimator')}"}):
         if estimator := (config["model"].get("init_args") or {}).get("estimator"):
             create(estimator, Estimator)
-    except ValueError as error:
-        raise Refusal(f"{name}: {explained(error)}") from None

@@ -5,8 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ils_lightning.cli import documents
 from ils_lightning.cli.errors import listed
 from ils_lightning.errors import Refusal
 
@@ -45,19 +44,7 @@ def overrides(words: list[str]) -> dict[str, Any]:
     for word, (key, equals, _) in zip(words, pairs, strict=True):
         if not equals or not key or not all(key.split(".")):
             raise Refusal(f"overrides and options are a key and its value, as trainer.max_epochs=2; given {word!r}")
-    return {key: _parsed(value, key) for key, _, value in pairs}
-
-
-def _parsed(text: str, where: str) -> Any:
-    """Reads YAML.
-
-    Raises:
-        ValueError: when it is none; it names `where`.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Refusal(f"{where} is not readable as YAML: {error}") from None
+    return {key: documents.read(value, key) for key, _, value in pairs}
 
 
 def find(name: str) -> Path:
@@ -88,7 +75,7 @@ def load(name: str) -> dict:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Refusal(f"{name} is not readable as YAML: {error}") from None
-    content = _parsed(text, name)
+    content = documents.read(text, name)
     if not isinstance(content, dict):
         raise Refusal(f"{name} must hold a mapping (of keys to values); given {type(content).__name__}")
     return content

@@ -8,15 +8,17 @@ from typing import Any, Literal
 from lightning import LightningDataModule
 
 from ils_lightning.cli.errors import did_you_mean
+from ils_lightning.cli.messages import explained
 from ils_lightning.compare.files import assign, find, load
 from ils_lightning.compare.names import require_showable
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
 from ils_lightning.describe import arguments, create
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, refusing
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "find", "load", "read"]
 
+_SECTIONS = ("model", "data", "trainer", "seed_everything")
 ALL = "all"
 """Stands for the name of the setting where a run has no settings, or they share one training."""
 
@@ -168,8 +170,8 @@ class Comparison:
         for chosen in (self.tune, self.search):
             if chosen and set(chosen.seeds) & set(self.seeds):
                 raise Refusal(f"tuning seeds {chosen.seeds} and reporting seeds {self.seeds} must differ")
+        self.runs = [replace(run, settings=run.settings or self.settings) for run in self.runs]
         for run in self.runs:
-            run.settings = run.settings or self.settings
             run.check()
             for name in run.settings.names() if run.settings else []:
                 require_showable("a setting's name", name)
@@ -225,8 +227,14 @@ class Comparison:
                     f"the sections model, data and trainer of a comparison must be mappings; {section} is "
                     f"{config.get(section)!r} in run {run.name!r}"
                 )
+        for section in config:
+            if section not in _SECTIONS:
+                hint = did_you_mean(str(section), _SECTIONS)
+                raise Refusal(f"run {run.name!r}: there is no section {section!r}{hint}; known: {', '.join(_SECTIONS)}")
         assign(config, "seed_everything", seed)
-        if "seed" in arguments(config["data"], LightningDataModule):
+        with refusing({Refusal: lambda error: f"run {run.name!r}: {explained(error, 'data')}"}):
+            options_of_data = arguments(config["data"], LightningDataModule)
+        if "seed" in options_of_data:
             data_seed = seed if self.paired else seed + 10_000 * self._numbers[run.name]
             assign(config, "data.init_args.seed", data_seed)
         if run.settings and run.settings.shared:

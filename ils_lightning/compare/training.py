@@ -14,16 +14,17 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed, Resumption
 from ils_lightning.checkpoint_io import set_aside, use_complete_checkpoints
-from ils_lightning.cli.errors import is_of_a_checkpoint, is_of_the_disk
+from ils_lightning.cli.errors import is_of_the_disk
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.compare.training_loss import TrainingLoss
 from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
+from ils_lightning.errors import Refusal
 from ils_lightning.modules import HasProblem, Problem
 from ils_lightning.modules.protocols import has_curve
-from ils_lightning.trainer_options import require_sensible
+from ils_lightning.trainer_options import refusing_trainers, require_sensible, tell_what_it_refuses
 
 Result = dict[str, Any]
 
@@ -31,7 +32,7 @@ Result = dict[str, Any]
 def train(job: Job, advance: Callable[[float], None]) -> Result:
     """Trains and tests a job on one thread and keeps its result; returns it.
 
-    A refusal (ValueError: the estimator is not defined for the problem) is a result as well, with the message under
+    A `Refusal` (the estimator is not defined for the problem) is a result as well, with the message under
     "failed". Any other error is returned likewise, but not kept: the next start tries again. One of the disk is raised:
     no other job could keep its result either.
 
@@ -44,7 +45,7 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
     try:
         with _quiet(), _one_thread():
             result = _fit_and_test(job, watch)
-    except ValueError as error:
+    except Refusal as error:
         result = {"failed": " ".join(str(error).split()).removeprefix(f"{LightningModule.__name__}: ")}
     except Exception as error:
         if is_of_the_disk(error):
@@ -98,9 +99,7 @@ def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
     if last.exists():
         try:
             return _fitted_from(last, job, watch)
-        except Exception as error:
-            if is_of_the_disk(error) or not is_of_a_checkpoint(error):
-                raise
+        except Refusal as error:
             set_aside(last, error, "the training begins anew")
             watch.load_state_dict(Stopwatch(watch.advance).state_dict())
     return _fitted_from(None, job, watch)
@@ -124,7 +123,7 @@ def make_trainer(options: dict[str, Any]) -> Trainer:
     """
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     options = {**options, **quiet, "enable_checkpointing": False}
-    with _quiet():
+    with _quiet(), refusing_trainers():
         trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
     require_sensible(trainer)
     return trainer
@@ -133,6 +132,7 @@ def make_trainer(options: dict[str, Any]) -> Trainer:
 def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
     trainer: Any = make_trainer(job.config["trainer"])
     use_complete_checkpoints(trainer)
+    tell_what_it_refuses(trainer)
     trainer.callbacks.extend(callbacks)
     return trainer
 

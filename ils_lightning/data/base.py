@@ -14,6 +14,8 @@ class DiscreteData(LightningDataModule):
     Data made on the fly define `batch` and are served by `stream` and `single`.
     """
 
+    _abstract = True
+
     def batch(self, step: int, steps: int) -> Any:
         """Returns what `steps` optimiser steps from `step` see."""
         raise NotImplementedError(f"{type(self).__name__} must define batch(step, steps)")

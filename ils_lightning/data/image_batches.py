@@ -1,6 +1,5 @@
 """The base of the DataModules for images: how pixels become binary."""
 
-from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -20,7 +19,7 @@ Likelihoods of differently binarised data cannot be compared.
 """
 
 
-class ImageBatches(SplitData, ABC):
+class ImageBatches(SplitData):
     """Batches of `Images` out of memory; a subclass defines `load`.
 
     Args:
@@ -30,6 +29,7 @@ class ImageBatches(SplitData, ABC):
         seed: of the order of training images and of all draws; the split does not depend on it.
     """
 
+    _abstract = True
     called = "images"
 
     def __init__(self, batch_size: int, binarize: Binarize, threshold: float, seed: int) -> None:
@@ -41,9 +41,9 @@ class ImageBatches(SplitData, ABC):
             raise Refusal(f"{name}: threshold is a grey level from 0 to below 1; given {threshold}")
         self.binarize, self.threshold, self.draws = binarize, threshold, binarize == "dynamic"
 
-    @abstractmethod
     def load(self) -> Splits:
         """Returns the grey images."""
+        raise NotImplementedError
 
     @cached_property
     def splits(self) -> Splits:

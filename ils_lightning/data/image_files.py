@@ -1,5 +1,8 @@
 """The user's own images."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +17,18 @@ from ils_lightning.data.image_batches import Binarize, ImageBatches
 from ils_lightning.data.image_set import ImageSet, Splits
 from ils_lightning.errors import Refusal
 
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # some others start a program to be read
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 _MODES = {"grey": "L", "rgb": "RGB"}
 
 
 class ImageFiles(ImageBatches):
     """Images from a folder, or from an array in a .npy or .npz file.
 
-    A folder holds images directly, without labels, or one sub-folder a class, numbered in the order of their names. An
-    array is uint8 `[images, height, width]`, or with one or three channels as second or last axis; in an .npz it is
-    named `x`, its labels `y`. The images are split at random, the same way whenever `split_seed` is the same.
+    A folder holds images (PNG, JPEG, BMP, GIF, TIFF, WebP or PPM) directly, without labels, or one sub-folder a class,
+    numbered in the order of their names. An array is uint8 `[images, height, width]`, or with one or three channels as
+    second or last axis; in an .npz it is named `x`, its labels `y`. The images are split at random, the same way
+    whenever `split_seed` is the same.
 
     Args:
         path: the folder or file.
@@ -99,12 +105,12 @@ class ImageFiles(ImageBatches):
             raise Refusal(f"ImageFiles: {self.path} must hold images named x; given {', '.join(arrays)}")
         try:
             return as_images(arrays["x"], arrays.get("y"))
-        except ValueError as error:
+        except Refusal as error:
             raise Refusal(f"ImageFiles: {self.path}: {error}") from None
 
     def _of_folder(self) -> ImageSet:
         classes = sorted(folder for folder in self.path.iterdir() if folder.is_dir())
-        known = Image.registered_extensions()
+        known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in _FORMATS}
         found = [
             (path, label)
             for label, folder in (enumerate(classes) if classes else [(-1, self.path)])
@@ -126,11 +132,11 @@ class ImageFiles(ImageBatches):
     def _pixels(self, path: Path) -> Tensor:
         """Reads one image: uint8 `[channels, height, width]`."""
         try:
-            with Image.open(path) as file:
+            with _bounded(), Image.open(path, formats=_FORMATS) as file:
                 mode = file.mode
                 upright = ImageOps.exif_transpose(file)  # as a camera was held
                 image = upright.convert(_MODES[self.color])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             raise Refusal(f"ImageFiles: {path} is no image that can be read: {error}") from None
         if mode[0] in "IF":  # converting cut off everything above 255
             raise Refusal(f"ImageFiles: images must have 8 bits a channel; {path.name} has mode {mode}")
@@ -139,3 +145,11 @@ class ImageFiles(ImageBatches):
             image = image.resize((width, height))
         array = np.asarray(image)
         return torch.from_numpy(np.atleast_3d(array).transpose(2, 0, 1).copy())
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Refuses images of more pixels than Pillow finds sensible, which it would decode with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield

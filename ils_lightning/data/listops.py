@@ -1,13 +1,12 @@
 """ListOps by its own rules: expressions to learn from, generated in memory, and the published file to be tested on."""
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from ils_lightning.data import compressed
 from ils_lightning.data.expression_set import ExpressionSet
 from ils_lightning.data.expressions import SHORTEST, Expression, evaluate, generate, parse
 from ils_lightning.data.split_data import SplitData
@@ -125,9 +124,8 @@ class ListOps(SplitData):
         if not path.is_file():
             raise Refusal(f"ListOps: test_file must be a file of label, tab and expression a line; given {path}")
         try:
-            content = path.read_bytes()
-            lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            lines = compressed.read(path).decode().splitlines()
+        except (Refusal, OSError, UnicodeDecodeError) as error:
             raise Refusal(f"ListOps: test_file {path} cannot be read: {error}") from None
         found = [_line(line, f"{path.name}, line {number}") for number, line in enumerate(lines, start=1)]
         self.lines = len(found)

@@ -1,9 +1,6 @@
 """Where a published set of images comes from, and how its files are read."""
 
-import gzip
 import hashlib
-import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import NamedTuple
 
 from numpy.typing import NDArray
 
+from ils_lightning.data import compressed
 from ils_lightning.data.image_arrays import read_arrays
 from ils_lightning.data.image_set import ImageSet
 from ils_lightning.errors import Refusal
@@ -24,7 +22,7 @@ class Official(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source(ABC):
+class Source:
     """A data set by name.
 
     Args:
@@ -45,13 +43,13 @@ class Source(ABC):
     validation: int
     system: Path | None = None
 
-    @abstractmethod
     def parse(self, contents: Mapping[str, bytes]) -> Official:
         """Returns the images of the files' decompressed contents."""
+        raise NotImplementedError
 
-    @abstractmethod
     def of_arrays(self, arrays: Mapping[str, NDArray]) -> Official:
         """Returns the images of arrays `train_x`, `train_y`, `test_x`, `test_y`."""
+        raise NotImplementedError
 
     def read(self, place: Path) -> Official | None:
         """Returns the images kept at `place`, a folder or an archive, or None where it does not hold them all."""
@@ -75,12 +73,7 @@ class Source(ABC):
         Raises:
             ValueError: when that is not the published file.
         """
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            try:
-                content = gzip.decompress(content)
-            except (OSError, EOFError, zlib.error) as error:
-                raise Refusal(f"{path} is a damaged .gz file: {error}") from None
+        content = compressed.read(path)
         self.check(content, file, str(path))
         return content
 

@@ -17,6 +17,7 @@ from ils_lightning.diagnose import replicates
 from ils_lightning.diagnose.intervals import Interval, length_interval, mean_interval, noise_of, positive_interval
 from ils_lightning.diagnose.replicates import Plan
 from ils_lightning.diagnose.target import Target
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Loss
 
 ROUNDING = 4
@@ -39,7 +40,7 @@ class Measured:
     draws: int
 
 
-class NotFiniteError(ValueError):
+class NotFiniteError(Refusal):
     """An estimate that is not finite."""
 
 

@@ -173,7 +173,7 @@ def _row(
             plan = replicates.plan(own, draws, settle, row.bytes, work, memory)
             _fill(row, measure(own, logits, f, truth, plan))
             row.seconds = seconds_of_one(own, logits, f)
-    except ValueError as error:
+    except Refusal as error:
         row.not_applicable = " ".join(str(error).split())
     return row
 

@@ -1,5 +1,7 @@
 """The small network that learnt baselines and critics are made of: sized when the problem is known."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.serialization import add_safe_globals
@@ -39,7 +41,7 @@ class Perceptron(Described, nn.Module):
 
     def build(self, features: int, device: torch.device | None = None) -> nn.Sequential:
         """Returns the layers, sized at the first call; later ones must name the same number of features."""
-        first = self.layers[0]
+        first: Any = self.layers[0]
         if isinstance(first, nn.LazyLinear) and first.has_uninitialized_params():
             if device is not None:
                 self.layers.to(device)

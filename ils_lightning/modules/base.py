@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning import __version__
 from ils_lightning.describe import create, describe, in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
 from ils_lightning.modules.meets_data import MeetsData
@@ -104,6 +104,7 @@ class DiscreteModule(MeetsData):
             groups of parameters with a rate of their own keep it.
     """
 
+    _abstract = True
     monitor = "val/loss"
     """The logged quantity (lower is better) by which checkpoints are ranked."""
     test_after_fit = False
@@ -134,14 +135,17 @@ class DiscreteModule(MeetsData):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimiser and, where one is given, its scheduler."""
-        optimizer = self._optimizer(self.parameter_groups())
+        groups = self.parameter_groups()
+        with refusing({ValueError: lambda error: f"model.optimizer: {error}"}):
+            optimizer = self._optimizer(groups)
         if self.learning_rate is not None:
             for group in optimizer.param_groups:
                 own = group["lr"] != optimizer.defaults["lr"]
                 group["lr"] = group["lr"] if own else self.learning_rate
         if self._lr_scheduler is None:
             return optimizer
-        scheduler = self._lr_scheduler(optimizer)
+        with refusing({ValueError: lambda error: f"model.lr_scheduler: {error}"}):
+            scheduler = self._lr_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             config: Any = {"scheduler": scheduler, "monitor": self.monitor, "strict": False}
         else:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.optim import Adam
 from torchmetrics import MeanMetric
 
-from ils_lightning import plots
+from ils_lightning import plots, vetted
 from ils_lightning.data.images import Images
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw_index, one_hot, softmax
@@ -184,6 +184,7 @@ def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:
             checkpoint = torch.load(source, map_location="cpu", weights_only=True)
         saved = checkpoint["hyper_parameters"].items()
         settings = {name: value for name, value in saved if not name.startswith("_")}
+        vetted.part({"class_path": DiscreteVAE.__name__, "init_args": settings}, DiscreteVAE, "tokenizer")
         tokenizer = DiscreteVAE(**settings)
         tokenizer.load_state_dict(checkpoint["state_dict"])
     except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
@@ -198,5 +199,5 @@ def _map_size(tokenizer: DiscreteVAE) -> tuple[int, int]:
     """Height and width of the code map; one row where latents are no map."""
     try:
         return map_sizes(tokenizer.image_shape[1], tokenizer.image_shape[2], tokenizer.latents)[-1]
-    except ValueError:
+    except Refusal:
         return 1, tokenizer.latents

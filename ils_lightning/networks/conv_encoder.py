@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ils_lightning.errors import Refusal
 from ils_lightning.networks.code_map import ToLatents, map_sizes, stride_two
 from ils_lightning.networks.convolutional import Bias, Convolutional
 
@@ -27,7 +28,7 @@ class ConvEncoder(Convolutional):
     def __init__(self, channels: int = 64, residual_blocks: int = 2, sharpness: float = 1.0) -> None:
         super().__init__(channels, residual_blocks)
         if not 0 < sharpness < float("inf"):
-            raise ValueError(f"ConvEncoder: sharpness must be greater than 0 and finite; given {sharpness}")
+            raise Refusal(f"ConvEncoder: sharpness must be greater than 0 and finite; given {sharpness}")
         self.sharpness = sharpness
 
     def make(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> nn.Sequential:

@@ -140,7 +140,7 @@ def _edited(path: Path, purpose: str, *edits: Callable[[str], str]) -> Part:
     try:
         for edit in edits:
             text = edit(text)
-    except ValueError as error:
+    except Refusal as error:
         raise Refusal(f"{path}: {error}") from None
     return Part(path, text, purpose)
 
