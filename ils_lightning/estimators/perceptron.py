@@ -42,7 +42,7 @@ class Perceptron(Described, nn.Module):
     def build(self, features: int, device: torch.device | None = None) -> nn.Sequential:
         """Returns the layers, sized at the first call; later ones must name the same number of features."""
         first: Any = self.layers[0]
-        if isinstance(first, nn.LazyLinear) and first.has_uninitialized_params():
+        if isinstance(first.weight, nn.UninitializedParameter):
             if device is not None:
                 self.layers.to(device)
             first(torch.zeros(1, features, dtype=first.weight.dtype, device=first.weight.device))
