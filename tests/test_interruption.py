@@ -93,6 +93,7 @@ def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_alone")
+@pytest.mark.filterwarnings("ignore:ReduceLROnPlateau conditioned on metric val/loss:RuntimeWarning")
 @pytest.mark.parametrize("validation", ["check_val_every_n_epoch=1", "check_val_every_n_epoch=2"])
 def test_what_ends_with_an_epoch_is_done_before_a_run_is_left(validation: str) -> None:
     """A signal in the last batch of the first epoch, which is validated or not."""
