@@ -182,6 +182,14 @@ def test_toy_tracks_the_distribution_of_the_draws(tmp_path):
     torch.testing.assert_close(model.track(model.logits.detach().expand(5, -1, -1, -1)), kl.expand(5, -1, -1))
 
 
+def test_toy_of_sets_counts_each_category_of_a_set_alike():
+    model = CategoricalFit(TopKSubset(2), categories=3, trials=1)
+    model.logits.data.copy_(torch.tensor([[0.0, 1.0, 2.0]]))
+    pairs = torch.tensor([1.0, 2.0, 3.0]).softmax(dim=0)  # {0, 1}, {0, 2}, {1, 2}
+    marginals = torch.stack([pairs[0] + pairs[1], pairs[0] + pairs[2], pairs[1] + pairs[2]])
+    torch.testing.assert_close(model.present(), marginals.unsqueeze(0) / 2)
+
+
 def test_toys_know_sparse_draws():
     model = PolynomialProgramming(SparsemaxMarginal(), latents=3, power=3.0)
     model.logits.data.copy_(torch.tensor([[0.0, 2.0], [0.1, 0.0], [0.0, 0.0]]))
@@ -217,7 +225,6 @@ def test_code_prior_learns_the_codes_that_are_drawn():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda estimator: CategoricalFit(estimator),
         lambda estimator: PolynomialProgramming(estimator),
         lambda estimator: LatentTree(estimator),
         lambda _: CodePrior(

@@ -15,14 +15,15 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.losses import ExpectedKL, LossAt, ToyLoss
 from ils_lightning.metrics import KLPerCategory, LearntEntropy, TotalVariation, kl_divergence
-from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked, require_one_category
+from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 
 
 class CategoricalFit(ChunkedSteps, DiscreteModule):
     """Learns pi = softmax(logits) of every row by gradient descent on the expected loss of its draws.
 
-    Where the estimator draws from another distribution of these logits (`Estimator.distribution`), pi is that one.
+    Where the estimator draws from another distribution of these logits (`Estimator.distribution`), pi is that one;
+    where it draws sets, pi is the probability of each category to be one picked from the set.
 
     Rows are independent trials `[trials]`, or `[settings, trials]` where estimator options are lists with one value a
     setting. The loss is summed over rows for the gradient, so the learning rate does not depend on their number, and
@@ -73,7 +74,6 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
                 "CategoricalFit: categories, trials and chunk must be at least 1, settings and record_every 0 or more; "
                 f"given {categories}, {trials}, {chunk}, {settings} and {record_every}"
             )
-        require_one_category("CategoricalFit", self.estimator)
         self.loss: ToyLoss = create(loss or ExpectedKL(), ToyLoss)
         self.save_hyperparameters(ignore=["estimator", "loss"])
         self.make_hyperparameters_plain(estimator=self.estimator, loss=self.loss)
@@ -104,7 +104,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
 
     def learnt(self, logits: Tensor) -> Tensor:
         """Returns pi `[*rows, points, categories]` of logits alike; options of the estimator hold one value a row."""
-        return self.estimator.distribution(logits).pi
+        q = self.estimator.distribution(logits)
+        return q.pi / q.ones
 
     def present(self) -> Tensor:
         """Returns pi `[*rows, categories]` as it stands."""
