@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import Described
+from ils_lightning.estimators.loss import refuse_transforms
 
 
 class Perceptron(Described, nn.Module):
@@ -34,6 +35,7 @@ class Perceptron(Described, nn.Module):
     def build(self, features: int, device: torch.device | None = None) -> nn.Sequential:
         """Returns the layers, made at the first call; later ones must name the same number of features."""
         if self.layers is None:
+            refuse_transforms("Perceptron", "makes its layers at first use (or by build)")
             last = nn.Linear(self.hidden, 1, device=device)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
