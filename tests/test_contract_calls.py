@@ -1,4 +1,4 @@
-"""Law 13: what the loss may answer, how often it is called, and where estimators can be made and traced."""
+"""What the loss may answer, how often it is called, and where estimators can be made and traced."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Law 12: no gradient is silently wrong, whatever the loss does with its draws and whatever is done with the loss."""
+"""No gradient is silently wrong, whatever the loss does with its draws and whatever is done with the loss."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Law 12, continued: second derivatives are right or refused, and rows that are not used give and teach nothing."""
+"""Second derivatives are right or refused, and rows that are not used give and teach nothing."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Law 14: inside torch.func (vmap, grad) and torch.compile an estimator serves, or says in one line why it does not."""
+"""Inside torch.func (vmap, grad) and torch.compile an estimator serves, or says in one line why it does not."""
 
 import pytest
 import torch
@@ -40,6 +40,7 @@ def f(z: Tensor) -> Tensor:
 @pytest.mark.parametrize("example", SERVE, ids=str)
 def test_gradients_of_each_row_by_vmap_of_grad(example: Example):
     estimator = example.make().eval()
+    estimator.build(*size(estimator))
     logits = torch.randn(5, 3, *size(estimator))
     before = {n: b.clone() for n, b in estimator.named_buffers()}
     found = vmap(grad(lambda x: estimator(x, f).sum()), randomness="different")(logits)
@@ -54,6 +55,7 @@ def test_gradients_of_each_row_by_vmap_of_grad(example: Example):
 def test_gradients_by_vmap_are_unbiased(example: Example):
     estimator = example.make().double()
     problem = problem_for(estimator, "mlp")
+    estimator.build(*problem.logits.shape)
     logits = problem.logits.expand(100 if name_of(example) == "Exact" else 20_000, -1, -1)
     found = vmap(grad(lambda x: estimator.eval()(x, problem.base)), randomness="different")(logits)
     expected = truth(problem, example.objective)["gradient"]

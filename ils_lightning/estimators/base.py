@@ -238,7 +238,7 @@ class Estimator(Described, nn.Module):
         if values.dim() == 0:
             setattr(self, name, float(values))
         else:
-            self.register_buffer(name, values.to(torch.get_default_dtype()), persistent=False)
+            self.register_buffer(name, self.as_made_here(values), persistent=False)
 
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""
@@ -248,6 +248,11 @@ class Estimator(Described, nn.Module):
             rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
             raise Refusal(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
         return values
+
+    @staticmethod
+    def as_made_here(values: Tensor) -> Tensor:
+        """Numbers as a factory function of torch would make them: new, with the present default dtype and device."""
+        return values.to(dtype=torch.get_default_dtype(), device=torch.get_default_device(), copy=True)
 
     def _many_categories(self) -> str:
         return "LeaveOneOut and DisArmTree serve any number"

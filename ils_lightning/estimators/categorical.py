@@ -81,8 +81,12 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
         vertices = torch.eye(categories, dtype=like.dtype, device=like.device)
         return vertices.index_select(0, index.flatten()).reshape(*index.shape, categories)
     zeros = torch.zeros(*index.shape, categories, dtype=like.dtype, device=like.device)
-    scatter = zeros.scatter if transformed() else zeros.scatter_
-    return scatter(-1, index.unsqueeze(-1), 1)
+    return put_ones(zeros, index.unsqueeze(-1))
+
+
+def put_ones(x: Tensor, index: Tensor) -> Tensor:
+    """Puts ones into `x` `[..., categories]` at `index` `[..., 1]`: in place, save for torch.func, which has no way."""
+    return x.scatter(-1, index, 1) if transformed() else x.scatter_(-1, index, 1)
 
 
 def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -203,7 +207,8 @@ def indices(z: Tensor, ones: int = 1) -> Tensor:
 def exponential(like: Tensor) -> Tensor:
     """Standard exponential noise of the shape, dtype and device of `like`: positive and finite in every draw."""
     u = torch.rand(like.shape, dtype=like.dtype, device=like.device)
-    return (-u).log1p_().clamp_(max=-torch.finfo(like.dtype).tiny).neg_()
+    noise, highest = (-u).log1p_(), -torch.finfo(like.dtype).tiny
+    return (noise.clamp(max=highest) if transformed() else noise.clamp_(max=highest)).neg_()
 
 
 def gumbel(like: Tensor) -> Tensor:
@@ -239,7 +244,8 @@ def conditional_gumbel(logits: Tensor, z: Tensor) -> Tensor:
 def jacobian(q: Tensor, v: Tensor) -> Tensor:
     """J(q) v = q * (v - q.v): what softmax's Jacobian at probabilities `q` does to a vector `v` `[..., categories]`."""
     weighted = q * v
-    return weighted.addcmul_(q, weighted.sum(dim=-1, keepdim=True), value=-1)
+    total = weighted.sum(dim=-1, keepdim=True)
+    return weighted - q * total if transformed() else weighted.addcmul_(q, total, value=-1)
 
 
 def enumerate_states(latents: int, categories: int, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, Pullback, per_row
-from ils_lightning.estimators.categorical import exponential, softmax
+from ils_lightning.estimators.categorical import exponential, put_ones, softmax
 
 
 class GumbelRao(Pullback):
@@ -56,7 +56,7 @@ def rao(theta: Tensor, z: Tensor, g: Tensor, tau: Tensor | float, resamples: int
     """
     k = z.argmax(dim=-1, keepdim=True).expand(resamples, *z.shape[:-1], 1)
     E = exponential(theta.expand(resamples, *theta.shape))
-    weights = E.div_(E.gather(-1, k)).div_(softmax(theta)).add_(1).pow_(-1 / tau).scatter_(-1, k, 1)
+    weights = put_ones(E.div_(E.gather(-1, k)).div_(softmax(theta)).add_(1).pow_(-1 / tau), k)
     y = weights.div_(weights.sum(dim=-1, keepdim=True))
     g_y = (y * g).sum(dim=-1, keepdim=True)
     return (g * y.mean(dim=0) - (y * g_y).mean(dim=0)) / tau

@@ -8,6 +8,7 @@ from torch.serialization import add_safe_globals
 
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
+from ils_lightning.estimators.loss import refuse_transforms
 
 add_safe_globals([nn.Sequential, nn.Linear, nn.Tanh, nn.LeakyReLU])  # what networks inside estimators are made of
 
@@ -43,6 +44,7 @@ class Perceptron(Described, nn.Module):
         """Returns the layers, sized at the first call; later ones must name the same number of features."""
         first: Any = self.layers[0]
         if isinstance(first.weight, nn.UninitializedParameter):
+            refuse_transforms("Perceptron", "sizes its layers at first use (or by build)")
             if device is not None:
                 self.layers.to(device)
             first(torch.zeros(1, features, dtype=first.weight.dtype, device=first.weight.device))

@@ -51,9 +51,8 @@ class Rebar(Estimator):
         self.samples = samples
         tau = self.option_values("temperature", temperature, minimum=0, strict=True)
         weight = self.option_values("eta", eta, minimum=0, strict=False)
-        dtype = torch.get_default_dtype()
-        self.log_temperature = nn.Parameter(tau.log().to(dtype), requires_grad=learnt)
-        self.eta = nn.Parameter(weight.to(dtype, copy=True), requires_grad=learnt)
+        self.log_temperature = nn.Parameter(self.as_made_here(tau.log()), requires_grad=learnt)
+        self.eta = nn.Parameter(self.as_made_here(weight), requires_grad=learnt)
 
     @property
     def temperature(self) -> Tensor:

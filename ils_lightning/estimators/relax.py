@@ -60,7 +60,7 @@ class Relax(Estimator):
         self.cost, self.calls = ("2 * S", 2) if relaxed_loss else ("S", 1)
         tau = self.option_values("temperature", temperature, minimum=0, strict=True)
         if relaxed_loss:
-            self.log_temperature = nn.Parameter(tau.log().to(torch.get_default_dtype()))
+            self.log_temperature = nn.Parameter(self.as_made_here(tau.log()))
 
     def build(self, latents: int, categories: int) -> None:
         if isinstance(self.critic, Perceptron):
