@@ -8,11 +8,14 @@ from torch import Tensor
 
 from ils_lightning.estimators import (
     ILSCV,
+    AdaptiveImplicitMLE,
     Average,
     ILSDiagonal,
     ILSIsotropic,
     ILSJoint,
     ILSNewton,
+    ILSTempered,
+    ILSTemperedDiagonal,
     Reinforce,
     ReinMax,
     learnt,
@@ -213,6 +216,31 @@ def test_other_shape_is_refused_by_name(make):
     gradient(estimator, torch.randn(8, 2, 4))
     with pytest.raises(ValueError, match=r"each layer needs its own instance.*= \[3, 4\]"):
         gradient(estimator, torch.randn(8, 3, 4))
+
+
+SAMPLERS = [*EVERY, ILSTempered, ILSTemperedDiagonal, AdaptiveImplicitMLE]
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_draws_without_a_batch_axis_are_refused_while_it_trains(make):
+    logits = torch.randn(100, 4)
+    with pytest.raises(
+        ValueError, match=r"given \[100, 4\].* 100 rows of one latent, hand over logits.unsqueeze\(-2\)"
+    ):
+        make().sample(logits)
+    assert make().sample(logits.unsqueeze(-2)).squeeze(-2).shape == logits.shape
+    assert make().eval().sample(logits).shape == logits.shape
+    with torch.no_grad():
+        assert make().sample(logits).shape == logits.shape
+
+
+@pytest.mark.parametrize("make", SAMPLERS)
+def test_with_a_loss_one_row_is_one_row(make):
+    assert gradient(make(), torch.randn(5, 4)).shape == (5, 4)
+
+
+def test_what_pools_nothing_draws_of_any_shape():
+    assert ReinMax().sample(torch.randn(100, 4)).shape == (100, 4)
 
 
 @pytest.mark.parametrize("make", POOLED)

@@ -26,7 +26,8 @@ DECAY = 0.9
 class AdaptiveImplicitMLE(Pullback):
     """Implicit MLE with a symmetric difference, whose step length adapts until estimates are as sparse as asked.
 
-    beta and m are buffers, read before they are updated and updated in training mode only.
+    beta and m are buffers, read before they are updated and updated in training mode only, so each layer needs its own
+    instance. Rows without an upstream gradient are left out of all that is summed over the batch.
 
     Args:
         beta: first value of the step's length relative to the logits; 0 gives zero estimates until it has moved.
@@ -56,6 +57,10 @@ class AdaptiveImplicitMLE(Pullback):
         self.target = target
         self.register_buffer("beta", torch.tensor(float(beta)))
         self.register_buffer("moved", torch.tensor(1.0))
+
+    @property
+    def learns(self) -> bool:
+        return True
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         counted = torch.ones_like(logits[..., 0], dtype=torch.bool)

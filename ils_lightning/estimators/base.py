@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators import categorical
+from ils_lightning.estimators import categorical, one_layer
 from ils_lightning.estimators.coupling import check_coupling
 from ils_lightning.estimators.delivery import Deliver, Tie, call, draw, no_own
 from ils_lightning.estimators.distribution import Categorical, Distribution
@@ -133,6 +133,7 @@ class Estimator(Described, nn.Module):
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
+        logits = self._watched(logits)
         with self.deferring() as lessons:
             loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
@@ -145,6 +146,17 @@ class Estimator(Described, nn.Module):
             f"{type(self).__name__} is no sampler: it evaluates the loss itself, by estimator(logits, f). "
             "Draws alone come from sample(logits) of samplers (ReinMax, ILSNewton, StraightThrough)"
         )
+
+    @property
+    def learns(self) -> bool:
+        """Whether training changes something in the estimator itself: then each layer needs an instance of its own."""
+        parts = self._parameters or self._modules  # most estimators have none, which is quick to see
+        return self.pooled_by_state or (bool(parts) and any(True for _ in self.parameters()))
+
+    def _watched(self, logits: Tensor) -> Tensor:
+        """The logits, as `one_layer` watches them where what is learnt is at stake."""
+        watching = self.training and logits.requires_grad and torch.is_grad_enabled() and self.learns
+        return one_layer.watched(self, logits) if watching and categorical.plain_call() else logits
 
     @contextmanager
     def deferring(self) -> Iterator[list[Lesson]]:
@@ -410,7 +422,18 @@ class Pullback(Sampler):
             self.counted = None
 
     def sample(self, logits: Tensor) -> Tensor:
-        return draw(logits, self, tied=False)[0]
+        self._check_rows(logits)
+        return draw(self._watched(logits), self, tied=False)[0]
+
+    def _check_rows(self, logits: Tensor) -> None:
+        """Refuses a draw that is meant to train and has no rows to pool; with a loss, its shape says what is a row."""
+        if self.pooled and self.training and logits.dim() == 2 and torch.is_grad_enabled() and categorical.plain_call():
+            given = list(logits.shape)
+            raise Refusal(
+                f"{type(self).__name__} pools rows, so that while it trains it draws from logits [rows, latents, "
+                f"categories]; given {given}. If these are {given[0]} rows of one latent, hand over "
+                "logits.unsqueeze(-2) and take z.squeeze(-2); if one row, logits.unsqueeze(0)"
+            )
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = categorical.probabilities(logits.detach())
@@ -436,7 +459,7 @@ class Pullback(Sampler):
         self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return Estimator.forward(self, logits, f)
-        z, tie = draw(logits, self, tied=True)
+        z, tie = draw(self._watched(logits), self, tied=True)
         if tie is None or not logits.requires_grad:
             return evaluate(f, z.unsqueeze(0)).squeeze(0)
         return self._tied(f, z, tie)

@@ -38,7 +38,7 @@ class Baseline(Described, nn.Module):
 class MovingAverage(Baseline):
     """Exponential moving average of the mean finite loss over rows, samples and ranks; zero before the first step.
 
-    A step out of all proportion teaches nothing (see `usual`).
+    A step out of all proportion teaches nothing (see `usual`). Each layer needs its own instance.
 
     Args:
         decay: weight of the past, in [0, 1).
@@ -81,7 +81,7 @@ class NetworkBaseline(Baseline):
 
     Its weights are parameters of the estimator, so they learn by the gradient of |estimate|^2 in the model's own
     optimiser: towards b = E[f |z - pi|^2] / E[|z - pi|^2], the baseline of least variance, where a regression on the
-    losses would only reach E f.
+    losses would only reach E f. Each layer needs its own instance.
 
     Args:
         hidden: units of the network's hidden layer.

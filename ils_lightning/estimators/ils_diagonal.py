@@ -36,9 +36,9 @@ class ILSDiagonal(Curved):
     """Removes from the estimate what a pooled diagonal curvature explains of the draw's own noise.
 
     For more categories than `ILSNewton` can afford (about 64), and a good choice below: its expectation is as close to
-    ReinMax's, without a ridge, and its variance a little higher. Rows whose curvatures differ share one h, as there.
-    Use it while a step has about as many rows as there are categories, and base 0 from a hundred categories on; with
-    far fewer rows than categories prefer `StraightThrough`.
+    ReinMax's, without a ridge, and its variance a little higher. Rows whose curvatures differ share one h, as there,
+    and each layer needs its own instance. Use it while a step has about as many rows as there are categories, and base
+    0 from a hundred categories on; with far fewer rows than categories prefer `StraightThrough`.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

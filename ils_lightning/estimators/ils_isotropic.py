@@ -13,8 +13,9 @@ from ils_lightning.estimators.family import SMALLEST_TRACE, Curved
 class ILSIsotropic(Curved):
     """Removes from the estimate what one pooled number explains of the draw's own noise.
 
-    With 2 categories a symmetric curvature acts through one number only, so this is `ILSNewton` with ridge 0. With
-    more it is right where all categories are curved alike, and otherwise off by the share that base s leaves.
+    With 2 categories a symmetric curvature acts through one number only, so this is `ILSNewton` with ridge 0. With more
+    it is right where all categories are curved alike, and otherwise off by the share that base s leaves. Each layer
+    needs its own instance.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

@@ -32,7 +32,8 @@ class ILSLeaveOneOut(Learnt, Several):
     they have been right before. On the random small problems of the tests, 100 rows a step, its variance is a fifth of
     `LeaveOneOut`'s in the median where rows differ, at 2 draws and at 4 (.01 to .61), and a twelfth to a fifteenth
     where they are alike (up to .69), against gradients of f at every draw. What has no second-order model, such as a
-    cosine of several turns, gains nothing and loses nothing (.98 to 1.00 in the median, at most 1.001).
+    cosine of several turns, gains nothing and loses nothing (.98 to 1.00 in the median, at most 1.001). Each
+    layer needs its own instance.
 
     Args:
         samples: draws a row, at least 2; f and its gradient are evaluated at each.

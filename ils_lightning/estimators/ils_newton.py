@@ -29,8 +29,9 @@ class ILSNewton(Curved):
     step solves one K x K system per latent whatever the number of rows. Above, use `ILSDiagonal`, whose state is a
     vector and whose variance is a little higher; for 2 categories `ILSIsotropic` is the same method with a number.
 
-    The first step has H = 0: a base of 0 is then straight-through. Rows whose curvatures differ share one H; the
-    expectation is then off ReinMax's, by a share (1 - s^2)/(1 + s^2) of what it is at base 0.
+    Each layer needs its own instance: the curvature of one is wrong in another. The first step has H = 0: a base of 0
+    is then straight-through. Rows whose curvatures differ share one H; the expectation is then off ReinMax's, by a
+    share (1 - s^2)/(1 + s^2) of what it is at base 0.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

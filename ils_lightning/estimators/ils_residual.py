@@ -29,7 +29,8 @@ class ILSResidual(Learnt, Estimator):
 
     It helps where rows share their loss: a tenth of the variance of REINFORCE with a moving average, a third of
     ReinMax's. Where rows differ it gains five per cent, and nothing unbiased with one evaluation can use the row's own
-    gradient. Prefer `ILSLeaveOneOut` when two evaluations can be afforded, `ILSNewton` when a bias can.
+    gradient. Each layer needs its own instance. Prefer `ILSLeaveOneOut` when two evaluations can be afforded,
+    `ILSNewton` when a bias can.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

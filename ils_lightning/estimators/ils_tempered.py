@@ -16,7 +16,8 @@ class ILSTempered(Tempered, ILSJoint):
     """`ReinMax` at a temperature, without the noise that a pooled joint curvature and the logits explain.
 
     Use it where ReinMax is tuned to a temperature: whatever temperature serves there serves here, at the same
-    expectation. The state has (latents x categories)^2 numbers, so it is meant for up to about a thousand of those.
+    expectation. The state has (latents x categories)^2 numbers, so it is meant for up to about a thousand of those;
+    each layer needs its own instance.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

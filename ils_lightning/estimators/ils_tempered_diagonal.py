@@ -14,7 +14,7 @@ class ILSTemperedDiagonal(Tempered, ILSDiagonal):
     """`ReinMax` at a temperature, without the noise that a pooled diagonal curvature explains.
 
     For more categories or latents than `ILSTempered` can afford. Like `ILSDiagonal` it wants about as many rows a step
-    as there are categories.
+    as there are categories, and each layer needs its own instance.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

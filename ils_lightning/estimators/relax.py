@@ -19,7 +19,7 @@ from ils_lightning.estimators.relaxation import controlled, of_rows, relax
 
 
 class Relax(Estimator):
-    """REINFORCE with a learnt critic of the perturbed logits as control variate.
+    """REINFORCE with a learnt critic of the perturbed logits as control variate; each layer needs its own instance.
 
     Args:
         critic: maps `[..., latents * categories]`, the perturbed logits less their logsumexp, to `[...]`, twice
