@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
 from ils_lightning.diagnose import gradient_report
-from ils_lightning.estimators import Exact, LeaveOneOut, ReinMax
+from ils_lightning.estimators import Average, Exact, LeaveOneOut, ReinMax
 from ils_lightning.estimators.categorical import enumerate_states
 from ils_lightning.estimators.coupling import CouplingError, check_coupling
 
@@ -209,6 +209,14 @@ def test_validate_asks_at_the_first_call_and_only_where_it_is_true(example: Exam
     estimator.validate = True
     with pytest.raises(ValueError, match="judges each row by itself"):
         estimator(logits, less_the_mean)
+
+
+def test_an_average_asks_where_what_it_averages_is_to_ask():
+    estimator = Average(ReinMax())
+    estimator(torch.zeros(4, 2, 3, requires_grad=True), less_the_mean)
+    estimator.estimator.validate = True
+    with pytest.raises(ValueError, match="judges each row by itself"):
+        estimator(torch.zeros(4, 2, 3, requires_grad=True), less_the_mean)
 
 
 def test_validate_asks_once_and_changes_no_draw():

@@ -98,6 +98,13 @@ def test_a_report_prints_as_an_aligned_table_of_80_columns(report):
             assert line[column.end() :].startswith(" ") or len(line) == column.end()
 
 
+def test_a_table_says_where_a_reference_stands_in_for_the_truth():
+    report = gradient_report(lambda z: z[..., 0].sum(-1), torch.zeros(1, 2, 3), ["ReinMax", "Exact"], 64, limit=8)
+    words = " ".join(str(report).split())
+    assert re.search(r"reference: mean of [\d,]+ estimates of LeaveOneOut, standard error [\d.]+%", words)
+    assert "not applicable: Exact: 3 ** 2 states are too many to enumerate" in words
+
+
 def test_what_a_report_and_its_rows_say_of_themselves_is_short(report):
     assert repr(report).startswith("GradientReport('two', Exact, ")
     assert report.truth in repr(report)

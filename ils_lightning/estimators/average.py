@@ -60,6 +60,9 @@ class Average(Estimator):
     def check(self, logits: Tensor) -> None:
         self.estimator.check(logits)
 
+    def _asks(self) -> bool:
+        return super()._asks() or self.estimator._asks()
+
     def value(self, logits: Tensor, f: Loss) -> Tensor:
         return self.estimator.value(logits, f)
 

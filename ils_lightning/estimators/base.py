@@ -277,10 +277,13 @@ class Estimator(Described, nn.Module):
     def _check_coupling(self, logits: Tensor, f: Loss) -> None:
         """Asks f, once for one row and once for many, whether rows and draws are judged by themselves."""
         rows = min(2, logits.shape[:-2].numel())
-        if self.validate is not True or rows <= self._rows_judged or not categorical.plain_call():
+        if not self._asks() or rows <= self._rows_judged or not categorical.plain_call():
             return
         check_coupling(partial(evaluate, f), logits, self._draws_beside)
         self._rows_judged = rows
+
+    def _asks(self) -> bool:
+        return self.validate is True
 
 
 def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
