@@ -7,9 +7,11 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy
 
-from ils_lightning.callbacks import RankSeed
+from ils_lightning.callbacks import Dashboard, EvaluationReport, FitReport, RankSeed
 from ils_lightning.data import Digits, NoData
 from ils_lightning.data.images import Images
 from ils_lightning.estimators import Exact, GumbelSoftmax, ILSNewton, LeaveOneOut, Rebar, ReinMax, StraightThrough
@@ -284,3 +286,26 @@ def test_convolutional_networks_learn_codes_that_tell_images_apart(tmp_path):
     networks = {"encoder": ConvEncoder(8, residual_blocks=0), "decoder": ConvDecoder(8, residual_blocks=0)}
     _, trainer = fit(tmp_path, 60, data=data, latents=16, categories=4, **networks, **options)
     assert trainer.callback_metrics["val/loss"] < without_codes(data) - 1
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0.0, True), (30.0, False)])
+def test_a_run_whose_codes_say_nothing_is_told_so(weight, told, capsys, tmp_path):
+    model = DiscreteVAE(estimator=ReinMax(), image_shape=[1, 8, 8])
+    with torch.no_grad():
+        model.encoder.layers[-1].weight *= weight
+        model.encoder.layers[-1].bias *= 0
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    callbacks = [FitReport(), EvaluationReport(), Dashboard()]
+    options = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+    options |= {"log_every_n_steps": 1}
+    trainer = Trainer(
+        max_epochs=1, limit_train_batches=1, logger=logger, callbacks=callbacks, accelerator="cpu", **options
+    )
+    trainer.fit(model, Digits())
+    trainer.test(model, Digits(), verbose=False)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("note: the codes say nothing of the validation images (no active latent, KL 0.0" in printed) == told
+    assert ("note: the codes say nothing of the test images" in printed) == told
+    tags = EventAccumulator(str(tmp_path / "run")).Reload().Tags()["tensors"]
+    assert ("note/text_summary" in tags) == told
+    assert "val/active_latents" in trainer.progress_bar_metrics or "test/active_latents" in trainer.progress_bar_metrics

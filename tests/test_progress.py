@@ -1,5 +1,6 @@
 """The progress bar counts optimiser steps and draws at a bounded rate."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ def test_the_bar_counts_optimiser_steps(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     main(
         [
             "fit",
@@ -35,3 +37,29 @@ def test_the_bar_counts_optimiser_steps(
 def test_a_negative_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 0"):
         StepProgress(interval=-1)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_log_file_gets_at_most_twenty_plain_lines(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validated: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--config=vae_digits", "--trainer.max_epochs=25", "--trainer.limit_train_batches=2"]
+    words += ["--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+    main(["fit", *words, *([] if validated else ["--trainer.limit_val_batches=0"])])
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if line.startswith("step ")]
+    assert lines[-1].startswith("step 50 of 50: ")
+    assert 2 <= len(lines) <= 20
+    assert ("val/loss" in lines[-1]) == validated
+    assert "\r" not in shown
+    assert "%|" not in shown
+
+
+def test_tables_in_a_log_file_break_no_word(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    folder = tmp_path / ("a_long_name" * 12)
+    main(["fit", "--trainer.max_steps=23", f"--trainer.default_root_dir={folder}"])
+    assert str(folder / "lightning_logs/version_0") in capsys.readouterr().out

@@ -47,6 +47,13 @@ class Dashboard(Callback):
         for writer in writers if trainer.is_global_zero else []:
             self._write(writer.experiment, charts, pl_module)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds what a reader of the curves must know, if anything."""
+        note = pl_module.note() if isinstance(pl_module, DiscreteModule) else ""
+        for writer in trainer.loggers if note and trainer.is_global_zero else []:
+            if isinstance(writer, TensorBoardLogger):
+                writer.experiment.add_text("note", note, trainer.global_step)
+
     def state_dict(self) -> dict[str, Any]:
         return {"written_in": self._written_in}
 

@@ -1,4 +1,4 @@
-"""A progress bar in optimiser steps, redrawn a few times a second at most."""
+"""A progress bar in optimiser steps, redrawn a few times a second at most; a few plain lines in a log file."""
 
 import sys
 import time
@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from ils_lightning.errors import Refusal
+
+_LINES = 20  # of a fit, where the output is no terminal
 
 
 class _Bar(Tqdm):
@@ -37,6 +39,9 @@ class _Bar(Tqdm):
 class StepProgress(TQDMProgressBar):
     """Shows one bar for the whole fit, in optimiser steps, with the quantities the module logs for it.
 
+    Where the output is no terminal there are no bars: a fit writes a line after a validation, or after an epoch where
+    there is none, at most twenty in all.
+
     Args:
         interval: least seconds between two drawings.
     """
@@ -47,6 +52,12 @@ class StepProgress(TQDMProgressBar):
             raise Refusal(f"StepProgress: interval must be at least 0 seconds; given {interval}")
         self.interval = interval
         self._drawn = float("-inf")
+        self._written = 0
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether there are no bars."""
+        return super().is_disabled or not sys.stdout.isatty()
 
     def init_train_tqdm(self) -> Tqdm:
         return Tqdm(
@@ -91,6 +102,13 @@ class StepProgress(TQDMProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw(trainer, pl_module)
+        if not trainer.enable_validation:
+            self._write_some(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._write_some(trainer, pl_module)
 
     def on_train_end(self, *_: Any) -> None:
         self._draw(self.trainer, self.trainer.lightning_module)
@@ -107,6 +125,16 @@ class StepProgress(TQDMProgressBar):
             bar.n = trainer.global_step
             bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
             bar.refresh()
+
+    def _write_some(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes a line in place of the bar, once a twentieth of the fit."""
+        step, total = trainer.global_step, _total_steps(trainer)
+        due = total is None or step * _LINES // total > self._written * _LINES // total
+        if sys.stdout.isatty() or not self.is_enabled or not due:
+            return
+        self._written = step
+        metrics = ", ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
+        print(f"step {step:,}{f' of {total:,}' if total else ''}: {metrics}", flush=True)
 
 
 def _total_steps(trainer: Trainer) -> int | None:

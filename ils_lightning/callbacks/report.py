@@ -1,5 +1,7 @@
 """What a run says when it ends: a short table, and the module's figures as PNG and SVG."""
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from rich.table import Table
 from ils_lightning import plots
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.modules.protocols import HasFigures, HasSummary
+
+_FILE = 1000  # columns where no terminal breaks lines
 
 
 class FitReport(Callback):
@@ -30,6 +34,7 @@ class FitReport(Callback):
         if checkpoint is not None and (best := getattr(checkpoint, "best_model_path", "")):
             rows["best checkpoint"] = _nearby(best)
         show("result", rows)
+        _tell(pl_module)
 
     def _pictures(self, module: LightningModule, folder: Path) -> list[str]:
         if not isinstance(module, HasFigures):
@@ -60,6 +65,18 @@ class EvaluationReport(Callback):
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
         rows = [module.in_words(name.removeprefix(f"{stage}/"), value) for name, value in found.items()]
         show(title, dict(rows))
+        _tell(module)
+
+
+def _tell(module: LightningModule) -> None:
+    """Prints what a reader must know, if anything."""
+    if isinstance(module, DiscreteModule) and (note := module.note()):
+        Console(width=_width()).print(f"note: {note}", highlight=False, markup=False)
+
+
+def _width() -> int | None:
+    """Columns to print in: the terminal's, or as many as it takes in a file or a pipe."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE
 
 
 def _logged(trainer: Trainer) -> dict[str, str]:
@@ -76,7 +93,7 @@ def show(title: str, rows: Mapping[str, str]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(escape(name), escape(value))
-    Console().print(table)
+    Console(width=_width()).print(table)
 
 
 def _nearby(path: str) -> str:

@@ -211,3 +211,7 @@ class DiscreteModule(MeetsData):
     def summary(self) -> dict[str, str]:
         """What to print at the end of a run: quantity and value."""
         return {}
+
+    def note(self) -> str:
+        """What a reader of the results must know of them, in one line; nothing where all went well."""
+        return ""

@@ -209,16 +209,20 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def summary(self) -> dict[str, str]:
         """The mean divergence at the first and last recorded step."""
         _, values = self.curve()
-        rows = {
+        return {
             "estimator": in_words(self.estimator),
             "KL / categories": f"{values[0].mean():.4f} -> {values[-1].mean():.4f}",
         }
-        if not torch.isfinite(values[-1]).all():
-            rows["note"] = (
-                "a learnt probability has reached 0: the steps are too large for this loss. ExpectedKL has slopes of "
-                "1 / epsilon; lower --model.optimizer.lr, or try --model.loss RBFEnergy --data SingleDraws"
-            )
-        return rows
+
+    def note(self) -> str:
+        """Whether a divergence has become infinite."""
+        _, values = self.curve()
+        if not len(values) or torch.isfinite(values[-1]).all():
+            return ""
+        return (
+            "a learnt probability has reached 0: the steps are too large for this loss. ExpectedKL has slopes of "
+            "1 / epsilon; lower --model.optimizer.lr, or try --model.loss RBFEnergy --data SingleDraws"
+        )
 
 
 def _latent_axis(logits: Tensor, latents: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Models that train in epochs: what a step logs, the metrics of validation and test, and the curve."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +20,8 @@ class Measured(EpochCurve, DiscreteModule):
     _abstract = True
 
     metrics: nn.ModuleDict
+    in_bar: ClassVar[tuple[str, ...]] = ()
+    """Names of metrics that the progress bar shows beside the monitored one."""
 
     def log_training(self, values: Tensor, **parts: Tensor) -> None:
         """Counts the tracked quantity of a training batch's rows, `[batch]`, for the curve.
@@ -65,8 +67,9 @@ class Measured(EpochCurve, DiscreteModule):
             metric.reset()
 
     def log_metric(self, stage: str, name: str, value: Tensor) -> None:
-        """Logs one of them; the monitored one is shown while the model trains."""
-        self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=f"{stage}/{name}" == self.monitor)
+        """Logs one of them; the monitored one, and those of `in_bar`, are shown while the model trains."""
+        shown = f"{stage}/{name}" == self.monitor or name in self.in_bar
+        self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=shown)
 
     def summary_of_data(self) -> dict[str, str]:
         """What the data say of themselves, for `summary`."""

@@ -45,6 +45,7 @@ class VariationalAutoencoder(CodePictures, Measured):
     decoder: Network
     image_shape: tuple[int, ...] = ()
     sized_by = IMAGE_SHAPE
+    in_bar = ("active_latents",)
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-ELBO of training images (nats)")
     layers: int = 1
@@ -224,3 +225,17 @@ class VariationalAutoencoder(CodePictures, Measured):
                 rows[f"{name} -ELBO"] = f"{found[f'{stage}/loss']:.2f} nats"
                 rows[f"{name} perplexity"] = f"{found[f'{stage}/perplexity']:.2f} of {self.categories} codes"
         return rows | self.summary_of_data()
+
+    def note(self) -> str:
+        """Whether the codes say nothing, which no other quantity tells at a glance."""
+        found = self.trainer.callback_metrics
+        for stage, images in (("test", "test"), ("val", "validation")):
+            if f"{stage}/active_latents" in found:
+                if found[f"{stage}/active_latents"] > 0:
+                    return ""
+                return (
+                    f"the codes say nothing of the {images} images (no active latent, KL {found[f'{stage}/kl']:.3f} "
+                    "nats): the decoder does without them. What helps: more epochs, a longer --model.kl_warmup, a "
+                    "sharper start (--model.encoder.sharpness of ConvEncoder), another seed"
+                )
+        return ""
