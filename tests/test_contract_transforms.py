@@ -157,6 +157,8 @@ def compiled_steps(example: Example, backend: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the compiler's own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # and this
 @pytest.mark.parametrize("example", obeying("shapes"))
 def test_compiled_steps_of_changing_size(example: Example):
     compiled_steps(example, "eager")
