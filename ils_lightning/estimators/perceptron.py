@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ils_lightning.describe import Described
 
@@ -35,11 +36,11 @@ class Perceptron(Described, nn.Module):
 
     def build(self, features: int, device: torch.device | None = None) -> nn.Sequential:
         """Returns the layers, sized at the first call; later ones must name the same number of features."""
-        first = self.layers[0]
-        if isinstance(first, nn.LazyLinear) and first.has_uninitialized_params():
+        if is_lazy(self._weight()):
             if device is not None:
                 self.layers.to(device)
-            first(torch.zeros(1, features, dtype=first.weight.dtype, device=first.weight.device))
+            weight = self._weight()
+            self.layers(torch.empty(0, features, dtype=weight.dtype, device=weight.device))
         elif self._weight().shape[1] != features:
             raise ValueError(
                 "Perceptron keeps the size it was built with, latents * categories = "
