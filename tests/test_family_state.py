@@ -224,9 +224,7 @@ SAMPLERS = [*EVERY, ILSTempered, ILSTemperedDiagonal, AdaptiveImplicitMLE]
 @pytest.mark.parametrize("make", SAMPLERS)
 def test_draws_without_a_batch_axis_are_refused_while_it_trains(make):
     logits = torch.randn(100, 4)
-    with pytest.raises(
-        ValueError, match=r"given \[100, 4\].* 100 rows of one latent, hand over logits.unsqueeze\(-2\)"
-    ):
+    with pytest.raises(ValueError, match=r"\[100, 4\].* 100 rows of one latent, hand over logits.unsqueeze\(-2\)"):
         make().sample(logits)
     assert make().sample(logits.unsqueeze(-2)).squeeze(-2).shape == logits.shape
     assert make().eval().sample(logits).shape == logits.shape

@@ -1,9 +1,8 @@
 """The small network that learnt baselines and critics are made of: sized when the problem is known."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.serialization import add_safe_globals
 
 from ils_lightning.describe import Described
@@ -42,12 +41,12 @@ class Perceptron(Described, nn.Module):
 
     def build(self, features: int, device: torch.device | None = None) -> nn.Sequential:
         """Returns the layers, sized at the first call; later ones must name the same number of features."""
-        first: Any = self.layers[0]
-        if isinstance(first.weight, nn.UninitializedParameter):
+        if is_lazy(self._weight()):
             refuse_transforms("Perceptron", "sizes its layers at first use (or by build)")
             if device is not None:
                 self.layers.to(device)
-            first(torch.zeros(1, features, dtype=first.weight.dtype, device=first.weight.device))
+            weight = self._weight()
+            self.layers(torch.empty(0, features, dtype=weight.dtype, device=weight.device))
         elif self._weight().shape[1] != features:
             raise Refusal(
                 "Perceptron keeps the size it was built with, latents * categories = "
