@@ -12,6 +12,7 @@ from zlib import crc32
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#8C510A")
 """Okabe and Ito's colours, readable by the colour-blind, with a purple and a brown for their yellow and black."""
+_OWN = " (the model's)"
 _OURS, _OTHERS = "*PX", "osD^v<>hpd"
 
 # A line is once around the palette; those that are shown together most are on the first.
@@ -51,10 +52,10 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         >>> looks(["ReinMax", "LeaveOneOut"])["ReinMax"] == looks(["ILSNewton", "ReinMax"])["ReinMax"]
         True
     """
-    given = list(dict.fromkeys(names))
+    given = {name: name.removesuffix(_OWN) for name in names}
     found: dict[str, Look] = {}
     taken: set[tuple[int, int]] = set()
-    for name in sorted(given, key=_order):
+    for name in sorted(set(given.values()), key=_order):
         if name == "Exact":
             found[name] = Look("#000000", "o", 1.3)
             continue
@@ -65,13 +66,12 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         markers = _OURS if ours(name) else _OTHERS
         marker = markers[place // len(PALETTE) % len(markers)]
         found[name] = Look(PALETTE[(home + place) % len(PALETTE)], marker, 2.4 if ours(name) else 1.3)
-    return {name: found[name] for name in given}
+    return {name: found[plain] for name, plain in given.items()}
 
 
 def _order(name: str) -> tuple[int, str]:
     """The table's order, those with options or other words last."""
-    plain = name.removesuffix(" (the model's)")
-    return (_HOMES.index(plain) if plain in _HOMES else len(_HOMES), name)
+    return (_HOMES.index(name) if name in _HOMES else len(_HOMES), name)
 
 
 def _home(name: str) -> int:

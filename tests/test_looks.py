@@ -39,6 +39,8 @@ def test_a_look_does_not_depend_on_order_and_seldom_on_what_else_is_shown():
     assert all(looks.looks([*PUBLIC[::-1]])[name] == alone[name] for name in frequent)
     assert looks.looks(PUBLIC) == looks.looks(PUBLIC[::-1])
     assert looks.looks(["ILSNewton (the model's)", "Exact"])["ILSNewton (the model's)"] == alone["ILSNewton"]
+    both = looks.looks(["ILSNewton", "ILSNewton (the model's)"])
+    assert both["ILSNewton"] == both["ILSNewton (the model's)"]
     assert looks.looks(["ReinMax(temperature=1.3)"])["ReinMax(temperature=1.3)"] == alone["ReinMax"]
     assert looks.looks(["of my own"]) == looks.looks(["of my own"])
 

@@ -44,9 +44,10 @@ def _scaled(best: Row, rows: list[Row]) -> str:
     if not leader.scaled_error < _CLEARLY * best.scaled_error:
         return ""
     return (
-        f" At the best scale of each {leader.name} is better (error {leader.scaled_error:.1%}, cosine "
-        f"{leader.cosine:.2f}, against {best.scaled_error:.1%} and {best.cosine:.2f}): use it where the learning rate "
-        f"is tuned or Adam takes scale out; its estimates are then to be multiplied by {leader.scale:.2g}."
+        f" At the best scale of each {leader.name} is better (error {leader.scaled_error:.1%}, cosine of one estimate "
+        f"{leader.cosine_of_one:.2f}, against {best.scaled_error:.1%} and {best.cosine_of_one:.2f}): use it where the "
+        f"learning rate is tuned or Adam takes scale out; its estimates are then to be multiplied by "
+        f"{leader.scale:.2g}."
     )
 
 
