@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw, draw_index, one_hot, softmax
 
 ROWS = (
@@ -23,7 +24,7 @@ DRAWS = (
 )
 
 
-class CouplingError(ValueError):
+class CouplingError(Refusal):
     """A loss that judges rows or draws by each other."""
 
 
