@@ -46,6 +46,12 @@ def test_report_on_a_loss_of_ones_own(tmp_path, monkeypatch):
     assert max(low["ReinMax"], low["LeaveOneOut"]) < 0.05 < low["StraightThrough"]  # the loss is quadratic in z
 
 
+def test_the_faces_of_one_line_run(tmp_path, monkeypatch):
+    module = run("gumbel_softmax(logits", tmp_path, monkeypatch)
+    assert module.logits.grad is not None
+    assert module.logits.grad.abs().sum() > 0
+
+
 def test_table_of_estimators_is_the_generated_one():
     assert table.markdown().strip() in README
 
