@@ -1,11 +1,13 @@
 """compare: stacked settings, resuming, tuning on other seeds, reports."""
 
 import csv
+import re
 
 import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from ils_lightning.cli import main
 from ils_lightning.compare import Comparison, Run, Settings, compare
@@ -54,7 +56,16 @@ def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_pat
     assert [line.split(",")[1] for line in table.splitlines()[1:]] == ["step_size=0.02", "step_size=0.002", ""]
     assert all((folder / f"figure.{kind}").stat().st_size > 5000 for kind in ("png", "svg"))
     runs = [EventAccumulator(str(run)).Reload() for run in (folder / "tensorboard").iterdir()]
-    assert [run.Tags()["scalars"].count("kl") for run in runs] == [1, 1, 1]
+    assert [run.Tags()["scalars"].count("CategoricalFit-kl") for run in runs] == [1, 1, 1]
+    assert all(tag.startswith("CategoricalFit-") for run in runs for tag in run.Tags()["scalars"])
+    for run in runs:
+        (written,) = run.Tensors("custom_scalars__config__")
+        layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+        charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+        assert charts["KL(true || learnt) / categories"] == ["CategoricalFit-kl$"]
+        shown = [any(re.match(one, tag) for one in tags for tag in run.Tags()["scalars"]) for tags in charts.values()]
+        assert len(shown) >= 3
+        assert all(shown)
     assert all("_hparams_/session_start_info" in run.summary_metadata for run in runs)
     assert all("_hparams_/experiment" not in run.summary_metadata for run in runs)  # else one run's columns are all's
     times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.pt")}

@@ -99,7 +99,9 @@ def test_every_chart_of_a_packaged_run_shows_something(name, tmp_path):
     empty = [title for title, ones in titles.items() if not any(re.match(one, tag) for one in ones for tag in tags)]
     assert empty == []
     shown = {tag for tag in tags if any(re.match(one, tag) for ones in titles.values() for one in ones)}
-    assert {tag for tag in tags if tag.startswith(("train/", "val/"))} - shown == set()
+    assert {tag for tag in tags if "-train/" in tag or "-val/" in tag} - shown == set()
+    owner = yaml.safe_load(text(found, "run_configuration").strip("`").removeprefix("yaml\n"))["model"]["class_path"]
+    assert {tag.split("-")[0] for tag in tags} == {owner.rpartition(".")[-1]}
     assert yaml.safe_load(text(found, "run_configuration").strip("`").removeprefix("yaml\n"))["seed_everything"] == 0
 
 

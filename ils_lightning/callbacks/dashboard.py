@@ -18,8 +18,9 @@ class Dashboard(Callback):
     """Writes, once when training starts, the tabs Custom Scalars and Text; silent under other loggers.
 
     Charts are the module's own (`DiscreteModule.charts`), those of callbacks that declare some by an attribute of the
-    same name, and one for each diagnostic of the estimator; runs of several models share the page, so the module's are
-    under its name. A run resumed in its own folder has them already.
+    same name, and one for each diagnostic of the estimator. Runs of several models share the page, so the module's are
+    under its name, as are the tags that the command line's logger writes (`DiscreteVAE-val/loss`). A run resumed in its
+    own folder has them already.
 
     Args:
         configuration: YAML to show; the module's options unless given.
@@ -61,7 +62,8 @@ class Dashboard(Callback):
         self._written_in = state_dict["written_in"]
 
     def _write(self, writer: Any, charts: Charts, module: DiscreteModule) -> None:
-        writer.add_custom_scalars({name: _multiline(group) for name, group in charts.items()})
+        owner = type(module).__name__
+        writer.add_custom_scalars({name: multiline(group, owner) for name, group in charts.items()})
         text = self.configuration or yaml.safe_dump(_plain(module), sort_keys=False)
         writer.add_text("run_configuration", f"```yaml\n{text.strip()}\n```")
         if module.estimator is not None:
@@ -89,9 +91,16 @@ def _default(monitor: str) -> Charts:
     return {"objective": {name: [f"train/{name}", f"val/{name}"] for name in names}}
 
 
-def _multiline(group: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
-    """Charts of one category in the writer's form: TensorBoard looks at how tags begin, so their end is marked."""
-    return {title: ["Multiline", [f"{tag}$" for tag in tags]] for title, tags in group.items()}
+def multiline(group: Mapping[str, Sequence[str]], owner: str) -> dict[str, list[Any]]:
+    """Charts of one category in the writer's form, of tags that may begin with the name of the model, `owner`.
+
+    TensorBoard looks at how tags begin, so their end is marked.
+
+    Example:
+        >>> multiline({"error": ["val/error"]}, "Router")
+        {'error': ['Multiline', ['(Router-)?val/error$']]}
+    """
+    return {title: ["Multiline", [f"({owner}-)?{tag}$" for tag in tags]] for title, tags in group.items()}
 
 
 def _plain(module: DiscreteModule) -> dict[str, Any]:

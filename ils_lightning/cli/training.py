@@ -127,7 +127,10 @@ class CommandLine(LightningCLI):
             kwargs["log_every_n_steps"] = 0
         elif chosen.logger in (None, True) and not chosen.fast_dev_run:
             kwargs["logger"] = TensorBoardLogger(
-                chosen.default_root_dir or os.getcwd(), name="lightning_logs", default_hp_metric=False
+                chosen.default_root_dir or os.getcwd(),
+                name="lightning_logs",
+                default_hp_metric=False,
+                prefix=type(self.model).__name__,  # what one model calls its loss is not what another does
             )
         with refusing_trainers():
             trainer = super().instantiate_trainer(**kwargs)

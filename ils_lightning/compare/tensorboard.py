@@ -1,5 +1,6 @@
 """TensorBoard runs of a comparison: a curve and its options."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -9,6 +10,7 @@ from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.names import folder_names
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.table import Row
+from ils_lightning.modules import Tracked
 
 
 def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Comparison) -> None:
@@ -27,12 +29,29 @@ def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Compar
         results |= {line.measure: line.measured} if line.measure else {}
         with SummaryWriter(str(target)) as writer:
             tensorboard_session.begin(writer, options)
-            for name, value in results.items():
-                writer.add_scalar(f"at_end/{name.replace('/', '_')}", value, int(curve.steps[-1]))
+            owner = _model(comparison, runs[curve.run], curve.setting)
+            tracked = f"{owner}-{curve.tracked.name}"
+            ends = {f"{owner}-at_end/{name.replace('/', '_')}": value for name, value in results.items()}
+            writer.add_custom_scalars(_layout(owner, curve.tracked, ends))
+            for tag, value in ends.items():
+                writer.add_scalar(tag, value, int(curve.steps[-1]))
             for point in range(0, len(curve.steps), max(len(curve.steps) // 500, 1)):
-                writer.add_scalar(curve.tracked.name, curve.mean[point], int(curve.steps[point]))
+                writer.add_scalar(tracked, curve.mean[point], int(curve.steps[point]))
         for old in former:
             old.unlink(missing_ok=True)
+
+
+def _model(comparison: Comparison, run: Run, setting: str) -> str:
+    """The bare name of the class that was trained: what one model calls its loss is not what another does."""
+    described = comparison.configuration(run, comparison.seeds[0], setting)["model"]["class_path"]
+    return described.rpartition(".")[-1]
+
+
+def _layout(owner: str, tracked: Tracked, ends: Iterable[str]) -> dict[str, dict[str, list]]:
+    """Charts of the curve and of what it came to."""
+    results = {tag.rpartition("/")[-1].replace("_", " "): ["Multiline", [f"{tag}$"]] for tag in ends}
+    curve = {tracked.label: ["Multiline", [f"{owner}-{tracked.name}$"]]}
+    return {f"{owner}: curve": curve, f"{owner}: at the end": results}
 
 
 def _short(key: str) -> str:
