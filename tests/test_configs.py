@@ -18,7 +18,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 ESTIMATORS = sorted((CONFIGS / "estimators").glob("*.yaml"))
 RUNS = sorted(CONFIGS.glob("*.yaml"))
 PUBLISHED = sorted((CONFIGS / "published").glob("*.yaml"))
-WITHOUT_OPTIONS_OF_THEIR_OWN = {"Average", "Exact"}
+WITHOUT_OPTIONS_OF_THEIR_OWN = {"Average", "Exact", "Grouped"}
 
 
 @pytest.mark.parametrize("path", ESTIMATORS, ids=lambda path: path.stem)

@@ -17,6 +17,12 @@ REPARAMETRISED = {
     "StraightThroughGumbelSoftmax",
     "DecoupledStraightThroughGumbelSoftmax",
     "DecoupledStraightThroughGumbelSoftmax-.5",
+    "Redge-.5",
+    "Redge-2-.5",
+    "RedgeCov-.5",
+    "SparseMixer",
+    "SparseMixerV2",
+    "SparseMixerV2Star",
 }
 """Autograd follows their draws to any order."""
 ESTIMATES = [e for e in EXAMPLES if e.name not in REPARAMETRISED | {"Exact"}]

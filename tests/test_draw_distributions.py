@@ -15,8 +15,10 @@ from ils_lightning.estimators import (
     EntmaxMarginal,
     Estimator,
     GumbelSoftmax,
+    Redge,
     ReinMax,
     SparsemaxMarginal,
+    SparseMixer,
     TopKSubset,
     Vimco,
 )
@@ -143,9 +145,13 @@ def expected_loss(example: Example, q: type | None = None) -> float:
     return worst_score(moments.mean() - expected, moments.variance_of_mean().sqrt(), torch.ones(()))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+FOLLOWING = [e for e in EXAMPLES if not isinstance(e.make(), Redge)]
+"""Redge's draws follow softmax in the limit of many steps only."""
+
+
+@pytest.mark.parametrize("example", FOLLOWING, ids=str)
 def test_the_training_loss_is_the_expectation_under_it(example: Example):
-    relaxed = isinstance(example.make(), GumbelSoftmax | Vimco)  # soft points, and a bound
+    relaxed = isinstance(example.make(), GumbelSoftmax | Vimco | SparseMixer)  # soft points, a bound, weighed draws
     assert (expected_loss(example) < 1) != relaxed
 
 

@@ -90,6 +90,6 @@ class Average(Estimator):
 
         def f_of_copies(z: Tensor) -> Tensor:
             z = z.movedim(-3, 1)
-            return evaluate(f, z.flatten(0, 1)).unflatten(0, z.shape[:2]).movedim(1, -1)
+            return evaluate(f, z.flatten(0, 1).clone()).unflatten(0, z.shape[:2]).movedim(1, -1)
 
         return copies, f_of_copies

@@ -220,7 +220,7 @@ def gaussian(like: Tensor) -> Tensor:
     """Standard normal noise of the shape, dtype and device of `like`: finite in every draw."""
     u = torch.rand(like.shape, dtype=like.dtype, device=like.device)
     edge = torch.finfo(like.dtype).eps / 2
-    return torch.erfinv((2 * u - 1).clamp_(min=edge - 1, max=1 - edge)).mul_(2**0.5)
+    return torch.erfinv((2 * u - 1).clamp(min=edge - 1, max=1 - edge)) * 2**0.5
 
 
 def conditional_gumbel(logits: Tensor, z: Tensor) -> Tensor:

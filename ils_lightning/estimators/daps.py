@@ -62,13 +62,11 @@ class Daps(Several):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
+        score, log_pi = z - pi, log_prob(logits.detach().expand_as(z), z).sum(dim=-1)  # f may write into z
         loss = evaluate(f, z.to(logits.dtype))
         cost = loss.detach().to(pi.dtype)
-        advantage = cost.mean(dim=0) - cost
-        if self.beta:
-            advantage = advantage - self.beta * log_prob(logits.detach().expand_as(z), z).sum(dim=-1)
-        weights = self.weights(advantage)
-        estimate = -(weights[..., None, None] * (z - pi)).sum(dim=0)
+        weights = self.weights(cost.mean(dim=0) - cost - self.beta * log_pi)
+        estimate = -(weights[..., None, None] * score).sum(dim=0)
         return loss.mean(dim=0), estimate.to(logits.dtype)
 
     def weights(self, advantage: Tensor) -> Tensor:

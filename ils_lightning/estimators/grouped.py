@@ -1,6 +1,7 @@
-"""One estimator for each group of rows that are unlike: time steps, layers, experts."""
+"""One estimator for each group of rows that are unlike: time steps, layers, experts (this project).
 
-from __future__ import annotations
+estimate of rows `[t, *batch]` = that of copy t, which sees and learns of no other rows
+"""
 
 import copy
 from typing import Any, Literal

@@ -61,11 +61,13 @@ class Grpo(Several):
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())
         z = draw(pi, self.samples)
+        score = z - pi  # f may write into z
         loss = evaluate(f, z.to(logits.dtype))
         advantage = self.advantage(loss.detach())
-        estimate = (advantage[..., None, None] * (z - pi)).mean(dim=0)
+        estimate = (advantage[..., None, None] * score).mean(dim=0)
         return loss.mean(dim=0), estimate.to(logits.dtype)
 
     def advantage(self, loss: Tensor) -> Tensor:
         """What the score of each draw is weighed by, from costs `[samples, *batch]`."""
-        return (loss - loss.mean(dim=0)) / (loss.std(dim=0) + self.eps)
+        centred = loss - loss.mean(dim=0)
+        return centred / ((centred.square().sum(dim=0) / (self.samples - 1)).sqrt() + self.eps)

@@ -44,7 +44,7 @@ class Redge(Sampler):
             raise Refusal(f"{type(self).__name__}: steps must be at least 2; given {steps}")
         self.steps = steps
         self.option("first_time", first_time)
-        if not (torch.as_tensor(first_time) < 1).all():
+        if not (self.option_values("first_time", first_time, 0, True) < 1).all():
             raise Refusal(f"{type(self).__name__}: first_time must be in (0, 1); given {first_time}")
 
     def sample(self, logits: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""SparseMixer-v2* (Liu et al., 2024, 2409.12136, appendix A): `sparse_mixer_v2` as its authors intended it."""
+"""SparseMixer-v2* (Liu et al., 2024, 2409.12136, appendix A): `sparse_mixer_v2` as its authors intended it.
+
+D ~ p = softmax(theta);   f sees a p_D at expert D, with a = 1 if D = argmax p or B, else 1/3,   B ~ Bernoulli(5/8)
+estimate = 2 g_D dp_D / dtheta
+"""
 
 from typing import ClassVar, Literal
 
