@@ -115,6 +115,7 @@ TWICE = {"Rebar", "Relax"}
 @pytest.mark.parametrize("example", [e for e in EXAMPLES if type(e.make()).__name__ not in TWICE], ids=str)
 def test_trace(example: Example):
     estimator = example.make()
+    estimator.build(*size(estimator))
     logits = torch.full((3, *size(estimator)), -40.0)
     logits[..., 1] = 40.0  # leaves no choice
     with warnings.catch_warnings():

@@ -99,7 +99,7 @@ IN_PLACE = {
     "mask": (lambda z: z.masked_fill_(row_mask(z), 0), lambda z: z.masked_fill(row_mask(z), 0)),
 }
 """Losses' first step, in place and not."""
-LEAVES = {"MuProp", "Rebar", "Relax-loss", "Average", "ILSResidual", "ILSLeaveOneOut", "DoubleControlVariate", "Rodeo"}
+LEAVES = {"MuProp", "Rebar", "Relax-loss", "ILSResidual", "ILSLeaveOneOut", "DoubleControlVariate", "Rodeo"}
 """Those that differentiate f at a leaf or a softmax, into which torch lets nobody write."""
 
 

@@ -120,7 +120,7 @@ def test_mixture_is_one_distribution_in_draw_divergence_and_gradient(share):
         ({}, "probs"),
         ({"probs": torch.ones(3), "logits": torch.zeros(3)}, "probs"),
         ({"probs": torch.tensor([-1.0, 3.0])}, "probs"),
-        ({"logits": torch.tensor([float("nan"), 0.0])}, "logits"),
+        ({"logits": torch.tensor([float("nan"), 0.0])}, "parameter (probs|logits)"),
         ({"logits": torch.zeros(3), "estimator": LeaveOneOut()}, "no draw that can be differentiated"),
         ({"logits": torch.zeros(3), "estimator": "ILSNewton"}, "instance"),
         ({"logits": torch.zeros(3), "estimator": "Reinmax"}, "nearest is 'ReinMax'"),

@@ -32,7 +32,7 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn, example: Example) -> Case:
     """Batches of 0 rows to 9, alike or not, of up to 3 latents and 6 categories, some of them masked."""
-    least = 2 if example.name == "TopKSubset-2" else 1
+    least = 2 if example.name in ("TopKSubset-2", "TopKReinMax-2") else 1
     categories = 2 if example.make().binary else draw(st.integers(least, 6))
     batch = draw(st.sampled_from([(), (1,), (3,), (0,), (2, 3), (3, 0)]))
     shape = (*batch, draw(st.integers(1, 3)), categories)

@@ -27,10 +27,12 @@ class Stopwatch(Callback):
         self._steps, self._seconds = [0], [0.0]
         self._began = self._paused = 0.0
         self._total: float = 1
+        self.started = False
         self._clock = time.perf_counter
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts, or goes on."""
+        self.started = True
         self._clock = time.process_time if pl_module.device.type == "cpu" else time.perf_counter
         self._began = self._clock() - self._seconds[-1]
         self._total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches

@@ -99,7 +99,9 @@ def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
     if last.exists():
         try:
             return _fitted_from(last, job, watch)
-        except Refusal as error:
+        except Exception as error:
+            if is_of_the_disk(error) or watch.started:
+                raise
             set_aside(last, error, "the training begins anew")
             watch.load_state_dict(Stopwatch(watch.advance).state_dict())
     return _fitted_from(None, job, watch)

@@ -77,6 +77,7 @@ class Average(Estimator):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         return self.estimator(*self._copied(logits, f)).mean(dim=-1)
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:

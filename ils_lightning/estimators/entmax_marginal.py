@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
+from ils_lightning.estimators.loss import refuse_transforms
 from ils_lightning.estimators.sparsemax_marginal import SparsemaxMarginal
 
 
@@ -48,6 +49,7 @@ class EntmaxMarginal(SparsemaxMarginal):
         _library()
 
     def probabilities(self, theta: Tensor) -> Tensor:
+        refuse_transforms("EntmaxMarginal", "takes its probabilities from another package")
         # Logits this far below the largest lie outside the support; the library would return NaN at -inf.
         lowest = -1 / (self.alpha - 1) - 1
         theta = (theta - theta.amax(dim=-1, keepdim=True)).clamp(min=lowest)

@@ -56,6 +56,7 @@ class Exact(Estimator):
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
+        self._check_coupling(logits, f)
         theta, tie = call(Tie, logits, "Exact")
         expectation = self._expectation(theta, f)
         return expectation + tie.to(expectation.dtype)

@@ -56,7 +56,8 @@ class SparsemaxMarginal(Estimator):
         return simplex(theta - theta.amax(dim=-1, keepdim=True))
 
     def distribution(self, logits: Tensor) -> Distribution:
-        xi = Sparse.apply(logits.float() if logits.element_size() < 4 else logits, self)
+        theta = logits.float() if logits.element_size() < 4 else logits
+        xi = self.probabilities(theta) if not torch.is_grad_enabled() else Sparse.apply(theta, self)
         least = torch.finfo(xi.dtype).tiny  # below it 1 / xi, the slope of the logarithm, is not finite
         return Categorical(xi.clamp(min=least).log().masked_fill(xi < least, float("-inf")))
 
