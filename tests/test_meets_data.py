@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, LambdaCallback, ModelPruning, StochasticWeightAveraging
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 from torch.optim import Adam
+from torchmetrics import Metric
 
 from ils_lightning.data import Digits, ListOps
 from ils_lightning.modules import DiscreteModule, DiscreteVAE, HardAttention, HierarchicalVAE, LatentTree
@@ -87,6 +88,28 @@ def test_weights_trained_in_forked_processes_come_back(
     trainer(save, **options).fit(model, datamodule=data())
     assert len(weights(model)) == count
     assert torch.equal(weights(model), torch.load("0.pt", weights_only=True))
+
+
+class SharedStates(Callback):
+    """Saves, on each rank, which metrics keep their sums in memory that all ranks write to."""
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = [part for part in pl_module.modules() if isinstance(part, Metric)]
+        shared = [
+            type(one).__name__ for one in metrics if any(getattr(one, name).is_shared() for name in one._defaults)
+        ]
+        torch.save((len(metrics), shared), f"states{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_spawned_processes_add_up_metrics_each_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    adam: Any = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003}}
+    model = DiscreteVAE(estimator="ReinMax", optimizer=adam, draws=2, importance_samples=2)
+    trainer(SharedStates(), strategy="ddp_spawn", devices=2).test(model, datamodule=Digits(), verbose=False)
+    found = [torch.load(f"states{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert found == [(7, []), (7, [])]
 
 
 def test_weights_know_the_size_of_the_data_they_were_made_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torchmetrics import Metric
 
 from ils_lightning.errors import Refusal
 
@@ -133,6 +134,7 @@ class _Meeting(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if isinstance(pl_module, MeetsData):
+            _empty_metrics(pl_module)
             self._known = set(pl_module.state_dict())
             pl_module.meet(pl_module.datamodule, stage)
 
@@ -148,6 +150,13 @@ class _Meeting(Callback):
                 "by spawn or fork would be lost: make networks in __init__ or by `sized_by` and `make`, or use "
                 "--trainer.strategy ddp"
             )
+
+
+def _empty_metrics(module: LightningModule) -> None:
+    """Gives every metric sums of its own: spawned processes are handed one and the same memory for them."""
+    for part in module.modules():
+        if isinstance(part, Metric):
+            part.reset()
 
 
 def _note_size(module: Any, state_dict: Any, prefix: str, metadata: dict[str, Any]) -> None:
