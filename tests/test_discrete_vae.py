@@ -14,7 +14,16 @@ from torch.nn.functional import binary_cross_entropy
 from ils_lightning.callbacks import Dashboard, EvaluationReport, FitReport, RankSeed
 from ils_lightning.data import Digits, NoData
 from ils_lightning.data.images import Images
-from ils_lightning.estimators import Exact, GumbelSoftmax, ILSNewton, LeaveOneOut, Rebar, ReinMax, StraightThrough
+from ils_lightning.estimators import (
+    Exact,
+    GumbelSoftmax,
+    ILSDiagonal,
+    ILSNewton,
+    LeaveOneOut,
+    Rebar,
+    ReinMax,
+    StraightThrough,
+)
 from ils_lightning.estimators.categorical import draw, enumerate_states, log_prob, softmax
 from ils_lightning.modules import DiscreteVAE, LearntPrior, UniformPrior
 from ils_lightning.networks import MLP, ConvDecoder, ConvEncoder
@@ -309,3 +318,35 @@ def test_a_run_whose_codes_say_nothing_is_told_so(weight, told, capsys, tmp_path
     tags = EventAccumulator(str(tmp_path / "run")).Reload().Tags()["tensors"]
     assert ("note/text_summary" in tags) == told
     assert "val/active_latents" in trainer.progress_bar_metrics or "test/active_latents" in trainer.progress_bar_metrics
+
+
+def test_the_kl_has_no_weight_until_its_delay_is_over(monkeypatch):
+    model = DiscreteVAE(estimator=ReinMax(), kl_warmup=10, kl_delay=5, image_shape=[1, 8, 8])
+    weights = []
+    for step in (0, 4, 5, 10, 15, 20):
+        monkeypatch.setattr(DiscreteVAE, "global_step", step)
+        weights.append(model.kl_weight())
+    assert weights == [0.0, 0.0, 0.0, 0.5, 1.0, 1.0]
+    monkeypatch.setattr(DiscreteVAE, "global_step", 5)
+    assert DiscreteVAE(estimator=ReinMax(), kl_delay=5).kl_weight() == 1.0
+    with pytest.raises(ValueError, match="kl_delay must be 0 or more steps; given -1"):
+        DiscreteVAE(estimator=ReinMax(), kl_delay=-1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_delay_keeps_many_categories_from_going_flat(seed):
+    """The start of the MNIST tokeniser, at the size of the digits: without the delay the codes say hardly anything."""
+    kl = {}
+    for delay in (0, 60):
+        seed_everything(seed, verbose=False)
+        networks = {"encoder": ConvEncoder(channels=32), "decoder": ConvDecoder(channels=32)}
+        model = DiscreteVAE(ILSDiagonal(), 16, 512, kl_warmup=2000, kl_delay=delay, **networks)
+        options = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+        trainer = Trainer(max_steps=60, logger=False, callbacks=[RankSeed()], accelerator="cpu", **options)
+        trainer.fit(model, Digits(binarize="none"))
+        trainer.validate(model, Digits(binarize="none"), verbose=False)
+        kl[delay] = float(trainer.callback_metrics["val/kl"])
+    assert trainer.callback_metrics["val/active_latents"] == 16
+    assert kl[60] > 50
+    assert kl[0] < 1

@@ -164,7 +164,9 @@ def test_a_bias_floor_needs_true_distributions(tmp_path):
 
 def test_a_comparison_needs_a_recorded_curve(tmp_path, monkeypatch):
     monkeypatch.setattr(PolynomialProgramming, "tracked", None)
-    with pytest.raises(ValueError, match="PolynomialProgramming records none"):
+    with pytest.raises(
+        ValueError, match=r"`tracked` .* with a method `curve\(\)` .*; PolynomialProgramming has neither"
+    ):
         compare("compare/polynomial", tmp_path / "out")
 
 

@@ -36,7 +36,7 @@ def test_fit_prints_the_test_result_after_its_report(run):
     assert printed.index("ILSNewton") < printed.index("-log p(x), 3-sample bound")
     (loss,) = re.findall(r"│ -ELBO +│ (\d\d\.\d\d) nats", printed)
     events = EventAccumulator(str(run)).Reload()
-    assert float(loss) == pytest.approx(events.Scalars("test/loss")[-1].value, abs=0.0051)
+    assert float(loss) == pytest.approx(events.Scalars("DiscreteVAE-test/loss")[-1].value, abs=0.0051)
     assert "DataLoader" not in printed
 
 
@@ -44,7 +44,8 @@ def test_fit_leaves_pictures_and_the_test_result(run):
     assert {"reconstructions.png", "samples.png", "traversal.png"} <= {path.name for path in run.iterdir()}
     events = EventAccumulator(str(run), {"images": 0, "scalars": 0}).Reload()
     assert {"visual/reconstructions", "visual/samples", "visual/traversal"} <= set(events.Tags()["images"])
-    assert {"train/loss", "val/loss", "test/loss", "test/iwae"} <= set(events.Tags()["scalars"])
+    wanted = {f"DiscreteVAE-{name}" for name in ("train/loss", "val/loss", "test/loss", "test/iwae")}
+    assert wanted <= set(events.Tags()["scalars"])
 
 
 def test_samples_are_written_and_depend_on_the_seed_alone(checkpoint, tmp_path, capsys):

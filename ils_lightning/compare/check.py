@@ -9,9 +9,11 @@ from ils_lightning.cli.messages import explained
 from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make, make_trainer
+from ils_lightning.compare.training_loss import without_curve
 from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
+from ils_lightning.modules.protocols import has_curve
 
 
 def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
@@ -32,10 +34,12 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
             f"given {steps} and {epochs}"
         )
     try:
-        make(config)
+        model, _ = make(config)
     except Refusal as error:
         _raise_mistakes(name, config)
         return str(error)
+    if not has_curve(model) and not model.automatic_optimization:
+        raise Refusal(without_curve(type(model).__name__))
     return ""
 
 

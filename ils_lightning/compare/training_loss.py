@@ -10,6 +10,14 @@ from ils_lightning.errors import Refusal
 from ils_lightning.modules import Tracked
 
 
+def without_curve(name: str) -> str:
+    """Says what a model lacks that neither records a curve nor returns a loss."""
+    return (
+        "compare needs a curve: a training_step that returns the loss, optimised by Lightning, or an attribute "
+        f"`tracked` (name and label) with a method `curve()` that returns its steps and values; {name} has neither"
+    )
+
+
 class TrainingLoss(Callback):
     """Records the mean of what `training_step` returned, once an epoch and when training ends."""
 
@@ -40,10 +48,7 @@ class TrainingLoss(Callback):
             ValueError: when no training step returned a loss.
         """
         if not self._steps:
-            raise Refusal(
-                "compare needs a curve: a training_step that returns the loss, or an attribute `tracked` (name and "
-                "label of a quantity) with a method `curve()` that returns its steps and values; this model has neither"
-            )
+            raise Refusal(without_curve("this model"))
         return torch.tensor(self._steps), torch.tensor(self._means).unsqueeze(-1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class DiscreteVAE(VariationalAutoencoder):
         likelihood: of pixels; `Bernoulli()` unless given.
         prior: of codes; `UniformPrior()` unless given.
         kl_warmup: optimiser steps in which the weight of the KL term rises from 0 to 1; 0 for none.
+        kl_delay: optimiser steps before that in which the weight is 0. A weight however small may flatten all codes in
+            the first steps, for Adam scales the gradients of an encoder that nothing is asked of yet.
         free_bits: nats of each latent's KL, in the mean over the batch, that cost nothing to go without (Kingma et al.,
             2016, 1606.04934); 0 for none.
         bias_from_data: start with a decoder whose bias alone describes the mean training image. Without it the first
@@ -75,6 +77,7 @@ class DiscreteVAE(VariationalAutoencoder):
         draws: int = 50,
         importance_samples: int = 50,
         image_shape: list[int] | None = None,
+        kl_delay: int = 0,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -99,6 +102,7 @@ class DiscreteVAE(VariationalAutoencoder):
                 f"none: set them to 0, or take LeaveOneOut; given {free_bits}"
             )
         self.free_bits = free_bits
+        self.delay_kl(kl_delay)
         self.save_hyperparameters(ignore=["estimator", "encoder", "decoder", "likelihood", "prior"])
         self.make_hyperparameters_plain(
             estimator=self.estimator,

@@ -51,6 +51,8 @@ class HierarchicalVAE(VariationalAutoencoder):
         prior: of the last layer's codes; `UniformPrior()` unless given.
         kl_warmup: optimiser steps in which the weight of all terms but -log p(x | z_1) rises from 0 to 1; 0 for none.
             Until then the recorded training loss is the weighted one.
+        kl_delay: optimiser steps before that in which the weight is 0. A weight however small may flatten all codes in
+            the first steps, for Adam scales the gradients of an encoder that nothing is asked of yet.
         bias_from_data: start with a decoder whose bias alone describes the mean training image. Without it the first
             steps push every image to one code, under any estimator, the exact gradient included.
         draws: exact draws an image for -ELBO at test.
@@ -82,6 +84,7 @@ class HierarchicalVAE(VariationalAutoencoder):
         draws: int = 50,
         importance_samples: int = 50,
         image_shape: list[int] | None = None,
+        kl_delay: int = 0,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -109,6 +112,7 @@ class HierarchicalVAE(VariationalAutoencoder):
                 f"HierarchicalVAE nests means over draws, and the loss of {in_words(self.estimator)} is none but a "
                 "bound: LeaveOneOut serves here, DiscreteVAE takes the bound"
             )
+        self.delay_kl(kl_delay)
         objects = {"estimator": self.estimator, "likelihood": self.likelihood, "prior": self.prior}
         objects |= {"encoder": self.encoder, "decoder": self.decoder}
         objects |= {"upper_encoder": upper[0], "upper_decoder": upper[1], "latents": list(latents)}

@@ -49,6 +49,7 @@ class VariationalAutoencoder(CodePictures, Measured):
     test_after_fit = True
     tracked: Tracked = Tracked("loss", "-ELBO of training images (nats)")
     layers: int = 1
+    kl_delay: int = 0
     charts: ClassVar[Charts] = {
         "objective": {
             "-ELBO (nats)": ["train/loss", "val/loss"],
@@ -149,16 +150,25 @@ class VariationalAutoencoder(CodePictures, Measured):
         rest = [p for name, p in self.named_parameters() if not name.startswith("prior.")]
         return [{"params": rest}, {"params": list(self.prior.parameters()), "lr": self.prior.lr}]
 
+    def delay_kl(self, steps: int) -> None:
+        """Sets the optimiser steps in which the KL terms have no weight."""
+        if steps < 0:
+            raise ValueError(f"{type(self).__name__}: kl_delay must be 0 or more steps; given {steps}")
+        self.kl_delay = steps
+
     def kl_weight(self) -> float:
-        """The weight of the KL terms: rises from 0 to 1 over `kl_warmup` optimiser steps."""
-        return min(1.0, self.global_step / self.kl_warmup) if self.kl_warmup else 1.0
+        """The weight of the KL terms: 0 for `kl_delay` optimiser steps, then rising to 1 over `kl_warmup`."""
+        after = self.global_step - self.kl_delay
+        if after < 0:
+            return 0.0
+        return min(1.0, after / self.kl_warmup) if self.kl_warmup else 1.0
 
     def training_step(self, batch: Images) -> Tensor:
         """Returns the loss."""
         loss, negative_elbo, parts = self.objective(batch.x)
         if self._images is None:
             self.remember(batch.x)
-        weight = {"kl_weight": torch.tensor(self.kl_weight())} if self.kl_warmup else {}
+        weight = {"kl_weight": torch.tensor(self.kl_weight())} if self.kl_warmup or self.kl_delay else {}
         self.log_training(negative_elbo, **parts, **weight)
         return loss
 
@@ -235,7 +245,7 @@ class VariationalAutoencoder(CodePictures, Measured):
                     return ""
                 return (
                     f"the codes say nothing of the {images} images (no active latent, KL {found[f'{stage}/kl']:.3f} "
-                    "nats): the decoder does without them. What helps: more epochs, a longer --model.kl_warmup, a "
-                    "sharper start (--model.encoder.sharpness of ConvEncoder), another seed"
+                    "nats): the decoder does without them. What helps: more epochs, some --model.kl_delay, a longer "
+                    "--model.kl_warmup, another seed"
                 )
         return ""

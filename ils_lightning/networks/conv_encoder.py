@@ -1,9 +1,7 @@
 """The convolutional encoder: an image to the logits of a code map."""
 
-import torch
 from torch import nn
 
-from ils_lightning.errors import Refusal
 from ils_lightning.networks.code_map import ToLatents, map_sizes, stride_two
 from ils_lightning.networks.convolutional import Bias, Convolutional
 
@@ -14,8 +12,6 @@ class ConvEncoder(Convolutional):
     Args:
         channels: channels of every hidden layer.
         residual_blocks: residual blocks at the size of the code map.
-        sharpness: factor of the initial weights of the logits. Above 1 codes tell images apart before anything is
-            learnt; else, with many categories, they may say so little that the decoder learns to do without them.
 
     Example:
         >>> import torch
@@ -25,12 +21,6 @@ class ConvEncoder(Convolutional):
         torch.Size([5, 49, 16])
     """
 
-    def __init__(self, channels: int = 64, residual_blocks: int = 2, sharpness: float = 1.0) -> None:
-        super().__init__(channels, residual_blocks)
-        if not 0 < sharpness < float("inf"):
-            raise Refusal(f"ConvEncoder: sharpness must be greater than 0 and finite; given {sharpness}")
-        self.sharpness = sharpness
-
     def make(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> nn.Sequential:
         (before, height, width), (latents, categories) = self.checked(inputs, outputs)
         layers: list[nn.Module] = []
@@ -38,8 +28,5 @@ class ConvEncoder(Convolutional):
             layers += [nn.Conv2d(before, self.channels, stride_two(size), stride=2, padding=1), nn.ReLU()]
             before = self.channels
         layers += [nn.Conv2d(before, self.channels, 3, padding=1), *self.residuals(), nn.ReLU()]
-        logits = nn.Conv2d(self.channels, categories, 1, bias=False)
-        with torch.no_grad():
-            logits.weight *= self.sharpness
-        layers += [logits, ToLatents(), Bias(latents, categories)]
+        layers += [nn.Conv2d(self.channels, categories, 1, bias=False), ToLatents(), Bias(latents, categories)]
         return self.channels_last(layers)

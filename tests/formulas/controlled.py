@@ -20,12 +20,12 @@ def noisy(theta: Tensor, z: Tensor, E: Tensor) -> Tensor:
 
 def relaxed(last: Recording, samples: int, eta: float, control: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean over draws of [f(z) - eta c(zt)] d + eta dc(zr) - eta dc(zt)."""
-    z, (_, free, tied) = last.draws[0], last.uniforms
+    z, (_, tied) = last.draws[0], last.uniforms
     loss, d, estimate = values(last, z), scores(last, z), torch.zeros_like(last.logits)
     for s in range(samples):
         theta = last.logits.clone().requires_grad_()
-        zr, zt = (noisy(at, z[s], exponential(u[s])) for at, u in ((theta.detach(), free), (theta, tied)))
-        zr = zr.detach().requires_grad_()
+        zt = noisy(theta, z[s], exponential(tied[s]))
+        zr = zt.detach().requires_grad_()
         c = control(zt)
         (pathwise,), (conditional,) = torch.autograd.grad(control(zr).sum(), zr), torch.autograd.grad(c.sum(), theta)
         for b in range(len(d[s])):
@@ -95,7 +95,7 @@ def ils_residual(estimator: ILSResidual, recordings: Sequence[Recording]) -> Ten
         (loss,), (g,), (d,) = values(recording, z), recording.slope(z), scores(recording, z)
         h = curvature(estimator.curvature.decay, recordings[:number], like)
         a, c = (weighted / count, total / count) if count else (weighted, 0.0)
-        kappa = covariance / square if square else 0.0
+        kappa = min(max(covariance / square, 0.0), 1.0) if square else 0.0
         explained = [float((a * x).sum()) for x in d]
         estimate = torch.zeros_like(like)
         for b, i in each(recording):

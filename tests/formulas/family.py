@@ -67,7 +67,7 @@ def isotropic(estimator: ILSIsotropic, recordings: Sequence[Recording]) -> Tenso
 
 def diagonals(decay: float, latents: int, categories: int, steps: Sequence[Sequence[tuple]]) -> Tensor:
     """H `[latents, categories]` after steps, each a list of rows (latent, pi, z, g)."""
-    h, D = torch.zeros(latents, categories, dtype=torch.float64), torch.zeros(2, latents, categories).double()
+    h, D = torch.zeros(latents, categories, dtype=torch.float64), torch.zeros(4, latents, categories).double()
     for rows in steps:
         c, D = torch.zeros_like(h), decay * D
         for i, pi, z, g in rows:
@@ -75,7 +75,10 @@ def diagonals(decay: float, latents: int, categories: int, steps: Sequence[Seque
             c[i] += (rho - pi @ rho) * (z - pi)
             D[0, i] += (z - pi) ** 2
             D[1, i] += pi * (1 - pi)
-        h = h + c / torch.maximum(D[0], D[1])
+            D[2, i] += z * (z - pi) ** 2
+            D[3, i] += (1 - z) * pi * (pi @ z)
+        held = 2 * (1 - decay) * (D[3] - 2 * D[2]).clamp(min=0)
+        h = h + (c - held * h) / (torch.maximum(D[0], D[1]) + held)
     return h
 
 

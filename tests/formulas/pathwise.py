@@ -115,6 +115,6 @@ def adaptive_implicit_mle(estimator: AdaptiveImplicitMLE, recordings: Sequence[R
             up, down = (one_hot(int(x.argmax()), len(x)) for x in (noisy + step, noisy - step))
             estimate[b, i] = (up - down) / (2 * lam)
             non_zero.append(float((up - down).abs().sum()))
-        m = 0.9 * m + 0.1 * sum(non_zero) / len(non_zero)
+        m = 0.9 * m + 0.1 * sum(non_zero) / len(recording.logits)
         beta = max(0.0, beta + estimator.rate * ((estimator.target > m) - (estimator.target < m)))
     return estimate
