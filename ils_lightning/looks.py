@@ -22,7 +22,8 @@ _LINES = (
     "ILS ILSTemperedDiagonal Average Relax DisArm UnorderedSet GumbelRao MinimumVariance",
     "Arsm SumAndSample BitFlip MuProp ReinMaxCV Rodeo ReinMaxRao GappedStraightThrough",
     "Arm Arms VarGrad Vimco DoubleControlVariate AdaptiveImplicitMLE ImplicitMLE DecoupledStraightThroughGumbelSoftmax",
-    "SparsemaxMarginal EntmaxMarginal TopKSubset",
+    "SparsemaxMarginal EntmaxMarginal TopKSubset TopKReinMax LocalExpectation Grpo DrGrpo Daps",
+    "Redge RedgeCov SparseMixer SparseMixerV2 SparseMixerV2Star Grouped",
 )
 _HOMES = [name for line in _LINES for name in line.split()]
 

@@ -16,13 +16,11 @@ from ils_lightning.estimators import (
     DisArm,
     DisArmTree,
     DoubleControlVariate,
-    Exact,
     GappedStraightThrough,
     GumbelRao,
     ILSDiagonal,
     ILSIsotropic,
     ILSJoint,
-    ILSLeaveOneOut,
     ILSNewton,
     ILSResidual,
     ILSTempered,
@@ -59,24 +57,6 @@ from ils_lightning.estimators.tempered import TemperedStep
 def averaged() -> Reinforce:
     return Reinforce(baseline=MovingAverage())
 
-
-RESIDUAL_LEARNS = """\
-        if self.training:
-            self._observe(pi, z, g, loss, 0 * loss, 0 * loss)
-            c = self.totals[1] / self.totals[0]
-        d = z - pi
-"""
-CURVATURE_LEARNS = """\
-        if self.training:
-            self.curvature.update(*self.curvature.observe(rows(pi), rows(z), rows(g)))
-        H = self.curvature.curvature()"""
-AVERAGE_LEARNS = """\
-        if self.training:
-            self.baseline.update(loss)
-        b = self.baseline(logits)"""
-FAMILY_LEARNS = """\
-            self.update(*self.observe(rows(pi), rows(z), rows(g))) if self.training else None
-            H, R = self.curvature()"""
 
 PATCHES = {
     # state

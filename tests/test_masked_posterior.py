@@ -142,7 +142,10 @@ def test_layers_may_mask():
 def test_probe_and_report_measure_masked_problems():
     model, batch = model_of(ReinMax(), latents=2), Images(pixels(), torch.zeros(6))
     with problem_of(model, batch, 3) as problem, torch.no_grad():
-        values = GradientProbe(rivals=[LeaveOneOut()], draws=256)._values(problem)
+        probe = GradientProbe(rivals=[LeaveOneOut()], draws=256)
+        truth = probe._truth(problem)
+        assert truth is not None
+        values = probe._values(problem, truth)
     assert len(values) == 8
     assert values["gradient/LeaveOneOut/cosine"] == pytest.approx(1, abs=0.3)
     report = gradient_report(problem.loss, problem.logits, ["LeaveOneOut", "ReinMax", "Exact"], draws=500)

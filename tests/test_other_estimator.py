@@ -46,8 +46,8 @@ PAIRS = [
     (DiscreteVAE, "Rebar", "LeaveOneOut"),
     (DiscreteVAE, "Rebar", BASELINE),
     (DiscreteVAE, BASELINE, "ILSNewton"),
-    (HierarchicalVAE, "ILSNewton", "Rebar"),
-    (HierarchicalVAE, "Rebar", "ReinMax"),
+    (HierarchicalVAE, "ILSNewton", BASELINE),
+    (HierarchicalVAE, BASELINE, "ReinMax"),
     (HardAttention, "ReinMax", "ILSNewton"),
 ]
 

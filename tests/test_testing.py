@@ -56,10 +56,10 @@ class CountsInEvaluation(StraightThrough):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("counted_calls", torch.zeros(()))
 
     def forward(self, logits: Tensor, f: Loss) -> Tensor:
-        self.calls += 1
+        self.counted_calls += 1
         return super().forward(logits, f)
 
 
@@ -110,7 +110,7 @@ BROKEN: list[tuple[type[Estimator], str, str]] = [
     (SeesTheUpstream, "scale", "as many times their gradient"),
     (Twice, "evaluations", "evaluations says 1 of each row; there were 2"),
     (LessTheMean, "rows", "declares pooled = False"),
-    (CountsInEvaluation, "state", "must leave calls"),
+    (CountsInEvaluation, "state", "must leave counted_calls"),
     (LearnsFirst, "learning", "read the state before the step's own draws change it"),
     (MeanOfAll, "few_rows", "with 4 rows a step"),
     (Divides, "edges", "finite gradients"),

@@ -45,7 +45,10 @@ class Resumption(Callback):
         checkpoint, self._checkpoint = self._checkpoint, {}
         if "optimizer_states" in checkpoint:
             _require_same(trainer.optimizers, checkpoint["optimizer_states"], self._optimizers)
-        saved, here = len(checkpoint.get("lr_schedulers", [])), len(trainer.lr_scheduler_configs)
+        states = checkpoint.get("lr_schedulers", [])
+        if not isinstance(states, list):
+            raise Refusal(f"the checkpoint's lr_schedulers must be a list of their states; given {states!r}")
+        saved, here = len(states), len(trainer.lr_scheduler_configs)
         if checkpoint and saved < here:
             rank_zero_info(
                 f"note: the checkpoint holds the states of {saved} learning-rate schedulers, this run has {here}: "

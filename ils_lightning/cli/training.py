@@ -53,7 +53,7 @@ _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "se
 _TOLD: Told = {
     Refusal: explained,
     MisconfigurationException: str,
-    ModuleNotFoundError: not_installed,
+    ModuleNotFoundError: lambda error: of_a_callback(error) or not_installed(error),
     RuntimeError: lambda error: lost_another(error) or of_memory(error),
     Exception: lambda error: refusal_of_a_fork(error) or of_a_callback(error),
 }

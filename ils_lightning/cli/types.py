@@ -9,8 +9,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
-from ils_lightning.describe import is_abstract
-
 _PLAIN = {
     int: "a whole number",
     float: "a number",
@@ -121,6 +119,8 @@ def bases(kind: Any) -> Iterator[type]:
 
 def _concrete(base: type) -> Iterator[str]:
     """Names of the classes below `base` that are meant to be used: those made to be derived from are not."""
+    from ils_lightning.describe import is_abstract  # which takes torch, that a command without models does not need
+
     if not (base.__name__.startswith("_") or is_abstract(base) or isabstract(base)):  # the latter: other libraries'
         yield base.__name__
     for child in base.__subclasses__():

@@ -461,8 +461,16 @@ class Pullback(Sampler):
             return self.value(logits, f)
         self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
-            return Estimator.forward(self, logits, f)
+            return self._at_known_slope(logits, f) if self.pooled else Estimator.forward(self, logits, f)
         z, tie = draw(self._watched(logits), self, tied=True)
         if tie is None or not logits.requires_grad:
             return evaluate(f, z.unsqueeze(0)).squeeze(0)
         return self._tied(f, z, tie)
+
+    def _at_known_slope(self, logits: Tensor, f: Loss) -> Tensor:
+        """The same where f states its own slope, for those that ask which rows backward comes from."""
+        z, tie = draw(self._watched(logits), self, tied=True)
+        loss, g = self._loss_and_gradient(f, z.detach())
+        if tie is None:
+            return loss
+        return loss + ((z - z.detach()) * g.detach()).sum(dim=(-2, -1)) + tie.to(loss.dtype)

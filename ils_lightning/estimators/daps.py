@@ -2,11 +2,12 @@
 
     z_1..z_S ~ pi;   A_i = mean f - f_i;   q* ~ pi exp((A - beta log pi) / (eta + beta)), the best within a trust region
     w_i = exp((A_i - beta log pi(z_i)) / (eta + beta)), normalised over i;   estimate = -sum_i w_i (z_i - pi)
-    eta such that the mean over rows of 1 / sum_i w_i^2, the effective sample size, is a share of S
+    eta of each row such that 1 / sum_i w_i^2, the effective sample size, is a share of S
 
 The estimate is the gradient of the draws' weighted likelihood, a step of length one towards q*: it does not scale with
 f, and is no estimate of d E f. Like ILS it moves to a distribution that serves the loss better, which here the draws
-and not the slopes say. The released program follows eta by gradient steps; here each batch solves for it.
+and not the slopes say. The paper asks the effective sample size of the batch's mean, and its program follows one eta by
+gradient steps; here each row solves for its own, so that no row's step depends on the others'.
 """
 
 from typing import Any
@@ -17,7 +18,6 @@ from torch import Tensor
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, log_prob, softmax
-from ils_lightning.estimators.distributed import sum_over_ranks
 from ils_lightning.estimators.several import Several
 
 _RANGE = 20.0
@@ -29,7 +29,7 @@ class Daps(Several):
     """Fits the draws, weighed by how well they serve the loss, within a trust region set by their effective number.
 
     For losses without useful slopes and steep ones: what one draw gains by never counts more than the others allow.
-    Draws and rows share eta. In an autoencoder the KL term stays outside, as for any estimator here; beta puts a
+    Each row has its own eta. In an autoencoder the KL term stays outside, as for any estimator here; beta puts a
     multiple of the draws' entropy inside.
 
     Args:
@@ -46,7 +46,6 @@ class Daps(Several):
     source = "Drolet et al. 2026, 2509.24716"
     unbiased = False
     exact_for = "none"
-    pooled = True
     purpose = "to weigh them against each other"
 
     effective: Any
@@ -70,15 +69,14 @@ class Daps(Several):
         return loss.mean(dim=0), estimate.to(logits.dtype)
 
     def weights(self, advantage: Tensor) -> Tensor:
-        """Normalised weights of the draws `[samples, *batch]`, at the eta with the wanted effective number."""
+        """Normalised weights of the draws `[samples, *batch]`, at each row's eta with the wanted effective number."""
         advantage = torch.where(torch.isfinite(advantage), advantage, 0)
-        rows = sum_over_ranks(advantage.new_tensor(float(advantage[0].numel()))).clamp(min=1)
-        spread = (sum_over_ranks(advantage.square().mean(dim=0).sum()) / rows).sqrt()
+        spread = advantage.square().mean(dim=0).sqrt()
         scaled = advantage / spread.clamp(min=torch.finfo(advantage.dtype).tiny)
-        low, high = advantage.new_tensor(-_RANGE), advantage.new_tensor(_RANGE)
+        low, high = torch.full_like(spread, -_RANGE), torch.full_like(spread, _RANGE)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             share = 1 / (scaled * (-middle).exp()).softmax(dim=0).square().sum(dim=0) / self.samples
-            short = sum_over_ranks(share.sum()) / rows < self.effective
+            short = share < self.effective
             low, high = torch.where(short, middle, low), torch.where(short, high, middle)
         return (scaled * (-high).exp()).softmax(dim=0)

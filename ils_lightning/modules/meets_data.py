@@ -53,7 +53,7 @@ class MeetsData(LightningModule):
     @property
     def datamodule(self) -> Any:
         """The Trainer's DataModule; None where loaders were given by themselves."""
-        return getattr(self.trainer, "datamodule", None)
+        return getattr(self._trainer, "datamodule", None)
 
     @property
     def is_built(self) -> bool:

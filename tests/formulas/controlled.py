@@ -68,20 +68,41 @@ def curvature(decay: float, earlier: Sequence[Recording], like: Tensor) -> Tenso
     return diagonals(decay, *like.shape[1:], steps)
 
 
-@form_of(ILSLeaveOneOut)
-def ils_leave_one_out(estimator: ILSLeaveOneOut, recordings: Sequence[Recording]) -> Tensor:
-    *earlier, last = recordings
-    (z,), S = last.draws, estimator.samples
-    h = curvature(estimator.curvature.decay, earlier, last.logits)
-    loss, g, d = values(last, z), last.slope(z), scores(last, z)
-    estimate = torch.zeros_like(last.logits)
-    for b in range(len(estimate)):
+def plain_and_explained(recording: Recording, h: Tensor) -> tuple[Tensor, Tensor]:
+    """LeaveOneOut's estimate, and the part of it that the models m_j explain less its mean, both like the logits."""
+    (z,) = recording.draws
+    S = len(z)
+    loss, g, d = values(recording, z), recording.slope(z), scores(recording, z)
+    plain, explained = torch.zeros_like(recording.logits), torch.zeros_like(recording.logits)
+    for b in range(len(plain)):
         a = [g[j, b] - h * z[j, b] + h / 2 for j in range(S)]
         pairs = [(i, j) for i in range(S) for j in range(S) if i != j]
         for i, j in pairs:
-            model = loss[j][b] + float((a[j] * (z[i, b] - z[j, b])).sum())
-            explained = torch.stack([J(softmax(t)) @ x for t, x in zip(last.logits[b], a[j], strict=True)])
-            estimate[b] += ((loss[i][b] - model) * d[i, b] + explained) / len(pairs)
+            plain[b] += (loss[i][b] - loss[j][b]) * d[i, b] / len(pairs)
+            mean = torch.stack([J(softmax(t)) @ x for t, x in zip(recording.logits[b], a[j], strict=True)])
+            explained[b] += (float((a[j] * (z[i, b] - z[j, b])).sum()) * d[i, b] - mean) / len(pairs)
+    return plain, explained
+
+
+@form_of(ILSLeaveOneOut)
+def ils_leave_one_out(estimator: ILSLeaveOneOut, recordings: Sequence[Recording]) -> Tensor:
+    *earlier, last = recordings
+    beta, latents = estimator.curvature.decay, last.logits.shape[1]
+    product, square, noise = ([0.0] * latents for _ in range(3))
+    for number, recording in enumerate(earlier):
+        plain, explained = plain_and_explained(recording, curvature(beta, earlier[:number], last.logits))
+        centred = plain - plain.mean(dim=0)
+        for i in range(latents):
+            found = [float(e @ x) for e, x in zip(centred[:, i], explained[:, i], strict=True)]
+            product[i] = beta * product[i] + sum(found)
+            square[i] = beta * square[i] + float(explained[:, i].square().sum())
+            noise[i] = beta * noise[i] + sum(x * x for x in found)
+    plain, explained = plain_and_explained(last, curvature(beta, earlier, last.logits))
+    estimate = plain.clone()
+    for i in range(latents):
+        if square[i] > 0:
+            kappa = min(1.0, max(0.0, 1 - noise[i] / product[i] ** 2) * product[i] / square[i])
+            estimate[:, i] -= kappa * explained[:, i]
     return estimate
 
 

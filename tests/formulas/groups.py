@@ -32,20 +32,17 @@ def daps(estimator: Daps, recordings: Sequence[Recording]) -> Tensor:
     last, S = recordings[-1], estimator.samples
     (z,) = last.draws
     loss, d, estimate = values(last, z), scores(last, z), torch.zeros_like(last.logits)
-    rows = range(len(last.logits))
 
     def weights(b: int, eta: float) -> list[float]:
         found = [math.exp((min(loss[i][b] for i in range(S)) - loss[s][b]) / eta) for s in range(S)]
         return [w / sum(found) for w in found]
 
-    def effective(eta: float) -> float:
-        return sum(1 / sum(w**2 for w in weights(b, eta)) / S for b in rows) / len(rows)
-
-    low, high = 1e-6, 1e6
-    for _ in range(200):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if effective(middle) < estimator.effective else (low, middle)
-    for b in rows:
+    for b in range(len(last.logits)):
+        low, high = 1e-6, 1e6
+        for _ in range(200):
+            middle = math.sqrt(low * high)
+            share = 1 / sum(w**2 for w in weights(b, middle)) / S
+            low, high = (middle, high) if share < estimator.effective else (low, middle)
         for s, w in enumerate(weights(b, high)):
             estimate[b] -= w * d[s, b]
     return estimate
