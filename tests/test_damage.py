@@ -163,7 +163,9 @@ def test_flipped_bits_are_found(job: Job) -> None:
     ],
 )
 def test_a_damaged_journal_is_named(line: bytes, place: str, tmp_path: Path) -> None:
-    pytest.importorskip("optuna").create_study(storage=storage(tmp_path), study_name="one")
+    pytest.importorskip("optuna", reason="Optuna is an optional part").create_study(
+        storage=storage(tmp_path), study_name="one"
+    )
     journal = tmp_path / "journal.log"
     first = journal.read_bytes().splitlines(keepends=True)[0]
     journal.write_bytes(first + line + first)

@@ -13,7 +13,18 @@ from examples import EXAMPLES, Example
 from test_recovery import STATEFUL, ids
 from torch import Tensor
 
-from ils_lightning.estimators import ILSCV, Average, ILSNewton, MovingAverage, Pullback, Reinforce, base
+from ils_lightning.estimators import (
+    ILSCV,
+    AdaptiveImplicitMLE,
+    Average,
+    Estimator,
+    ILSNewton,
+    MovingAverage,
+    Pullback,
+    Reinforce,
+    ReinMax,
+    base,
+)
 from ils_lightning.variables import ILSNatural, Poisson
 
 USED, STEPS, LATENTS = 6, 4, 2
@@ -153,3 +164,18 @@ def test_other_variables_learn_from_used_rows_alone():
         return estimator.P
 
     assert curvature(60) == curvature(USED)
+
+
+@pytest.mark.parametrize(
+    "estimator", [ReinMax(), ILSCV(), ILSNewton(), AdaptiveImplicitMLE()], ids=lambda one: type(one).__name__
+)
+def test_a_loss_is_what_f_says_where_the_slope_that_it_knows_is_infinite(estimator: Estimator):
+    class Steep:
+        def __call__(self, z: Tensor) -> Tensor:
+            return 2 + 0 * z.sum(dim=(-2, -1))
+
+        def closed_form_gradient(self, z: Tensor) -> Tensor:
+            return torch.full_like(z, float("inf"))
+
+    loss = estimator(torch.zeros(3, 1, 3, requires_grad=True), Steep())
+    torch.testing.assert_close(loss.detach(), torch.full((3,), 2.0), rtol=0, atol=0)

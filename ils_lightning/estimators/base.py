@@ -473,4 +473,4 @@ class Pullback(Sampler):
         loss, g = self._loss_and_gradient(f, z.detach())
         if tie is None:
             return loss
-        return loss + ((z - z.detach()) * g.detach()).sum(dim=(-2, -1)) + tie.to(loss.dtype)
+        return call(Deliver, loss, z, g.detach(), type(self).__name__, no_own) + tie.to(loss.dtype)
