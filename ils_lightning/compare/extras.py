@@ -6,12 +6,12 @@ from ils_lightning.errors import Refusal
 
 
 def require(package: str, option: str, extra: str) -> None:
-    """Raises a ValueError that names the extra to install where `package` is missing.
+    """Raises a Refusal that names the extra to install where `package` is missing.
 
     Example:
         >>> require("no_such_package", "compare --tune", "tune")
         Traceback (most recent call last):
-        ValueError: compare --tune needs no_such_package: pip install 'ils-lightning[tune]'
+        ils_lightning.errors.Refusal: compare --tune needs no_such_package: pip install 'ils-lightning[tune]'
     """
     if find_spec(package) is None:
         raise Refusal(f"{option} needs {package}: pip install 'ils-lightning[{extra}]'")

@@ -26,7 +26,7 @@ def require_showable(what: str, text: str, lines: bool = False) -> None:
     Example:
         >>> require_showable("a run's name", "a\x1b[2J")
         Traceback (most recent call last):
-        ValueError: a run's name must be text that can be shown, on one line; given 'a\x1b[2J'
+        ils_lightning.errors.Refusal: a run's name must be text that can be shown, on one line; given 'a\x1b[2J'
     """
     shown = text.replace("\n", " ") if lines else text
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in shown) or not (lines or text.strip()):
