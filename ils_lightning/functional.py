@@ -17,9 +17,11 @@ import torch
 from torch import Generator, Tensor
 
 from ils_lightning import estimators
+from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, GumbelSoftmax, Sampler, StraightThroughGumbelSoftmax
 from ils_lightning.estimators.categorical import log_softmax
+from ils_lightning.estimators.distribution import Categorical
 
 
 def sample(
@@ -120,6 +122,8 @@ def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
     return mixed.to(logits.dtype).movedim(-1, dim)
 
 
+_PROBE = torch.tensor([[0.0, 1.0]])
+
 Draw = Callable[[Sampler, Tensor], Tensor]
 
 _replaced: ContextVar[Draw | None] = ContextVar("draws of the functions and layers", default=None)
@@ -139,6 +143,28 @@ def replacing_draws(replacement: Draw) -> Iterator[None]:
         yield
     finally:
         _replaced.reset(token)
+
+
+def draws_are_replaced() -> bool:
+    """Whether draws are being measured (`replacing_draws`): layers then draw in any mode, and learn nothing."""
+    return _replaced.get() is not None
+
+
+def category_drawer(estimator: Sampler | str, where: str) -> Sampler:
+    """Returns a sampler (see `sampler_of`) whose draws are one whole category, from softmax(logits), in every latent.
+
+    Raises:
+        ValueError: when it draws subsets, weighs its draws, or draws from another distribution.
+    """
+    made = sampler_of(estimator)
+    follows = made.distribution(_PROBE)
+    as_given = type(follows) is Categorical and torch.equal(follows.logits, _PROBE)
+    if made.ones != 1 or made.needs_slopes == "drawn" or not as_given:
+        raise Refusal(
+            f"{where} takes draws of one category from softmax(logits); {in_words(made)} does not make such draws. "
+            "ReinMax, StraightThrough and the ILS family do"
+        )
+    return made
 
 
 def sampler_of(estimator: Sampler | str) -> Sampler:

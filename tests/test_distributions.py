@@ -6,7 +6,14 @@ from torch import Tensor, distributions, nn
 from torch.distributions import Independent, kl_divergence
 
 from ils_lightning.distributions import OneHotCategorical
-from ils_lightning.estimators import ILSNewton, LeaveOneOut, ReinMax
+from ils_lightning.estimators import (
+    DecoupledStraightThroughGumbelSoftmax,
+    ILSNewton,
+    LeaveOneOut,
+    ReinMax,
+    SparseMixer,
+    TopKSubset,
+)
 from ils_lightning.functional import unimix
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -130,6 +137,28 @@ def test_mixture_is_one_distribution_in_draw_divergence_and_gradient(share):
 def test_refusals(arguments, rule):
     with pytest.raises(ValueError, match=rule):
         OneHotCategorical(**arguments, validate_args=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("given", ["probs", "logits"])
+@pytest.mark.parametrize("categories", [3, 100])
+def test_every_precision_is_valid_and_differentiable(dtype, given, categories):
+    x = randn(40, categories).softmax(-1) if given == "probs" else randn(40, categories)
+    x = x.to(dtype).requires_grad_()
+    d = OneHotCategorical(**{given: x}, estimator="ReinMax", unimix=0.01, validate_args=True)
+    even = OneHotCategorical(logits=torch.zeros(categories, dtype=dtype), validate_args=True)
+    z = d.rsample()
+    assert z.dtype == d.entropy().dtype == dtype
+    (z[:, 0].sum() + d.log_prob(z.detach()).sum() + d.entropy().sum() + kl_divergence(d, even).sum()).backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize(
+    "estimator", [DecoupledStraightThroughGumbelSoftmax(forward_temperature=2.0), TopKSubset(2), SparseMixer()]
+)
+def test_refuses_draws_that_do_not_follow_the_distribution(estimator):
+    with pytest.raises(ValueError, match=r"one category from softmax\(logits\)"):
+        OneHotCategorical(logits=torch.zeros(3), estimator=estimator)
 
 
 class Cell(nn.Module):

@@ -1,14 +1,20 @@
 """The gradient problem of a draw inside other code, against the problem written by hand."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ils_lightning.diagnose import gradient_report, problem_of_draw
+from ils_lightning.diagnose.inputs import check
+from ils_lightning.diagnose.problems import problem_of
+from ils_lightning.diagnose.target import enumerated
 from ils_lightning.distributions import OneHotCategorical
-from ils_lightning.estimators import Exact, ReinMax
+from ils_lightning.estimators import Exact, ReinMax, TopKReinMax
 from ils_lightning.functional import sample
 from ils_lightning.layers import Quantizer, Router
+from ils_lightning.modules import HasProblem, Problem
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -56,12 +62,76 @@ def test_a_quantizer_and_a_router_are_measured():
         lambda: (router(x).weights @ outputs - 1).square().sum(-1),
     ):
         problem = problem_of_draw(closure)
-        report = gradient_report(problem.loss, problem.logits, ["LeaveOneOut", "StraightThrough"], draws=2000)
+        report = gradient_report(problem.loss, problem.logits, ["LeaveOneOut", "StraightThrough"], draws=300)
         assert report.truth.startswith("exact")
         assert next(row for row in report.rows if row.name == "LeaveOneOut").relative_bias_low == 0
 
 
+def test_measuring_a_layer_in_training_changes_nothing_in_it():
+    quantizer, x = Quantizer(4, 5, "ILSNewton", restart_below=0.9), randn(6, 4, seed=2)
+    before = copy.deepcopy(quantizer.state_dict())
+    problem = problem_of_draw(lambda: (quantizer(x)[0] - 1).square().sum(-1))
+    gradient_report(problem.loss, problem.logits, ["LeaveOneOut"], draws=32, exact=False, reference_error=1.0)
+    for name, value in quantizer.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+class Tokens(nn.Module):
+    """A user's module that holds a layer of this package, and hands its loss over by `problem_of_draw`."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.norm = layer, nn.BatchNorm1d(4)
+
+    def losses(self, batch: Tensor) -> Tensor:
+        out = self.layer(self.norm(batch))
+        vectors = out[0] if isinstance(self.layer, Quantizer) else out.weights
+        return (vectors - 1).square().sum(-1)
+
+    def problem(self, batch: Tensor) -> Problem:
+        return problem_of_draw(lambda: self.losses(batch))
+
+
+@pytest.mark.parametrize("layer", [Quantizer(4, 5), Router(4), Router(4, estimator="ILSNewton")])
+def test_a_module_with_a_layer_is_measured_in_evaluation_mode(layer):
+    model, batch = Tokens(layer), randn(6, 4)
+    assert isinstance(model, HasProblem)
+    with problem_of(model, batch, rows=3) as problem:
+        assert not model.training
+        report = gradient_report(problem.loss, problem.logits, ["LeaveOneOut"], draws=500)
+    assert report.truth.startswith("exact")
+    assert report.rows[0].relative_bias_low == 0
+    assert model.training
+
+
+def test_draws_of_two_experts_are_held_against_the_sum_over_pairs():
+    """A linear loss, for which the pullback of subsets is exact; its gradient is written out beside."""
+    logits, w = randn(3, 4).double(), randn(4, seed=5).double()
+    router = Router(4, 2, TopKReinMax(size=2), combine="even")
+    problem = problem_of_draw(lambda: router(logits).weights @ w)
+    chosen = ["TopKReinMax(size=2)", "ReinMax"]
+    made = {chosen[0]: TopKReinMax(size=2), chosen[1]: ReinMax()}
+    report = gradient_report(problem.loss, problem.logits, made, draws=4000, ones=problem.estimator.ones)
+    assert report.truth == "exact: every one of 6 ** 1 = 6 states"
+    rows = {row.name: row for row in report.rows}
+    assert "draws 1 of the categories" in rows["ReinMax"].not_applicable
+    assert rows[chosen[0]].relative_bias_low == 0
+    assert rows[chosen[0]].relative_bias_high < 0.05
+    facts = check(problem.logits, problem.loss, 2)
+    theta = logits.clone().requires_grad_()
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    p = torch.stack([theta[:, i] + theta[:, j] for i, j in pairs], -1).softmax(-1)
+    value = (p * torch.stack([(w[i] + w[j]) / 2 for i, j in pairs])).sum()
+    (expected,) = torch.autograd.grad(value, theta)
+    found = enumerated(problem.logits, problem.loss, facts, 2**26).gradient
+    torch.testing.assert_close(found, expected.flatten())
+    with pytest.raises(ValueError, match="sum over all subsets alone"):
+        gradient_report(problem.loss, problem.logits, made, draws=32, ones=2, limit=5)
+
+
 def test_refusals():
+    with pytest.raises(ValueError, match="weighs its draws"):
+        problem_of_draw(lambda: Router(4, estimator="SparseMixer")(LOGITS[:, 0].repeat(1, 2)[:, :4]).weights.sum(-1))
     with pytest.raises(ValueError, match="makes 0 draws"):
         problem_of_draw(lambda: torch.zeros(5))
     with pytest.raises(ValueError, match="one value a row"):

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from ils_lightning.estimators import ILSDiagonal, LeaveOneOut, ReinMax
+from ils_lightning.estimators import (
+    DecoupledStraightThroughGumbelSoftmax,
+    ILSDiagonal,
+    LeaveOneOut,
+    ReinMax,
+    SparseMixer,
+    TopKSubset,
+)
 from ils_lightning.layers import Quantizer
 
 
@@ -89,6 +96,56 @@ def test_dead_codes_are_restarted_at_vectors_of_the_batch():
     assert quantizer.codebooks[0].codes.abs().max() < 10
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+def test_codes_may_restart_between_forward_and_backward(passes):
+    """The gradient is that of the codes that were used, also where a second pass moves some before backward."""
+    found = []
+    for restart_below in (0.0, 0.9):
+        torch.manual_seed(0)
+        quantizer, x = Quantizer(4, 8, "StraightThrough", restart_below=restart_below), torch.randn(60, 4)
+        x.requires_grad_()
+        for _ in range(20 * bool(restart_below)):  # until some codes are dead
+            quantizer.codebooks[0].use.mul_(0.8)
+        before = quantizer.codebooks[0].codes.detach().clone()
+        torch.manual_seed(1)
+        losses = [quantizer(part)[0].square().sum() for part in x.chunk(passes)[:1]]
+        quantizer(x) if passes > 1 else None
+        moved = not torch.equal(before, quantizer.codebooks[0].codes)
+        assert moved == bool(restart_below)
+        torch.stack(losses).sum().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_masked_indices_become_zero_and_others_that_are_no_codes_are_refused():
+    quantizer = Quantizer(8, 16, heads=2, levels=3, codebook_dim=3)
+    x, mask = torch.randn(2, 5, 8), torch.rand(2, 5) > 0.5
+    quantized, indices, _ = quantizer(x, mask)
+    torch.testing.assert_close(quantizer.indices_to_codes(indices), quantized)
+    with pytest.raises(ValueError, match="0 to 15, or -1"):
+        quantizer.indices_to_codes(indices.clamp(min=0) + 16)
+    with pytest.raises(ValueError, match=r"3 levels, 2 heads\]; given \[2, 5\]"):
+        quantizer.indices_to_codes(indices[..., 0, 0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_without_vectors(training):
+    quantizer = Quantizer(8, 16, "ILSNewton", levels=2, restart_below=0.5).train(training)
+    before = quantizer.codebooks[0].use.clone()
+    x = torch.randn(2, 5, 8, requires_grad=True)
+    for vectors, mask in ((x, torch.zeros(2, 5)), (x[:0], None)):
+        quantized, indices, loss = quantizer(vectors, mask)
+        assert quantized.shape == vectors.shape
+        assert indices.shape == (*vectors.shape[:-1], 2)
+        assert (quantized == 0).all()
+        assert (indices == -1).all()
+        (quantized.sum() + loss).backward()
+    assert (x.grad == 0).all()
+    assert loss == 0
+    torch.testing.assert_close(quantizer.codebooks[0].use.sum(), before.sum())
+    assert torch.isfinite(quantizer.usage()["perplexity"])
+
+
 @pytest.mark.parametrize("estimator", ["ReinMax", "StraightThrough", "StraightThroughGumbelSoftmax", "ILSCV"])
 def test_an_autoencoder_for_the_usual_interface_trains(estimator):
     """Encoder and decoder of a script for `quantized, indices, loss = vq(x)`, on points near eight centres."""
@@ -135,6 +192,9 @@ def test_refuses_other_widths_masks_and_estimators():
         Quantizer(8, 4)(torch.zeros(2, 7))
     with pytest.raises(ValueError, match="mask says"):
         Quantizer(8, 4)(torch.zeros(2, 8), torch.ones(3))
+    for made in (TopKSubset(2), SparseMixer(), DecoupledStraightThroughGumbelSoftmax(forward_temperature=2.0)):
+        with pytest.raises(ValueError, match="Quantizer takes draws of one category"):
+            Quantizer(8, 4, made)
     with pytest.raises(ValueError, match="LeaveOneOut"):
         Quantizer(8, 4, LeaveOneOut())
     assert isinstance(Quantizer(8, 4, ReinMax(1.3)).estimators[0], ReinMax)

@@ -111,6 +111,45 @@ def test_masked_tokens_count_nowhere():
     torch.testing.assert_close(among.load, alone.load)
 
 
+@pytest.mark.parametrize("estimator", [ReinMax(), SparseMixer(), LeaveOneOut(), StraightThrough()])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_padding_holds_reaches_nothing(estimator, training):
+    found = []
+    for padding in (0.0, float("nan")):
+        torch.manual_seed(0)
+        logits = torch.randn(4, 6, 4)
+        mask = torch.rand(4, 6) > 0.4
+        logits = logits.masked_fill(~mask.unsqueeze(-1), padding).requires_grad_()
+        routing = Router(4, 1, estimator).train(training)(logits, mask)
+        costs = cost(routing.weights.double(), experts())
+        total = costs if routing.credit is None else routing.credit(costs)
+        (torch.where(mask, total, 0).sum() + routing.balance).backward()
+        assert torch.isfinite(logits.grad).all()
+        found.append((routing.weights.detach(), routing.load, routing.balance.detach(), logits.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_costs_of_padding_are_in_no_baseline():
+    found = []
+    for padding in (0.0, 1e6):
+        torch.manual_seed(0)
+        logits, mask = torch.randn(4, 6, 4, requires_grad=True), torch.rand(4, 6) > 0.4
+        routing = Router(4, 1, LeaveOneOut())(logits, mask)
+        routing.credit(torch.where(mask, routing.weights.sum(-1).detach(), padding)).sum().backward()
+        found.append(logits.grad)
+    torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("estimator", [ReinMax(), SparseMixer(), TopKReinMax(size=1), LeaveOneOut()])
+def test_weights_have_the_type_of_the_logits(estimator, dtype):
+    logits = torch.randn(5, 4, dtype=dtype, requires_grad=True)
+    routing = Router(4, 1, estimator)(logits)
+    assert routing.weights.dtype == routing.load.dtype == dtype
+    routing.weights.sum().backward()
+    assert logits.grad.dtype == dtype
+
+
 def test_balance_is_one_and_entropy_full_where_the_load_is_even():
     logits = 50 * torch.eye(4).repeat(3, 1)
     routing = Router(4)(logits)
@@ -138,6 +177,8 @@ def test_a_mixture_of_experts_learns_to_route():
         ({"experts": 4, "top_k": 4}, "top_k must be"),
         ({"experts": 4, "combine": "sum"}, "combine must be"),
         ({"experts": 4, "estimator": "Exact"}, "neither draws"),
+        ({"experts": 4, "estimator": "GumbelSoftmax"}, "give all experts a weight"),
+        ({"experts": 4, "estimator": "SparsemaxMarginal"}, "neither draws"),
         ({"experts": 4, "top_k": 2, "estimator": Reinforce()}, "draws 1 of the experts"),
     ],
 )

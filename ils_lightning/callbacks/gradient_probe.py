@@ -142,8 +142,10 @@ class GradientProbe(Callback):
     def _truth(self, problem: Problem) -> Tensor | None:
         """The gradient, or None where the loss cannot be measured."""
         torch.manual_seed(0)
-        logits, f, _ = problem
+        logits, f, own = problem
         try:
+            if own is not None and own.ones > 1:
+                raise Refusal(f"it knows draws of one category; {type(own).__name__} draws {own.ones}")
             return None if self._refused else _truth(logits, f, check(logits, f))
         except ValueError as error:
             self._refuse(error)

@@ -15,8 +15,14 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
     """Returns the logits of one of a closure's draws, and the closure's answer as a loss of that draw.
 
     The closure is any code that draws by `functional.sample`, by `rsample` of a distribution of this package, or in a
-    `Quantizer` or `Router` that trains. It answers one value a row of the draw's logits. Its other draws, and dropout,
-    are made with the same noise each time, so that the loss of a draw is one number.
+    `Quantizer` or `Router`, which draw here in evaluation mode too, and learn nothing meanwhile. It answers one value a
+    row of the draw's logits. Its other draws, and dropout, are made with the same noise each time, so that the loss of
+    a draw is one number.
+
+    In a module it makes `problem`, by which `diagnose` and `GradientProbe` measure it:
+
+        def problem(self, batch):
+            return problem_of_draw(lambda: self.losses(batch))     # losses: one value a row
 
     Args:
         closure: called without arguments; answers `[*batch]`.
@@ -24,10 +30,12 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
         seed: of the closure's other noise.
 
     Returns:
-        What `gradient_report(problem.loss, problem.logits)` takes; `problem.estimator` is the one that drew.
+        What `gradient_report(problem.loss, problem.logits)` takes; `problem.estimator` is the one that drew (where it
+        draws subsets, its `ones` goes there too).
 
     Raises:
-        ValueError: when there are fewer draws, or the answer is not one value a row.
+        ValueError: when there are fewer draws, the answer is not one value a row, or the estimator weighs its draws
+            itself (`SparseMixer`), so that they are no draws of softmax(logits).
 
     Example:
         >>> import torch
@@ -49,10 +57,15 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
     answer = _called(closure, note, seed)
     if not 0 <= which < len(seen):
         raise Refusal(
-            f"the closure makes {len(seen)} draws by functions, distributions or layers of this package in training "
-            f"mode; asked for number {which}, counted from 0"
+            f"the closure makes {len(seen)} draws by functions, distributions or layers of this package; asked for "
+            f"number {which}, counted from 0"
         )
     sampler, logits = seen[which]
+    if sampler.needs_slopes == "drawn":
+        raise Refusal(
+            f"{type(sampler).__name__} weighs its draws by their probability, so that its loss is no function of "
+            "one-hot draws; measure the same code with ReinMax in its place"
+        )
     if answer.shape != logits.shape[:-2]:
         raise Refusal(
             f"the closure must answer one value a row of the draw's logits, [*batch] = {list(logits.shape[:-2])}; it "

@@ -88,6 +88,7 @@ class DiagnosingTrainer(Trainer):
                 seed=draw_seed,
                 title=title,
                 progress=True,
+                ones=own.ones if own is not None else 1,
             )
         report.remark = remark
         write(report, folder, others, self.configuration)

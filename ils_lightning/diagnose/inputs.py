@@ -1,6 +1,7 @@
 """What is asked of a problem before it is measured, and the errors that name what it lacks."""
 
 from functools import partial
+from math import comb
 from typing import NamedTuple
 
 import torch
@@ -8,8 +9,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Loss, evaluate
-from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.estimators.coupling import DRAWS, check_coupling
+from ils_lightning.estimators.coupling import DRAWS, check_coupling, followed
 
 SAME = 1e-3
 """Two answers of f are the same when they differ by less than this share of their size: rounding is far below."""
@@ -23,26 +23,34 @@ class Facts(NamedTuple):
     latents: int
     categories: int
     rows: int
+    ones: int = 1
+
+    @property
+    def choices(self) -> int:
+        """Number of states of one latent: its categories, or their subsets of `ones`."""
+        return comb(self.categories, self.ones)
 
     @property
     def states(self) -> int:
         """Number of states of one row."""
-        return self.categories**self.latents
+        return self.choices**self.latents
 
 
-def check(logits: Tensor, f: Loss) -> Facts:
-    """Evaluates f on a few draws and returns what it is.
+def check(logits: Tensor, f: Loss, ones: int = 1) -> Facts:
+    """Evaluates f on a few draws, of `ones` categories a latent, and returns what it is.
 
     Raises:
         ValueError: when logits are not finite where they must be, or f has the wrong shape, draws noise of its own,
             judges rows or draws by each other (see `coupling`), or is not finite.
     """
     _check_logits(logits)
-    z = draw(softmax(logits), _DRAWS).to(logits.dtype)
+    if not 1 <= ones <= logits.shape[-1]:
+        raise Refusal(f"ones, the categories drawn for a latent, must be 1 to {logits.shape[-1]}; given {ones}")
+    z = followed(logits, ones).draw(_DRAWS).to(logits.dtype)
     with torch.no_grad():
         loss = evaluate(f, z)
         _check_finite(loss)
-        check_coupling(partial(evaluate, f), logits, _DRAWS)
+        check_coupling(partial(evaluate, f), logits, _DRAWS, ones)
         _check_same(
             loss,
             evaluate(f, z),
@@ -50,7 +58,7 @@ def check(logits: Tensor, f: Loss) -> Facts:
             "noise (dropout, data augmentation, an inner sample) once, outside f, or put the model in evaluation mode",
         )
         _check_same(loss[:1], evaluate(f, z[:1]), DRAWS)
-    return Facts(differentiable(f, z[:1]), *logits.shape[-2:], rows=logits.shape[:-2].numel())
+    return Facts(differentiable(f, z[:1]), *logits.shape[-2:], rows=logits.shape[:-2].numel(), ones=ones)
 
 
 def differentiable(f: Loss, z: Tensor) -> bool:

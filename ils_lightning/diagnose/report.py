@@ -34,6 +34,7 @@ def gradient_report(
     seed: int = 0,
     title: str = "",
     progress: bool = False,
+    ones: int = 1,
 ) -> GradientReport:
     """Measures gradient estimators on your loss at your logits.
 
@@ -56,6 +57,8 @@ def gradient_report(
         seed: of all draws.
         title: of the report.
         progress: show a progress bar.
+        ones: categories that a draw has in each latent: for `TopKSubset(size=k)` and its kin k, whose subsets are then
+            enumerated. Estimators of other draws are not measured.
 
     Raises:
         ValueError: when f or the logits break the rules (see `inputs`), or the gradient is zero. f must judge each row
@@ -88,7 +91,7 @@ def gradient_report(
     with torch.random.fork_rng(devices), torch.inference_mode(False):
         torch.manual_seed(seed)
         theta = logits.detach().clone()
-        facts = check(theta, f)
+        facts = check(theta, f, ones)
         truth = _truth(theta, f, facts, exact, limit, reference, reference_error, memory)
         _check_direction(truth)
         rows = []
@@ -123,6 +126,11 @@ def _truth(
 ) -> Target:
     if exact is True or (exact == "auto" and facts.states <= limit):
         return target.enumerated(logits, f, facts, memory)
+    if facts.ones > 1:
+        raise Refusal(
+            f"draws of {facts.ones} categories are held against the sum over all subsets alone, and there are "
+            f"{facts.choices} ** {facts.latents} states; limit is {limit}"
+        )
     chosen = deepcopy(reference) if reference is not None else LeaveOneOut(samples=16)
     if not chosen.unbiased:
         raise Refusal(f"the reference must be an unbiased estimator; given {in_words(chosen)}")
@@ -161,6 +169,9 @@ def _row(
     row = Row(name)
     if estimator.needs_gradient and not facts.differentiable:
         row.not_applicable = "needs df/dz, and the answer of f has no gradient in z"
+        return row
+    if estimator.ones != facts.ones:
+        row.not_applicable = f"draws {estimator.ones} of the categories, where {facts.ones} are drawn"
         return row
     try:
         estimator.check(logits)

@@ -1,8 +1,10 @@
 """What estimates are held against: the gradient by enumeration, or a long run of an unbiased estimator.
 
 E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f)(z - pi) = sum_z p(z) f(z) z - pi E f
+with pi = E z: the probabilities of one category, or the marginals of subsets.
 """
 
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -13,8 +15,10 @@ from ils_lightning.diagnose.inputs import Facts
 from ils_lightning.diagnose.memory import PeakMemory, fitting
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Loss, evaluate
-from ils_lightning.estimators.categorical import log_softmax, softmax
-from ils_lightning.estimators.joint import configurations
+from ils_lightning.estimators.categorical import indices, log_softmax, one_hot
+from ils_lightning.estimators.coupling import followed
+from ils_lightning.estimators.distribution import Distribution
+from ils_lightning.estimators.joint import digits
 
 
 class Target(NamedTuple):
@@ -48,23 +52,45 @@ def enumerated(logits: Tensor, f: Loss, facts: Facts, memory: int) -> Target:
     Raises:
         ValueError: when f is not finite at a state that can be drawn, whatever its probability.
     """
-    theta, pi = log_softmax(logits.double()), softmax(logits.double())
+    q = followed(logits.double(), facts.ones)
+    pi, choices = q.pi, _choices(logits, facts)
+    theta = log_softmax(logits.double()) if choices is None else _log_prob(q, choices)  # [*batch, latents, choices]
     value, moment = pi.new_zeros(logits.shape[:-2]), torch.zeros_like(pi)
     for numbers in torch.arange(facts.states, device=logits.device).split(_states_at_once(logits, f, facts, memory)):
-        states = configurations(numbers, logits)  # [states, latents, categories]
+        index = digits(numbers, facts.choices, facts.latents)
+        states = _states(index, choices, logits)
         p = theta.new_zeros(())
-        for latent, codes in enumerate(states.argmax(dim=-1).unbind(dim=-1)):
-            p = p + theta[..., latent, :][..., codes]
+        for latent, chosen in enumerate(index.unbind(dim=-1)):
+            p = p + theta[..., latent, :][..., chosen]
         p = p.exp()  # [*batch, states]
         loss = _losses(f, states, logits).movedim(0, -1).double()
         weighted = torch.where(p > 0, p * loss, 0)
         if not torch.isfinite(weighted).all():
-            raise Refusal(f"the loss f is not finite at a state that can be drawn: {_broken(weighted, states)}")
+            broken = _broken(weighted, states, facts.ones)
+            raise Refusal(f"the loss f is not finite at a state that can be drawn: {broken}")
         value += weighted.sum(dim=-1)
         moment += (weighted @ states.double().flatten(1)).unflatten(-1, states.shape[1:])
     gradient = moment - value[..., None, None] * pi
-    source = f"exact: every one of {facts.categories} ** {facts.latents} = {facts.states:,} states"
+    source = f"exact: every one of {facts.choices} ** {facts.latents} = {facts.states:,} states"
     return Target(gradient.flatten(), value.mean().item(), None, source)
+
+
+def _choices(logits: Tensor, facts: Facts) -> Tensor | None:
+    """The subsets of `ones` categories `[choices, categories]`; None where one is drawn, which needs no table."""
+    if facts.ones == 1:
+        return None
+    chosen = torch.tensor(list(combinations(range(facts.categories), facts.ones)), device=logits.device)
+    return torch.zeros(len(chosen), facts.categories, dtype=logits.dtype, device=logits.device).scatter_(1, chosen, 1)
+
+
+def _log_prob(q: Distribution, choices: Tensor) -> Tensor:
+    """Log-probability of each subset in each latent, `[*batch, latents, choices]`."""
+    return torch.stack([q.log_prob(one.double().expand(q.logits.shape)) for one in choices], dim=-1)
+
+
+def _states(index: Tensor, choices: Tensor | None, like: Tensor) -> Tensor:
+    """States `[states, latents, categories]` of each latent's choice `[states, latents]`."""
+    return one_hot(index, like) if choices is None else choices[index]
 
 
 def _losses(f: Loss, states: Tensor, logits: Tensor) -> Tensor:
@@ -76,13 +102,14 @@ def _losses(f: Loss, states: Tensor, logits: Tensor) -> Tensor:
 def _states_at_once(logits: Tensor, f: Loss, facts: Facts, memory: int) -> int:
     few = min(4, facts.states)
     with PeakMemory() as used:
-        _losses(f, configurations(torch.arange(few, device=logits.device), logits), logits).double()
+        index = digits(torch.arange(few, device=logits.device), facts.choices, facts.latents)
+        _losses(f, _states(index, _choices(logits, facts), logits), logits).double()
     return fitting(memory, used.peak // few + 32 * facts.rows, facts.states)
 
 
-def _broken(weighted: Tensor, states: Tensor) -> str:
+def _broken(weighted: Tensor, states: Tensor, ones: int) -> str:
     *row, state = (~torch.isfinite(weighted)).nonzero()[0].tolist()
-    return f"categories {states[state].argmax(dim=-1).tolist()} of row {row}"
+    return f"categories {indices(states[state], ones).tolist()} of row {row}"
 
 
 def sampled(

@@ -4,12 +4,23 @@ from typing import Any, Self
 
 import torch
 from torch import Size, Tensor, distributions
+from torch.distributions import constraints
 from torch.distributions.kl import register_kl
 
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw
-from ils_lightning.functional import drawn, sampler_of
+from ils_lightning.functional import category_drawer, drawn
 from ils_lightning.functional import unimix as mix
+
+
+class _Simplex(constraints.Constraint):
+    """Probabilities that add up to one, as closely as their type can say; torch asks for 1e-6 of any type."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        away = (value.sum(dim=-1, dtype=torch.float64) - 1).abs()
+        return (value >= 0).all(dim=-1) & (away <= max(1e-6, torch.finfo(value.dtype).eps))
 
 
 class OneHotCategorical(distributions.OneHotCategorical):
@@ -45,6 +56,7 @@ class OneHotCategorical(distributions.OneHotCategorical):
     """
 
     has_rsample = True
+    arg_constraints = {"probs": _Simplex(), "logits": constraints.real_vector}  # noqa: RUF012 (torch's)
     estimator: Sampler
     _theta: Tensor
 
@@ -56,7 +68,7 @@ class OneHotCategorical(distributions.OneHotCategorical):
         unimix: float = 0.0,
         validate_args: bool | None = None,
     ) -> None:
-        self.estimator = sampler_of(estimator)
+        self.estimator = category_drawer(estimator, "OneHotCategorical")
         super().__init__(probs, logits, validate_args)
         if unimix:
             super().__init__(logits=mix(log_probs(self._categorical), unimix), validate_args=validate_args)

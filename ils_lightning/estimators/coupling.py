@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.categorical import draw, draw_index, one_hot, softmax
+from ils_lightning.estimators.categorical import draw_index, one_hot, softmax
+from ils_lightning.estimators.distribution import Categorical, Distribution
+from ils_lightning.estimators.subsets import Subsets
 
 ROWS = (
     "the loss f must be one that judges each row by itself, f(z)[s, b] by z[s, b] alone, but the loss of row {row} "
@@ -33,8 +35,10 @@ _FEWEST = 8
 
 
 @torch.no_grad()
-def check_coupling(f: Callable[[Tensor], Tensor], logits: Tensor, draws: int) -> None:
+def check_coupling(f: Callable[[Tensor], Tensor], logits: Tensor, draws: int, ones: int = 1) -> None:
     """Changes some of a few draws of `logits` `[*batch, latents, categories]`, and compares the answers for the others.
+
+    Draws are of one category a latent, or of subsets of `ones`.
 
     Every evaluation starts from the same state of torch's random numbers, so that noise of f's own (dropout) is the
     same in each. Noise from elsewhere is measured, and a change must go far beyond it to count. The caller's stream of
@@ -46,15 +50,21 @@ def check_coupling(f: Callable[[Tensor], Tensor], logits: Tensor, draws: int) ->
     with torch.random.fork_rng(_devices(logits)):
         answer = _repeatable(f, logits)
         pi = softmax(logits.detach())
-        z = draw(pi, draws)
+        z = followed(logits.detach(), ones).draw(draws).to(pi.dtype)
         loss = answer(z)
         allowed = _rounding(loss) + 10 * _moved(loss, answer(z)).nan_to_num().max()
         for numbers, rule in ((_rows(z), ROWS), (_draws(z), DRAWS)):
             for changed in _halves(numbers):
-                again = answer(torch.where(changed[..., None, None], _others(pi, z), z))
+                others = _others(pi, z) if ones == 1 else followed(pi.clamp(0, 0), ones).draw(draws)
+                again = answer(torch.where(changed[..., None, None], others, z))
                 wrong = (_moved(loss, again) > allowed) & ~changed
                 if wrong.any():
                     raise CouplingError(f"{_named(rule, wrong)}; given {loss[wrong][0]:.6g} and {again[wrong][0]:.6g}")
+
+
+def followed(logits: Tensor, ones: int) -> Distribution:
+    """The distribution of draws of one category a latent, or of subsets of `ones`."""
+    return Categorical(logits) if ones == 1 else Subsets(logits, ones)
 
 
 def _devices(logits: Tensor) -> list[torch.device]:

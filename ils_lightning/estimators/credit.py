@@ -32,6 +32,12 @@ class Credit:
     def __init__(self, logits: Tensor, index: Tensor, advantage: Advantage) -> None:
         self._log_prob = log_softmax(logits).gather(-1, index.unsqueeze(-1)).sum(dim=(-2, -1))
         self._advantage = advantage
+        self._there: Tensor | None = None
+
+    def among(self, there: Tensor) -> "Credit":
+        """The same, rows outside `there` `[*batch]` being masked in every call."""
+        self._there = there
+        return self
 
     def __call__(self, cost: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the cost `[*batch]`, zero where masked; backward hands each row's logits its share.
@@ -46,6 +52,7 @@ class Credit:
         """
         given = self._log_prob.shape
         there = torch.ones_like(self._log_prob, dtype=torch.bool) if mask is None else mask.bool()
+        there = there if self._there is None or there.shape != given else there & self._there
         if cost.shape != given or there.shape != given:
             raise Refusal(
                 f"credit takes one cost, and one mask, a row of the draw: [*batch] = {list(given)}; given "

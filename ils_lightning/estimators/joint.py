@@ -29,5 +29,10 @@ def log_prob(logits: Tensor) -> Tensor:
 def configurations(index: Tensor, like: Tensor) -> Tensor:
     """One-hot configurations `[..., latents, categories]` of numbers `index` `[...]`; sizes and dtype from `like`."""
     latents, categories = like.shape[-2:]
+    return one_hot(digits(index, categories, latents), like)
+
+
+def digits(index: Tensor, categories: int, latents: int) -> Tensor:
+    """Categories `[..., latents]` of configurations number `index` `[...]`."""
     places = categories ** torch.arange(latents - 1, -1, -1, device=index.device)
-    return one_hot(index.unsqueeze(-1) // places % categories, like)
+    return index.unsqueeze(-1) // places % categories

@@ -27,26 +27,32 @@ class Codebook(nn.Module):
         self.restart_below = restart_below
         self.register_buffer("use", torch.full((heads, size), 1 / size))
 
-    def logits(self, x: Tensor) -> Tensor:
+    def in_use(self) -> Tensor:
+        """The codes `[heads, size, width]` for a forward pass: a copy where `observe` may move some before backward."""
+        return self.codes.clone() if self.restart_below else self.codes
+
+    def logits(self, x: Tensor, codes: Tensor | None = None) -> Tensor:
         """Minus the scaled squared distances of x `[rows, heads, width]` to the codes, up to a constant a row."""
-        products = torch.einsum("rhw,hkw->rhk", x, self.codes)
-        return self.log_scale.exp() * (2 * products - self.codes.square().sum(dim=-1))
+        codes = self.codes if codes is None else codes
+        products = torch.einsum("rhw,hkw->rhk", x, codes)
+        return self.log_scale.exp() * (2 * products - codes.square().sum(dim=-1))
 
     def vectors(self, index: Tensor) -> Tensor:
         """Codes `[*any, heads, width]` of indices `[*any, heads]`."""
         heads = torch.arange(len(self.codes), device=index.device)
         return self.codes[heads, index]
 
-    def mixed(self, z: Tensor) -> Tensor:
+    def mixed(self, z: Tensor, codes: Tensor | None = None) -> Tensor:
         """Codes `[rows, heads, width]` of draws z `[rows, heads, size]`, linear in z."""
-        return torch.einsum("rhk,hkw->rhw", z, self.codes)
+        return torch.einsum("rhk,hkw->rhw", z, self.codes if codes is None else codes)
 
     @torch.no_grad()
     def observe(self, index: Tensor, x: Tensor) -> None:
         """Counts draws `[rows, heads]` and moves codes that are hardly used to vectors of the batch."""
         count = torch.zeros_like(self.use).scatter_add_(1, index.mT, torch.ones_like(index.mT, dtype=self.use.dtype))
         total = sum_over_ranks(count)
-        share = total / total.sum(dim=-1, keepdim=True).clamp(min=1)
+        number = total.sum(dim=-1, keepdim=True)
+        share = torch.where(number > 0, total / number.clamp(min=1), self.use)  # no draws say nothing
         self.use.lerp_(share, 1 - _DECAY)
         if self.restart_below:
             dead = self.use < self.restart_below / self.use.shape[-1]

@@ -11,7 +11,7 @@ from ils_lightning.describe import create
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Sampler
 from ils_lightning.estimators.categorical import log_softmax
-from ils_lightning.functional import drawn, sampler_of
+from ils_lightning.functional import category_drawer, drawn, draws_are_replaced
 from ils_lightning.functional import unimix as mix
 from ils_lightning.layers.codebook import Codebook
 
@@ -77,11 +77,11 @@ class Quantizer(nn.Module):
         mix(torch.zeros(1), unimix)
         self.dim, self.codebook_size, self.heads, self.levels = dim, codebook_size, heads, levels
         self.channels_first, self.kl_weight, self.unimix = channels_first, kl_weight, unimix
-        width = codebook_dim or dim // heads
+        self.width = width = codebook_dim or dim // heads
         inner = width * heads
         self.project_in = nn.Linear(dim, inner) if inner != dim else nn.Identity()
         self.project_out = nn.Linear(inner, dim) if inner != dim else nn.Identity()
-        made = sampler_of(create(estimator, Estimator))
+        made = category_drawer(create(estimator, Estimator), "Quantizer")
         self.codebooks = nn.ModuleList(Codebook(heads, codebook_size, width, restart_below) for _ in range(levels))
         self.estimators = nn.ModuleList(copy.deepcopy(made) for _ in range(levels))
 
@@ -106,7 +106,7 @@ class Quantizer(nn.Module):
             raise Refusal(
                 f"Quantizer: the mask says of each vector, {list(batch)}, whether it counts; given {list(there.shape)}"
             )
-        rest = self.project_in(vectors[there]).unflatten(-1, (self.heads, -1))  # [rows, heads, width]
+        rest = self.project_in(vectors[there]).unflatten(-1, (self.heads, self.width))  # [rows, heads, width]
         total, found, kl = torch.zeros_like(rest), [], rest.new_zeros(())
         levels: Any = zip(self.codebooks, self.estimators, strict=True)
         for codebook, estimator in levels:
@@ -119,16 +119,18 @@ class Quantizer(nn.Module):
 
     def _level(self, codebook: Any, estimator: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One codebook's vectors `[rows, heads, width]`, codes `[rows, heads]` and KL divergence in nats a vector."""
-        logits = mix(codebook.logits(x), self.unimix)
+        codes = codebook.in_use()
+        logits = mix(codebook.logits(x, codes), self.unimix)
         nats = divergence(logits)
-        if not self.training:
+        if not (self.training or draws_are_replaced()):
             index = logits.argmax(dim=-1)
             return codebook.vectors(index), index, nats
         estimator.check(logits)
         z = drawn(estimator, logits)
         index = z.detach().argmax(dim=-1)
-        codebook.observe(index, x)
-        return codebook.mixed(z), index, nats
+        if not draws_are_replaced():
+            codebook.observe(index, x)
+        return codebook.mixed(z, codes), index, nats
 
     def _squeezed(self, index: Tensor) -> Tensor:
         """Indices `[*batch, levels, heads]` without the axes of which there is one."""
@@ -136,12 +138,24 @@ class Quantizer(nn.Module):
         return index.squeeze(-1 if self.heads == 1 else -2) if self.levels == 1 else index
 
     def indices_to_codes(self, indices: Tensor) -> Tensor:
-        """Returns the quantised vectors of indices as `forward` returns them, in the layout of its vectors."""
+        """Returns the quantised vectors of indices as `forward` returns them, zero where they are -1, in its layout.
+
+        Raises:
+            ValueError: when an index is no code's, or the axes of levels and heads are missing.
+        """
         index = indices if self.heads > 1 else indices.unsqueeze(-1)
         index = index if self.levels > 1 else index.unsqueeze(-2)
-        levels: Any = zip(self.codebooks, index.unbind(-2), strict=True)
+        if index.dim() < 3 or index.shape[-2:] != (self.levels, self.heads):
+            axes = [f"{n} {word}" for n, word in ((self.levels, "levels"), (self.heads, "heads")) if n > 1]
+            needed = ", ".join(["[*batch", *axes]) + "]"
+            raise Refusal(f"Quantizer: indices are {needed}, as forward returns them; given {list(indices.shape)}")
+        masked = (index == -1).all(dim=-1).all(dim=-1)
+        if not (((index >= 0) & (index < self.codebook_size)) | masked[..., None, None]).all():
+            given = f"{int(index.min())} to {int(index.max())}"
+            raise Refusal(f"Quantizer: indices are 0 to {self.codebook_size - 1}, or -1 where masked; given {given}")
+        levels: Any = zip(self.codebooks, index[~masked].unbind(-2), strict=True)
         total = torch.stack([codebook.vectors(i) for codebook, i in levels]).sum(dim=0)
-        out = self.project_out(total.flatten(-2))
+        out = spread(self.project_out(total.flatten(-2)), ~masked, 0)
         return out.movedim(-1, 1) if self.channels_first else out
 
     def usage(self) -> dict[str, Tensor]:

@@ -5,12 +5,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.describe import create
+from ils_lightning.describe import create, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Sampler, SparseMixer, TopKSubset
 from ils_lightning.estimators.categorical import entropy, softmax
 from ils_lightning.estimators.credit import Credit
-from ils_lightning.functional import drawn
+from ils_lightning.functional import drawn, draws_are_replaced
 from ils_lightning.functional import unimix as mix
 
 Combine = Literal["probabilities", "renormalized", "even"]
@@ -108,6 +108,11 @@ class Router(nn.Module):
                 f"Router: {name} draws {size} of the experts, top_k is {k}; TopKReinMax(size={k}) draws subsets, "
                 "SparseMixer one expert after another"
             )
+        if not (self.estimator.hard or size > 1 or isinstance(self.estimator, SparseMixer)):
+            raise Refusal(
+                f"Router: {in_words(self.estimator)} hands f relaxed draws, which give all experts a weight; "
+                "StraightThroughGumbelSoftmax draws one"
+            )
 
     def forward(self, logits: Tensor, mask: Tensor | None = None) -> Routing:
         """Routes the tokens; masked ones get no expert and count nowhere.
@@ -122,8 +127,9 @@ class Router(nn.Module):
         if logits.shape[-1] != self.experts or (mask is not None and mask.shape != logits.shape[:-1]):
             given = f"{list(logits.shape)}" + ("" if mask is None else f" and {list(mask.shape)}")
             raise Refusal(f"Router needs logits [*batch, {self.experts}] and a mask [*batch]; given {given}")
-        mixed = mix(logits, self.unimix)
         there = torch.ones_like(logits[..., 0], dtype=torch.bool) if mask is None else mask.bool()
+        # what padding holds, NaN perhaps, goes before anything is made of it
+        mixed = mix(torch.where(there.unsqueeze(-1), logits, 0), self.unimix)
         z, credit = self._draw(mixed, there)
         p = softmax(mixed).to(logits.dtype)
         chosen = z.detach().topk(self.top_k, dim=-1).indices
@@ -133,17 +139,17 @@ class Router(nn.Module):
 
     def _draw(self, logits: Tensor, there: Tensor) -> tuple[Tensor, Credit | None]:
         """Draws `[*batch, experts]` with k entries that are not zero."""
-        if not self.training:
+        if not (self.training or draws_are_replaced()):
             index = logits.topk(self.top_k, dim=-1).indices
             hard = torch.zeros_like(logits).scatter(-1, index, 1)
             return (hard * softmax(logits) if isinstance(self.estimator, SparseMixer) else hard), None
         rows = logits[there].unsqueeze(-2)  # tokens that are not there teach the estimator nothing
         if not isinstance(self.estimator, Sampler):
             z, credit = self.estimator.act(logits.unsqueeze(-2))  # pyright: ignore[reportCallIssue]
-            return z.squeeze(-2), credit
+            return z.squeeze(-2), credit.among(there)
         self.estimator.check(rows)
         z = self._one_after_another(rows) if self._in_turn() else drawn(self.estimator, rows)
-        return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), z.squeeze(-2)), None
+        return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), z.squeeze(-2).to(logits.dtype)), None
 
     def _in_turn(self) -> bool:
         return self.top_k > 1 and isinstance(self.estimator, SparseMixer)
