@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from ils_lightning.bench import growth, interface, samplers, timing
+from ils_lightning.bench import faces, growth, interface, samplers, timing
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE
 from ils_lightning.cli import main
 
@@ -24,6 +24,14 @@ TINY = {
         "STEADY": 1e-4,
     },
     interface: {"CODES": ((2, 3),)},
+    faces: {
+        "LATENTS": (4, 2, 3),
+        "DRAWS": ((4, 8), (3, 300)),
+        "VECTORS": (32, 8, 16),
+        "TOKENS": (16, 4, 8),
+        "PROMPTS": (2, 3, 4, 5),
+        "STEADY": 1e-4,
+    },
 }
 
 
@@ -96,6 +104,18 @@ def test_interface(tmp_path: Path):
     rows = found["sections"]["interface"]["rows"]
     assert {row["estimator"] for row in rows} >= {"ILS", "ReinMax", "StraightThrough"}
     assert all(row["milliseconds"] > 0 and row["to the bare sampler"] > 0 for row in rows)
+    check_markdown((tmp_path / "bench.md").read_text(encoding="utf-8"), found)
+
+
+def test_faces(tmp_path: Path):
+    found = measured(tmp_path, "--parts", "faces")
+    rows = {name: section["rows"] for name, section in found["sections"].items()}
+    names = ("distribution", "gumbel_softmax", "gumbel_softmax, hard", "quantizer", "router", "later costs")
+    assert list(rows) == [f"faces, {name}" for name in names]
+    for face in rows.values():
+        assert all(row["milliseconds"] > 0 and row["ratio"] > 0 for row in face)
+        assert {row["ratio"] for row in face if row["way"] == face[0]["way"]} == {1.0}
+        assert len({row["way"] for row in face}) > 1
     check_markdown((tmp_path / "bench.md").read_text(encoding="utf-8"), found)
 
 
