@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators import Grouped, ILSDiagonal, ILSJoint, ILSNewton, ILSTempered, LeaveOneOut, ReinMax
+from ils_lightning.estimators import (
+    ILSCV,
+    Grouped,
+    ILSDiagonal,
+    ILSIsotropic,
+    ILSJoint,
+    ILSNewton,
+    ILSTempered,
+    LeaveOneOut,
+    ReinMax,
+)
 
 A = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 0.0], [0.5, 0.0, -2.0]])
 THETA = torch.tensor([0.5, 0.0, -0.5])
@@ -37,6 +47,33 @@ def test_groups_of_opposite_curvature_keep_their_own(make):
 def test_with_one_estimator_for_both_groups_the_gradient_is_biased():
     assert bias_and_variance(Grouped(ILSNewton(base=0.0), 2))[0] < 0.02
     assert bias_and_variance(ILSNewton(base=0.0))[0] > 0.1
+
+
+@pytest.mark.parametrize("make", [ILSNewton, ILSDiagonal, ILSJoint, ILSTempered, ILSCV, ILSIsotropic])
+@pytest.mark.parametrize("closed", [False, True])
+def test_rows_that_do_not_count_teach_a_group_nothing(make, closed):
+    """Whatever padding holds, state and estimates are the same; with one estimator for all rows they are too."""
+
+    class Loss:
+        def __call__(self, z: Tensor) -> Tensor:
+            return unlike(z)
+
+    class OwnSlope(Loss):
+        def closed_form_gradient(self, z: Tensor) -> Tensor:
+            return SIGN[..., None, None] * torch.einsum("...li,ij->...lj", z, A)
+
+    there = torch.arange(40) < torch.tensor([[10], [30]])
+    found = []
+    for padding in (0.0, 7.0):
+        torch.manual_seed(0)
+        estimator = Grouped(make(), 2)
+        for _ in range(5):
+            logits = torch.randn(2, 40, 1, 3)
+            logits = logits.masked_fill(~there[..., None, None], padding).requires_grad_()
+            torch.where(there, estimator(logits, OwnSlope() if closed else Loss()), 0).sum().backward()
+        found.append([logits.grad, *estimator.state_dict().values()])
+    assert found[0][0].abs().sum() > 0
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_without_state_it_is_the_estimator():

@@ -155,6 +155,8 @@ def _wrong_value(given: str, kind: Any) -> str:
     if values := choices(kind):
         return f"must be one of {', '.join(values)}{did_you_mean(given, values)}; given {given!r}"
     if names := class_names(kind):
+        if option := re.match(r"NestedArg\(key='([\w.]+)'", given):
+            return f"name its class first, as in .class_path {names[0]}, then .{option[1]}; known: {listed(names, '')}"
         return f"unknown class {given!r}{did_you_mean(given, names)}; known: {listed(names, given)}"
     return f"must be {readable(kind) or 'of another type'}; given {given!r}"
 

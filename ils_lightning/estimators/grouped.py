@@ -4,13 +4,14 @@ estimate of rows `[t, *batch]` = that of copy t, which sees and learns of no oth
 """
 
 import copy
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Loss, Pullback
+from ils_lightning.estimators.base import Estimator, Lesson, Loss, Pullback
 
 
 class Grouped(Pullback):
@@ -94,7 +95,29 @@ class Grouped(Pullback):
         return torch.stack([one.draw(*given) for one, *given in zip(self._copies(), logits, pi, strict=True)])
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        return torch.stack([one.pullback(*given) for one, *given in zip(self._copies(), logits, pi, z, g, strict=True)])
+        groups = enumerate(zip(self._copies(), logits, pi, z, g, strict=True))
+        return torch.stack([self._of_group(group, one, *given) for group, (one, *given) in groups])
+
+    def _of_group(self, group: int, one: Pullback, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
+        """The estimate of one group's copy, which learns and pools of the group's rows that count."""
+        one.counted = None if self.counted is None else _part(self.counted, group)
+        try:
+            with one.deferring() as lessons:
+                estimate = one.pullback(logits, pi, z, g)
+        finally:
+            one.counted = None
+        for lesson in lessons:
+            self.learn_later(pi, partial(_teach, lesson, group))
+        return estimate
 
     def _copies(self) -> Any:
         return self.estimators
+
+
+def _part(counted: Tensor, group: int) -> Tensor:
+    """Which rows of a group count, of those of all `[groups, *batch]`; a single True is all."""
+    return counted[group] if counted.dim() else counted
+
+
+def _teach(lesson: Lesson, group: int, counted: Tensor) -> None:
+    lesson(_part(counted, group))
