@@ -100,6 +100,16 @@ def command(words: list[str], folder: Path) -> None:
     os.dup2(output, 1), os.dup2(output, 2)
     torch.set_num_threads(1)
     sys.argv[1:] = words
+    note_starts(folder)
+    # workers are processes of their own: Python runs this file of that name in each as it starts
+    lines = ["import sys", f"sys.path.append({str(Path(__file__).parent)!r})", "from kills import note_starts"]
+    (folder / "sitecustomize.py").write_text("\n".join([*lines, f"note_starts({str(folder)!r})"]))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    main(words)
+
+
+def note_starts(folder: Path | str) -> None:
+    """Has every training of this process note in starts.txt the step at which it begins, and its folder."""
     began = Resumption.on_train_start
 
     def note(self: Resumption, trainer: Any, pl_module: LightningModule) -> None:
@@ -108,7 +118,6 @@ def command(words: list[str], folder: Path) -> None:
             file.write(f"{trainer.global_step} {trainer.checkpoint_callbacks[-1].dirpath}\n")
 
     Resumption.on_train_start = note
-    main(words)
 
 
 def newest(folder: Path) -> Path | None:
@@ -165,7 +174,7 @@ def grid(workers: int, folder: Path, moments: list[float]) -> dict[str, Any]:
         before, known = {path.parent: step_of(path) for path in folder.rglob("last.ckpt")}, len(starts(folder))
         killed_after(moment, ["compare", "grid.yaml", "--folder=out", f"--workers={workers}"], folder)
         begun = [(step, before[place]) for step, place in starts(folder)[known:] if place in before]
-        assert all(step == saved > 0 for step, saved in begun), begun  # workers of their own note nothing, so
+        assert all(step == saved > 0 for step, saved in begun), begun
         assert all(step_of(place / "last.ckpt") >= saved > 0 for place, saved in before.items())
     _require_whole(folder)
     kept = {
@@ -229,6 +238,7 @@ def show(count: int, kind: str) -> None:
         seconds = training_seconds(folder)
         found = [trial(job, folder, whole, seconds, chance) for folder in folders]
         same, again = sum(not one for one in found), [step for one in folders for step, _ in starts(one)]
+        assert sum(step > 0 for step in again) > 0, "no trial was killed in time to go on"
         went_on = f"{sum(step > 0 for step in again)} trainings went on from a step above 0, none began anew"
         print(f"{name}: {same} of {mine} ended as uninterrupted, killed twice each; {went_on}", flush=True)
         print("\n".join(one[0] for one in found if one), end="", flush=True)
