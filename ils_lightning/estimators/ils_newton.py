@@ -8,8 +8,8 @@
 With H of the population the expectation is ReinMax's for every f, at a fraction of its variance.
 
 Choosing the base from the data was considered and left: in a digits autoencoder a lower base trades variance for bias,
-and which sum is least depends on how many steps the optimiser averages over (`python tests/pooling_table.py`). What
-pays is to take away the noise of the other latents' draws, and of the base itself, without bias: see `ILSJoint`.
+and which sum is least depends on how many steps the optimiser averages over (`python
+experiments/pooling_table.py`). What pays is to take away the noise of the other latents' draws, and of the base itself, without bias: see `ILSJoint`.
 """
 
 import math

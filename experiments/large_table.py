@@ -1,4 +1,4 @@
-"""Prints what curvature can do at many categories: `python tests/large_table.py --help`.
+"""Prints what curvature can do at many categories: `python experiments/large_table.py --help`.
 
 One latent whose categories have embeddings in 32 hidden units, W ~ N(0, 1); f(z, x) = BCE(V relu(W z + b), x) over 16
 pixels; logits N(0, 1). The exact gradient is pi (f - E f). `low rank` has the curvature W M W^T, M the mean of f's

@@ -1,4 +1,4 @@
-"""Prints the processor time of an estimate beside ReinMax's and beside a decoder: `python tests/cost_table.py`."""
+"""Prints an estimate's processor time beside ReinMax's and a decoder's: `python experiments/cost_table.py`."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Prints what a gradient report of a digits autoencoder costs: `python tests/diagnose_cost.py --help`.
+"""Prints what a gradient report of a digits autoencoder costs: `python experiments/diagnose_cost.py --help`.
 
 The autoencoder has 8 latents of 4 categories. First, 10 000 estimates by every sampler (the estimators whose draw is
 one line of a network), then the exact gradient over all 65 536 codes: processor seconds of one thread, and for the

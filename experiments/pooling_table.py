@@ -1,4 +1,4 @@
-"""Prints bias and variance in a digits autoencoder as it trains: `python tests/pooling_table.py --help`.
+"""Prints bias and variance in a digits autoencoder as it trains: `python experiments/pooling_table.py --help`.
 
 One autoencoder trains with `ILSNewton`. At each mark its weights are held; every estimator learns from 60 batches of
 100 images, and is then drawn many times for 100 images. Printed is the gradient that reaches the encoder's weights,
@@ -31,10 +31,12 @@ BATCH, WARM = 100, 60
 
 
 def batch(images: Tensor) -> Tensor:
+    """Images drawn without replacement `[BATCH, *image]`."""
     return images[torch.randperm(len(images))[:BATCH]]
 
 
 def train(model: DiscreteVAE, images: Tensor, epochs: int) -> None:
+    """Trains the model in place."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     for _ in range(epochs):
         for x in images[torch.randperm(len(images))].split(BATCH):
