@@ -8,7 +8,7 @@ from ils_lightning.cli.errors import did_you_mean
 from ils_lightning.cli.messages import explained
 from ils_lightning.compare.outcome import Outcome
 from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.compare.training import make, make_trainer
+from ils_lightning.compare.training import make_model, make_trainer
 from ils_lightning.compare.training_loss import without_curve
 from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal, refusing
@@ -17,7 +17,7 @@ from ils_lightning.modules.protocols import has_curve
 
 
 def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
-    """Makes a run's model and data.
+    """Makes a run's model.
 
     Returns:
         Why the estimator cannot serve the model, or nothing: that is a result, not a mistake.
@@ -34,7 +34,7 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
             f"given {steps} and {epochs}"
         )
     try:
-        model, _ = make(config)
+        model = make_model(config)
     except Refusal as error:
         _raise_mistakes(name, config)
         return str(error)
@@ -49,8 +49,9 @@ def data_are_there(comparison: Comparison, parts: list[tuple[Run, str]]) -> None
     Raises:
         ValueError: when data cannot be had.
     """
-    for _, description in _distinct(comparison, parts, "data"):
-        data = create(description, LightningDataModule)
+    for name, description in _distinct(comparison, parts, "data"):
+        with refusing({Refusal: lambda error, name=name: f"run {name!r}: {explained(error, 'data')}"}):
+            data = create(description, LightningDataModule)
         data.prepare_data()
         data.setup("fit")
 

@@ -165,7 +165,8 @@ class Comparison:
             raise Refusal(f"a comparison needs at least one seed, each once; given {self.seeds or 'none'}")
         if any(not 0 <= seed < 2**32 for seed in self.seeds):
             raise Refusal(f"seeds must be from 0 to {2**32 - 1}; given {self.seeds}")
-        if not isinstance((load(self.base) if isinstance(self.base, str) else self.base).get("trainer"), dict):
+        self._base = load(self.base) if isinstance(self.base, str) else self.base
+        if not isinstance(self._base.get("trainer"), dict):
             raise Refusal("the base of a comparison needs the sections model, data and trainer")
         for chosen in (self.tune, self.search):
             if chosen and set(chosen.seeds) & set(self.seeds):
@@ -181,6 +182,7 @@ class Comparison:
                     "name the option by its dotted key to train each by itself"
                 )
         self._numbers = {name: number for number, name in enumerate(names)}
+        self._seeded: dict[str, bool] = {}
 
     def select(
         self,
@@ -215,7 +217,7 @@ class Comparison:
 
         The order is base, comparison, run, setting, run under that setting, tuned values, `change`, overrides.
         """
-        config = deepcopy(load(self.base)) if isinstance(self.base, str) else deepcopy(self.base)
+        config = deepcopy(self._base)
         late = [run.parts().get(setting, {}), run.chosen(setting), change or {}, self.override]
         for key, value in {**self.change, **run.change}.items():
             assign(config, key, value)
@@ -232,9 +234,7 @@ class Comparison:
                 hint = did_you_mean(str(section), _SECTIONS)
                 raise Refusal(f"run {run.name!r}: there is no section {section!r}{hint}; known: {', '.join(_SECTIONS)}")
         assign(config, "seed_everything", seed)
-        with refusing({Refusal: lambda error: f"run {run.name!r}: {explained(error, 'data')}"}):
-            options_of_data = arguments(config["data"], LightningDataModule)
-        if "seed" in options_of_data:
+        if self._has_seed(run, config["data"]):
             data_seed = seed if self.paired else seed + 10_000 * self._numbers[run.name]
             assign(config, "data.init_args.seed", data_seed)
         if run.settings and run.settings.shared:
@@ -243,6 +243,14 @@ class Comparison:
             assign(config, "data.init_args.settings", len(run.settings.levels))
             assign(config, "data.init_args.paired", self.paired)
         return config
+
+    def _has_seed(self, run: Run, data: dict) -> bool:
+        """Whether data take a seed; the same data are asked once."""
+        described = repr(data)
+        if described not in self._seeded:
+            with refusing({Refusal: lambda error: f"run {run.name!r}: {explained(error, 'data')}"}):
+                self._seeded[described] = "seed" in arguments(data, LightningDataModule)
+        return self._seeded[described]
 
 
 def _require(what: str, chosen: Sequence[Any] | None, known: Sequence[Any]) -> None:

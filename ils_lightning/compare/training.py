@@ -60,9 +60,13 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
 
 def make(config: dict) -> tuple[LightningModule, LightningDataModule]:
     """Makes model and data of a configuration, from its seed."""
+    return make_model(config), create(config["data"], LightningDataModule)
+
+
+def make_model(config: dict) -> LightningModule:
+    """Makes the model of a configuration, from its seed."""
     seed_everything(config["seed_everything"], verbose=False)
-    model = create(config["model"], LightningModule)
-    return model, create(config["data"], LightningDataModule)
+    return create(config["model"], LightningModule)
 
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:

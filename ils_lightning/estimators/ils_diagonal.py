@@ -15,12 +15,12 @@ answer, by a tenth a step where all rows are settled; u holds it back until the 
 
 A diagonal plus low rank was tried for K in the hundreds and thousands and does not pay. With a low rank that is known,
 not learnt, on a loss whose curvature has rank 16 (100 unlike rows; `python experiments/large_table.py`), base 0 has
-squared bias .127, .093 and .088 of the gradient's square at K = 128, 512 and 4096, where straight-through has .173, .130 and
-.123; variances are .35, .29 and .26 against .48, .37 and .34. There is little to win, because a draw that is one of
-many moves the loss little; what decides is the base, whose share of the noise grows with K (variance of `ReinMax` 37,
-97 and 803, of base .5 with the known curvature 2.8, 8.2 and 60). And a curvature must be learnt from draws of each
-category: the diagonal does as well as the known one at K = 128, no better than straight-through at 512, and far worse
-at 4096 (squared bias 1.9), where a category is seen once in forty steps.
+squared bias .127, .093 and .088 of the gradient's square at K = 128, 512 and 4096, where straight-through has .173,
+.130 and .123; variances are .35, .29 and .26 against .48, .37 and .34. There is little to win, because a draw that is
+one of many moves the loss little; what decides is the base, whose share of the noise grows with K (variance of
+`ReinMax` 37, 97 and 803, of base .5 with the known curvature 2.8, 8.2 and 60). And a curvature must be learnt from
+draws of each category: the diagonal does as well as the known one at K = 128, no better than straight-through at 512,
+and far worse at 4096 (squared bias 1.9), where a category is seen once in forty steps.
 """
 
 import torch

@@ -66,19 +66,18 @@ class ILSJoint(ILSNewton):
         joint = latents * categories
         return (*super().shapes(latents, categories), (joint, joint), (3, 2, latents, 1))
 
-    def joint_curvature(self) -> Tensor:
-        """Reads the blocks H_lm between latents, `[latents * categories, latents * categories]`."""
+    def curvatures(self) -> tuple[Tensor, Tensor]:
+        """Reads H, and the blocks H_lm between latents, `[latents * categories, latents * categories]`."""
         latents, categories, _ = self.P.shape
-        system, _, empty = self.system()
-        right = self.T.double().unflatten(1, (latents, categories)).permute(1, 2, 0)
-        H = torch.where(empty, 0, torch.linalg.solve(system, right)).flatten(0, 1)
-        return (H + H.mT) / 2
+        H, blocks = self.curvature_and(self.T.double().unflatten(1, (latents, categories)).permute(1, 2, 0))
+        joint = blocks.flatten(0, 1)
+        return H, (joint + joint.mT) / 2
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         with torch.no_grad(), full_precision(pi):
             self.prepare(pi)
-            H, d, R = self.curvature().to(pi.dtype), z - pi, self.at(logits, pi, z)
-            H_joint = self.joint_curvature().to(pi.dtype)
+            H, H_joint = (matrix.to(pi.dtype) for matrix in self.curvatures())
+            d, R = z - pi, self.at(logits, pi, z)
             u = (d.flatten(-2) @ H_joint).view_as(pi)
             theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
             theta = torch.where(pi > 0, delta(theta, pi), 0)

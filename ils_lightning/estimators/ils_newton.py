@@ -9,7 +9,8 @@ With H of the population the expectation is ReinMax's for every f, at a fraction
 
 Choosing the base from the data was considered and left: in a digits autoencoder a lower base trades variance for bias,
 and which sum is least depends on how many steps the optimiser averages over (`python
-experiments/pooling_table.py`). What pays is to take away the noise of the other latents' draws, and of the base itself, without bias: see `ILSJoint`.
+experiments/pooling_table.py`). What pays is to take away the noise of the other latents' draws, and of the base itself,
+without bias: see `ILSJoint`.
 """
 
 import math
@@ -77,11 +78,17 @@ class ILSNewton(Curved):
         return P + pull + t * (identity - C) + 1e-12 * identity, pull, empty
 
     def curvature(self) -> Tensor:
+        return self.curvature_and()[0]
+
+    def curvature_and(self, *right: Tensor) -> tuple[Tensor, ...]:
+        """Returns H, and for each of `right` `[latents, categories, any]` the system's inverse times it."""
         system, pull, empty = self.system()
         S = self.S.double()
         eta = trace(S) / torch.where(empty, 1, trace(self.P.double()))
-        H = torch.linalg.solve(system, (S + eta * pull).mT)  # the system is symmetric: this is H^T
-        return torch.where(empty, 0, (H + H.mT) / 2)
+        sides = [(S + eta * pull).mT, *right]  # the system is symmetric: the first answer is H^T
+        solved = torch.linalg.solve(system, torch.cat(sides, dim=-1))
+        H, *others = torch.where(empty, 0, solved).split([side.shape[-1] for side in sides], dim=-1)
+        return (H + H.mT) / 2, *others
 
     def observe(self, pi: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, ...]:
         S = torch.einsum("blk,blj->lkj", centred(g, pi), z - pi)
