@@ -127,15 +127,12 @@ def serializable(settings: Any) -> Any:
         {'swa_lrs': 0.1}
     """
     if isinstance(settings, list):
-        return [serializable(one) for one in settings]
+        return [serializable(one) if isinstance(one, dict | list) else one for one in settings]
     if not isinstance(settings, dict):
         return settings
     unknown = "Unable to serialize instance"
-    return {
-        name: serializable(value)
-        for name, value in settings.items()
-        if not (isinstance(value, str) and value.startswith(unknown))
-    }
+    known = {n: value for n, value in settings.items() if not (isinstance(value, str) and value.startswith(unknown))}
+    return {n: serializable(value) if isinstance(value, dict | list) else value for n, value in known.items()}
 
 
 def _note_version(written_by: str | None) -> None:

@@ -1,5 +1,6 @@
 """Where configurations come from: files, names of packaged files, and the embedded default of `fit`."""
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
 
 
+@functools.cache
 def folder() -> Path:
     """The packaged configurations: inside an installed package, beside the package in a checkout."""
     package = Path(ils_lightning.__file__).parent

@@ -199,10 +199,9 @@ def _each_once(descriptions: list[Any]) -> list[Any]:
     return [one for number, one in enumerate(descriptions) if one not in descriptions[:number]]
 
 
-def _without_none(settings: Any) -> Any:
-    if not isinstance(settings, dict):
-        return settings
-    return {name: _without_none(value) for name, value in settings.items() if value is not None}
+def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in settings.items() if value is not None}
+    return {name: _without_none(value) if isinstance(value, dict) else value for name, value in given.items()}
 
 
 def _checkpoints(model: LightningModule) -> list[Callback]:
