@@ -74,9 +74,9 @@ def _run_ranks(words: list[str], folder: Path) -> None:
 class Fork:
     """As much of a `Popen` as Lightning uses."""
 
-    def __init__(self, words: list[str], folder: Path, command: list[str], env: dict[str, str], **_: Any) -> None:
-        assert command[-len(words) :] == words
-        self.pid, self.args, self.returncode = os.fork(), command, None
+    def __init__(self, words: list[str], folder: Path, line: list[str], env: dict[str, str], **_: Any) -> None:
+        assert line[-len(words) :] == words
+        self.pid, self.args, self.returncode = os.fork(), line, None
         if not self.pid:
             try:
                 os.environ.clear(), os.environ.update(env)
@@ -91,4 +91,5 @@ class Fork:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.poll() is None:
+            os.kill(self.pid, number)

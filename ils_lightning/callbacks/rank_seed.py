@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from ils_lightning.errors import Refusal
+from ils_lightning.estimators.distributed import of_all_ranks
 
 _KEY = "random_states"
 
@@ -34,12 +35,7 @@ class RankSeed(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Saves the states of all ranks, in their order."""
-        state = random_state() if self._resumed is None else self._resumed
-        states: list[Any] = [state]
-        if trainer.world_size > 1:
-            states *= trainer.world_size
-            torch.distributed.all_gather_object(states, state)
-        checkpoint[_KEY] = states
+        checkpoint[_KEY] = of_all_ranks(random_state() if self._resumed is None else self._resumed)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the state of this rank until training starts; another number of ranks starts new streams.

@@ -1,5 +1,7 @@
 """Sums over ranks, for estimators whose state pools over rows; the identity in a single process."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -12,6 +14,15 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     value = value.clone()
     dist.all_reduce(value)
     return value
+
+
+def of_all_ranks(value: Any) -> list[Any]:
+    """What each rank gives, in the order of ranks."""
+    _, ranks = rank_of_ranks()
+    found: list[Any] = [value] * ranks
+    if ranks > 1:
+        dist.all_gather_object(found, value)
+    return found
 
 
 def mean_over_rows(value: Tensor, counted: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-from ils_lightning.estimators.distributed import sum_over_ranks
+from ils_lightning.estimators.distributed import of_all_ranks, rank_of_ranks, sum_over_ranks
 
 
 class EpochCurve(LightningModule):
     """Mixin that keeps a quantity of the rows trained on, on the device, and records its mean when an epoch ends.
 
-    Checkpoints hold the curve and the sums of an unfinished epoch.
+    Checkpoints hold the curve and the sums of an unfinished epoch, those of every rank.
     """
 
     _curve: tuple[Tensor, Tensor]
@@ -45,8 +45,9 @@ class EpochCurve(LightningModule):
         """Saves the curve, so that a resumed run continues it."""
         super().on_save_checkpoint(checkpoint)
         steps, values = self._curve
-        sums = [float(value) for value in self._sums]
-        checkpoint["curve"] = {"steps": steps, "values": values, "sums": sums, "rows": self._rows}
+        own = [float(value) for value in self._sums], self._rows
+        sums, rows = zip(*of_all_ranks(own), strict=True)
+        checkpoint["curve"] = {"steps": steps, "values": values, "sums": list(sums), "rows": list(rows)}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the curve."""
@@ -54,4 +55,15 @@ class EpochCurve(LightningModule):
         curve = checkpoint.get("curve", {})
         if "sums" in curve:  # else it is that of another kind of model, which the weights will say
             self._curve = curve["steps"], curve["values"]
-            self._sums, self._rows = [torch.tensor(value) for value in curve["sums"]], curve["rows"]
+            sums, self._rows = _own(curve["sums"], curve["rows"])
+            self._sums = [torch.tensor(value) for value in sums]
+
+
+def _own(sums: list, rows: list | int) -> tuple[list[float], int]:
+    """This rank's sums and rows of an unfinished epoch; the first has all of them where other ranks saved them."""
+    if isinstance(rows, int):  # version 0.1.0 saved those of the first rank
+        sums, rows = [sums], [rows]
+    rank, ranks = rank_of_ranks()
+    if len(rows) == ranks:
+        return sums[rank], rows[rank]
+    return ([one for part in sums for one in part], sum(rows)) if rank == 0 else ([], 0)
