@@ -60,7 +60,7 @@ def averaged() -> Reinforce:
 
 PATCHES = {
     # state
-    "ILSNewton's ridge pulls H to 0": Patch(ILSNewton, ILSNewton.curvature, "(S + eta * pull)", "S"),
+    "ILSNewton's ridge pulls H to 0": Patch(ILSNewton, ILSNewton.curvature_and, "(S + eta * pull)", "S"),
     "ILSDiagonal ignores decay": Patch(ILSDiagonal, ILSDiagonal.learn, "self.decay * self.D", "self.D"),
     "ILSDiagonal divides by the smaller": Patch(ILSDiagonal, ILSDiagonal.learn, "amax", "amin"),
     "ILSIsotropic's wrong trace": Patch(ILSIsotropic, ILSIsotropic.observe, "(pi * (1 - pi))", "pi"),

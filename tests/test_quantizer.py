@@ -124,7 +124,7 @@ def test_masked_indices_become_zero_and_others_that_are_no_codes_are_refused():
     torch.testing.assert_close(quantizer.indices_to_codes(indices), quantized)
     with pytest.raises(ValueError, match="0 to 15, or -1"):
         quantizer.indices_to_codes(indices.clamp(min=0) + 16)
-    with pytest.raises(ValueError, match=r"3 levels, 2 heads\]; given \[2, 5\]"):
+    with pytest.raises(ValueError, match=r"3 levels, 2 heads\], as forward returns them; given \[2, 5\]"):
         quantizer.indices_to_codes(indices[..., 0, 0])
 
 
