@@ -190,6 +190,8 @@ def test_refusals(arguments, rule):
 def test_refuses_other_widths_masks_and_estimators():
     with pytest.raises(ValueError, match="dim = 8"):
         Quantizer(8, 4)(torch.zeros(2, 7))
+    with pytest.raises(ValueError, match=r"floating-point x .* given int64 \[2, 8\]"):
+        Quantizer(8, 4)(torch.zeros(2, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="mask says"):
         Quantizer(8, 4)(torch.zeros(2, 8), torch.ones(3))
     for made in (TopKSubset(2), SparseMixer(), DecoupledStraightThroughGumbelSoftmax(forward_temperature=2.0)):

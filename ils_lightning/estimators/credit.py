@@ -27,6 +27,21 @@ class Credit:
         logits: of the draws `[*batch, latents, categories]`.
         index: drawn categories `[*batch, latents]`.
         advantage: what the scores are weighed by.
+
+    Example:
+        A step's draw decides the next one's logits, and the cost is known after both.
+
+        >>> import torch
+        >>> from ils_lightning.estimators import LeaveOneOut
+        >>> first = torch.zeros(8, 5, 1, 3, requires_grad=True)  # [samples, rows, latents, categories]
+        >>> table = torch.randn(3, 3, requires_grad=True)
+        >>> estimator = LeaveOneOut()
+        >>> z, credit_of_first = estimator.act(first)
+        >>> z, credit_of_second = estimator.act(z @ table)
+        >>> cost = z[..., 0, 0]
+        >>> (credit_of_first(cost) + credit_of_second(cost)).sum().backward()
+        >>> first.grad.shape, table.grad.shape
+        (torch.Size([8, 5, 1, 3]), torch.Size([3, 3]))
     """
 
     def __init__(self, logits: Tensor, index: Tensor, advantage: Advantage) -> None:

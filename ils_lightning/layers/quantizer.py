@@ -97,9 +97,10 @@ class Quantizer(nn.Module):
             int64, -1 where masked; the loss, a scalar.
         """
         vectors = x.movedim(1, -1) if self.channels_first else x
-        if x.dim() < 2 or vectors.shape[-1] != self.dim:
+        if x.dim() < 2 or vectors.shape[-1] != self.dim or not x.is_floating_point():
             where = "[batch, dim, *space]" if self.channels_first else "[batch, *any, dim]"
-            raise Refusal(f"Quantizer needs x {where} with dim = {self.dim}; given {list(x.shape)}")
+            given = f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
+            raise Refusal(f"Quantizer needs floating-point x {where} with dim = {self.dim}; given {given}")
         batch = vectors.shape[:-1]
         there = torch.ones(batch, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         if there.shape != batch:
