@@ -358,11 +358,12 @@ class Sampler(Estimator):
 
         The first loss of each instance is traced back to z, a later one must have a gradient in z when backward comes.
         """
-        node = z.grad_fn  # before f may write into z
+        first = not self._traced and categorical.plain_call()
+        node = z.grad_fn if first else None  # before f may write into z; the compiler does not know it
         loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
-        if not loss.requires_grad or not (self._traced or not categorical.plain_call() or depends(loss, node)):
+        if not loss.requires_grad or (first and not depends(loss, node)):
             raise no_gradient(type(self).__name__)
-        self._traced = True
+        self._traced = self._traced or first
         return loss + tie.to(loss.dtype)
 
 

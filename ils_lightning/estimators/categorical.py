@@ -111,12 +111,13 @@ def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generato
     """
     pi = pi.detach()
     shape = (*pi.shape[:-1], 1 if samples is None else samples)
-    u = _uniform(shape, pi.device, generator)
+    u = uniform(shape, pi.device, generator)
     index = _invert_by_blocks(pi, u) if _in_blocks(*shape[-1:], pi.shape[-1]) else _find(*_placed(pi, u))
     return index.squeeze(-1) if samples is None else index.movedim(-1, 0)
 
 
-def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Uniform noise in float64."""
     if generator is None:  # compiled programs of varying sizes do not take it, not even as None
         return torch.rand(shape, dtype=torch.float64, device=device)
     return torch.rand(shape, dtype=torch.float64, device=device, generator=generator)

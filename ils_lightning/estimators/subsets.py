@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
+from ils_lightning.estimators.categorical import uniform
 from ils_lightning.estimators.distribution import Distribution
 
 
@@ -121,7 +122,7 @@ def _recursion(logits: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def draw_subset(q: Tensor, generator: Generator | None = None) -> Tensor:
     """Draws k-hot vectors `[*batch, latents, categories]` given the inclusion probabilities."""
     left = torch.full_like(q[0, ..., :1], q.shape[-1] - 1, dtype=torch.long)
-    u = torch.rand(q.shape[:-1], dtype=q.dtype, device=q.device, generator=generator).unsqueeze(-1)
+    u = uniform(q.shape[:-1], q.device, generator).unsqueeze(-1)
     z = []
     for i in reversed(range(len(q))):
         included = u[i] < q[i].gather(-1, left)
