@@ -48,7 +48,7 @@ def refusing_trainers() -> Iterator[None]:
 def tell_what_it_refuses(trainer: Trainer) -> None:
     """Makes refusals of what Lightning says of a checkpoint, and of the number of batches, once it has them."""
     connector, loop = trainer._checkpoint_connector, trainer.fit_loop
-    broken: Told = {Exception: _not_restored}
+    broken: Told = {Exception: partial(_not_restored, trainer)}
     for name in _RESTORING:
         setattr(connector, name, partial(_refusing, getattr(connector, name), broken))
     loop.setup_data = partial(_refusing, loop.setup_data, {ValueError: partial(_too_few_batches, trainer)})
@@ -63,10 +63,11 @@ def _no_trainer(error: Exception) -> str:
     return f"--trainer: no Trainer can be made of these options: {error}"
 
 
-def _not_restored(error: Exception) -> str | None:
+def _not_restored(trainer: Trainer, error: Exception) -> str | None:
     if isinstance(error, Refusal | MisconfigurationException | OSError | MemoryError):
         return None
-    return f"--ckpt_path: the checkpoint cannot be restored: {type(error).__name__}: {error}"
+    given = f" {str(trainer.ckpt_path)!r}" if trainer.ckpt_path else ""
+    return f"--ckpt_path: the checkpoint{given} cannot be restored: {type(error).__name__}: {error}"
 
 
 def _too_few_batches(trainer: Trainer, error: ValueError) -> str | None:

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+import ils_lightning.estimators as package
 from ils_lightning.bench import compiled, epoch, steps
 from ils_lightning.cli import main
+from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import ReinMax
 
 
@@ -61,3 +63,13 @@ def test_compiled(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore")  # of torch.compile itself
 def test_tracing_tells_what_compiles():
     assert compiled.traced(ReinMax(), torch.device("cpu")) == "whole"
+
+
+def test_every_estimator_can_be_made_to_be_traced():
+    made = {name: compiled._make(name) for name in package.__all__}
+    classes = {
+        n for n in package.__all__ if isinstance(getattr(package, n), type) and not is_abstract(getattr(package, n))
+    }
+    assert {name for name, one in made.items() if one is not None} == {
+        name for name in classes if issubclass(getattr(package, name), package.Estimator)
+    }

@@ -17,9 +17,15 @@ from ils_lightning.bench.section import Advance, Row, Section
 from ils_lightning.bench.timing import interleaved, wait
 from ils_lightning.callbacks.compiled_networks import compile_networks, differentiates_twice
 from ils_lightning.describe import is_abstract
-from ils_lightning.estimators import Average, Estimator, ReinMax
+from ils_lightning.estimators import Average, Estimator, Grouped, ReinMax
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
+
+ROWS = 6
+WRAPPERS: dict[str, Callable[[], Estimator]] = {
+    "Average": lambda: Average(ReinMax(), samples=2),
+    "Grouped": lambda: Grouped(ReinMax(), groups=ROWS),
+}
 
 
 def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
@@ -77,8 +83,8 @@ def _step(model: DiscreteVAE, x: Tensor) -> Callable[[], None]:
 
 def _make(name: str) -> Estimator | None:
     kind: Any = getattr(package, name)
-    if name == "Average":
-        return Average(ReinMax(), samples=2)
+    if name in WRAPPERS:
+        return WRAPPERS[name]()
     if not (inspect.isclass(kind) and issubclass(kind, Estimator)) or is_abstract(kind):
         return None
     return kind()
@@ -89,7 +95,7 @@ def traced(estimator: Estimator, device: torch.device) -> str:
     estimator = estimator.to(device)
     categories = 2 if estimator.binary else 5
     weight = torch.randn(2, categories, device=device)
-    logits = torch.randn(6, 2, categories, device=device, requires_grad=True)
+    logits = torch.randn(ROWS, 2, categories, device=device, requires_grad=True)
     estimator.build(2, categories)
 
     def step(logits: Tensor) -> Tensor:
