@@ -23,6 +23,7 @@ from ils_lightning.estimators import (
     GumbelSoftmax,
     ILSNewton,
     LeaveOneOut,
+    LocalExpectation,
     MovingAverage,
     Reinforce,
     ReinMax,
@@ -218,6 +219,16 @@ def test_beyond_enumeration_a_reference_says_how_good_it_is():
     assert of(report, "StraightThrough").relative_bias_low < true.relative_bias
     assert of(report, "StraightThrough").relative_bias_high > true.relative_bias
     assert "too many to enumerate" in of(report, "Exact").not_applicable
+
+
+def test_local_expectation_serves_as_the_reference():
+    """Beyond 2 ** 20 states, on a sum over latents, whose gradient is that of each latent by itself."""
+    theta, w = torch.randn(2, 21, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 42).view(21, 2)
+    report = gradient_report(
+        lambda z: (z * w).sum((-2, -1)), theta, ["StraightThrough"], draws=500, reference=LocalExpectation()
+    )
+    assert "LocalExpectation" in report.truth
+    assert report.rows[0].relative_bias_high < 0.05  # straight-through is exact for a linear loss
 
 
 def test_a_reference_that_stops_early_says_so():

@@ -51,7 +51,9 @@ def gradient_report(
             the error of such an average. Few favour low variance, many low bias.
         settle: steps on the batch that estimators with state learn for before they are measured.
         limit: most states to enumerate.
-        reference: unbiased estimator of the reference; `LeaveOneOut(samples=16)` unless given.
+        reference: unbiased estimator of the reference; `LeaveOneOut(samples=16)` unless given. `LocalExpectation()` is
+            sooner there with few categories (24 latents of 4: 5.9 s of processor time to a hundredth, for 7.7) and
+            later with many (16 of 12: 29 s for 20).
         reference_error: its relative standard error, at which it stops; it also stops after 4 * `limit` evaluations.
         memory: bytes for the replicates of one call.
         seed: of all draws.
