@@ -38,7 +38,11 @@ RUNS = {
     "twice an epoch": ([*VAE, *PLATEAU, "--trainer.val_check_interval=0.5"], 7),
     "every three batches": (
         [*VAE, *PLATEAU, "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"],
-        5,
+        4,
+    ),
+    "every two batches, counted over epochs": (
+        [*VAE, *PLATEAU, "--trainer.val_check_interval=2", "--trainer.check_val_every_n_epoch=null"],
+        6,
     ),
     "amid accumulation": (
         [*VAE, *PLATEAU, "--trainer.val_check_interval=1", "--trainer.accumulate_grad_batches=3"],

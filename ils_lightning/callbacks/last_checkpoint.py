@@ -53,7 +53,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves, and ends the run if that was asked."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        if trainer.fit_loop._should_accumulate():
+        if trainer.fit_loop._should_accumulate() or _ends_an_epoch_by_chance(trainer):
             self._is_owed = True
             return
         super().on_validation_end(trainer, pl_module)
@@ -112,6 +112,11 @@ class LastCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(path, weights_only=self.save_weights_only)
         self._is_owed = False
         return path
+
+
+def _ends_an_epoch_by_chance(trainer: Trainer) -> bool:
+    """Whether a validation every so many batches is at an epoch's last: Lightning, resumed there, trains on in it."""
+    return trainer.check_val_every_n_epoch is None and trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def _validates(trainer: Trainer) -> bool:
