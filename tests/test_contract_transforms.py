@@ -8,7 +8,7 @@ from simulate import problem_for, size, worst_score
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ils_lightning.estimators import Exact, GumbelSoftmax, LeaveOneOut, Pullback, ReinMax, Sampler
+from ils_lightning.estimators import Exact, GumbelSoftmax, LeaveOneOut, Pullback, ReinMax, Sampler, StraightThrough
 from ils_lightning.estimators.categorical import draw, plain_call
 from ils_lightning.testing.laws import gradient
 
@@ -186,3 +186,19 @@ def test_same_gradient_outside_transforms_as_inside():
         outside = gradient(estimator, logits, f)
         torch.manual_seed(3)
         torch.testing.assert_close(grad(lambda x, e=estimator: e(x, f).sum())(logits), outside)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the compiler's own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # and this
+@pytest.mark.parametrize("estimator", [ReinMax(), StraightThrough()])
+def test_a_compiled_draw_has_a_gradient(estimator: ReinMax):
+    torch._dynamo.reset()
+    w, found = torch.randn(5, 2, 3), []
+    step = torch.compile(lambda x: (estimator.sample(x) * w).sum(), backend="eager")
+    for run in (step, lambda x: (estimator.sample(x) * w).sum()):
+        x = torch.zeros(5, 2, 3, requires_grad=True)
+        torch.manual_seed(0)
+        run(x).backward()
+        found.append(x.grad)
+    assert found[1].abs().sum() > 0
+    torch.testing.assert_close(found[0], found[1])

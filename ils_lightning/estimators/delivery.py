@@ -101,7 +101,7 @@ def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | N
     """
     if categorical.plain_call():
         return Draw.apply(logits, estimator, tied)
-    z, tie, *_ = TransformableDraw.apply(logits, estimator)
+    z, tie, *_ = TransformableDraw.apply(logits, estimator, tied)
     return z, tie if tied else None
 
 
@@ -124,28 +124,29 @@ class TransformableDraw(torch.autograd.Function):
     """The same for torch.func and torch.compile, to which what is saved must be an output."""
 
     @staticmethod
-    def forward(logits: Tensor, estimator: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pi = categorical.probabilities(logits)
         z, drawn = estimator.drawn(logits, pi)
         return z.to(logits.dtype), logits.new_zeros(logits.shape[:-2]), pi, drawn
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        logits, estimator = inputs
+        logits, estimator, ctx.tied = inputs
         _, _, pi, drawn = output
         ctx.mark_non_differentiable(pi, drawn)
         _keep(ctx, logits, pi, drawn, estimator)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None, *_: None) -> tuple:
-        return _delivered(ctx, g, c), None
+        # compiled programs hand zeros, not None, to a tie that nobody uses
+        return _delivered(ctx, g, c if ctx.tied else None), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any) -> tuple:
+    def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any, tied: bool) -> tuple:
         """One more batch axis, beside the latents: options that hold one value a row keep theirs in front."""
         if info.randomness != "different":
             raise Refusal(f"draws under vmap need randomness='different'; given {info.randomness!r}")
-        z, tie, pi, drawn = TransformableDraw.apply(logits.movedim(in_dims[0], -3), estimator)
+        z, tie, pi, drawn = TransformableDraw.apply(logits.movedim(in_dims[0], -3), estimator, tied)
         last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
         return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)
 
