@@ -84,6 +84,7 @@ class LastCheckpoint(ModelCheckpoint):
             else:
                 epoch["processed"] = epoch["completed"]
         if batches["is_last_batch"]:
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= _begins_with_an_empty_round(trainer)
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
 
@@ -117,6 +118,17 @@ class LastCheckpoint(ModelCheckpoint):
 def _ends_an_epoch_by_chance(trainer: Trainer) -> bool:
     """Whether a validation every so many batches is at an epoch's last: Lightning, resumed there, trains on in it."""
     return trainer.check_val_every_n_epoch is None and trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def _begins_with_an_empty_round(trainer: Trainer) -> bool:
+    """Whether Lightning, resumed at this epoch's end, counts a batch that it does not train.
+
+    It does where a validation is due by the count of batches that it begins with: it takes that one as done.
+    """
+    if trainer.check_val_every_n_epoch is None:
+        return trainer.fit_loop.epoch_loop.batch_progress.total.ready % trainer.val_check_batch == 0
+    is_finite = trainer.val_check_batch != float("inf")
+    return is_finite and (trainer.current_epoch + 2) % trainer.check_val_every_n_epoch == 0 and _validates(trainer)
 
 
 def _validates(trainer: Trainer) -> bool:
