@@ -9,9 +9,9 @@ latent: what an estimator pools it pools over the rows.
 
 import difflib
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Generator, Tensor
@@ -22,6 +22,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, GumbelSoftmax, Sampler, StraightThroughGumbelSoftmax
 from ils_lightning.estimators.categorical import log_softmax
 from ils_lightning.estimators.distribution import Categorical
+from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 
 
 def sample(
@@ -42,7 +43,7 @@ def sample(
         Draws of the shape of the logits.
 
     Raises:
-        ValueError: when the estimator cannot draw, or learns and is given by its name.
+        ValueError: when the estimator cannot draw, or learns and is given by its name, or `dim` is no axis.
 
     Example:
         >>> import torch
@@ -52,6 +53,8 @@ def sample(
         tensor([1., 1., 1., 1., 1.], grad_fn=<SumBackward1>)
     """
     sampler = sampler_of(estimator)
+    if not -logits.dim() <= dim < logits.dim():
+        raise Refusal(f"sample: dim must be an axis of the logits {list(logits.shape)}; given {dim}")
     along = logits.movedim(dim, -1)
     as_given = along
     if along.dim() < 3:
@@ -64,7 +67,7 @@ def sample(
 
 def gumbel_softmax(
     logits: Tensor,
-    tau: float = 1,
+    tau: float | Tensor = 1,
     hard: bool = False,
     eps: float = 1e-10,
     dim: int = -1,
@@ -74,7 +77,7 @@ def gumbel_softmax(
 
     Args:
         logits: `[..., categories]`, the categories along `dim`.
-        tau: temperature, greater than 0.
+        tau: temperature, greater than 0; a tensor that requires grad gets its gradient.
         hard: return one-hot draws, differentiated as if they were the soft ones.
         eps: no longer used, as in torch.
         dim: axis of the categories.
@@ -86,8 +89,10 @@ def gumbel_softmax(
         tensor([1., 1.])
     """
     del eps
-    made = StraightThroughGumbelSoftmax if hard else GumbelSoftmax
-    return sample(logits, made(temperature=tau), dim, generator)
+    estimator = (StraightThroughGumbelSoftmax if hard else GumbelSoftmax)(temperature=tau)
+    if isinstance(tau, Tensor):
+        estimator.temperature = tau  # an option keeps the value alone
+    return sample(logits, estimator, dim, generator)
 
 
 def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
@@ -124,42 +129,17 @@ def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
 
 _PROBE = torch.tensor([[0.0, 1.0]])
 
-Draw = Callable[[Sampler, Tensor], Tensor]
-
-_replaced: ContextVar[Draw | None] = ContextVar("draws of the functions and layers", default=None)
-
-
-def drawn(sampler: Sampler, logits: Tensor) -> Tensor:
-    """Draws `[*batch, latents, categories]`; every draw of the functions, distributions and layers passes here."""
-    replacement = _replaced.get()
-    return sampler.sample(logits) if replacement is None else replacement(sampler, logits)
-
-
-@contextmanager
-def replacing_draws(replacement: Draw) -> Iterator[None]:
-    """A context in which draws are made by a function of the sampler and the logits."""
-    token = _replaced.set(replacement)
-    try:
-        yield
-    finally:
-        _replaced.reset(token)
-
-
-def draws_are_replaced() -> bool:
-    """Whether draws are being measured (`replacing_draws`): layers then draw in any mode, and learn nothing."""
-    return _replaced.get() is not None
-
 
 def category_drawer(estimator: Sampler | str, where: str) -> Sampler:
     """Returns a sampler (see `sampler_of`) whose draws are one whole category, from softmax(logits), in every latent.
 
     Raises:
-        ValueError: when it draws subsets, weighs its draws, or draws from another distribution.
+        ValueError: when it draws subsets, weighs or relaxes its draws, or draws from another distribution.
     """
     made = sampler_of(estimator)
     follows = made.distribution(_PROBE)
-    as_given = type(follows) is Categorical and torch.equal(follows.logits, _PROBE)
-    if made.ones != 1 or made.needs_slopes == "drawn" or not as_given:
+    as_given = type(follows) is Categorical and follows.logits is _PROBE
+    if made.ones != 1 or not made.hard or made.needs_slopes == "drawn" or not as_given:
         raise Refusal(
             f"{where} takes draws of one category from softmax(logits); {in_words(made)} does not make such draws. "
             "ReinMax, StraightThrough and the ILS family do"
@@ -174,6 +154,8 @@ def sampler_of(estimator: Sampler | str) -> Sampler:
         ValueError: when there is no such class, it cannot draw, or it learns and so needs an instance.
     """
     made = _made(estimator) if isinstance(estimator, str) else estimator
+    if isinstance(made, type):
+        raise Refusal(f"an estimator is an instance or a name: give {made.__name__}() or {made.__name__!r}")
     if not isinstance(made, Sampler):
         raise Refusal(
             f"{type(made).__name__} has no draw that can be differentiated: call it as estimator(logits, f), or take a "
@@ -191,6 +173,9 @@ def sampler_of(estimator: Sampler | str) -> Sampler:
 def _made(name: str) -> Estimator:
     made = getattr(estimators, name, None)
     if isinstance(made, type) and issubclass(made, Estimator):
+        needed = [o.name for o in inspect.signature(made).parameters.values() if o.default is o.empty]
+        if needed:
+            raise Refusal(f"{name} needs {' and '.join(needed)}, so that its name does not do: give an instance")
         return made()
     classes = [n for n in estimators.__all__ if isinstance(getattr(estimators, n), type)]
     near = difflib.get_close_matches(name, classes, n=1, cutoff=0)
@@ -199,8 +184,11 @@ def _made(name: str) -> Estimator:
 
 @contextmanager
 def noise_from(generator: Generator | None) -> Iterator[None]:
-    """A context in which all of torch's noise comes from a generator; its state goes on, the global one stays."""
-    if generator is None:
+    """A context in which all of torch's noise comes from a generator; its state goes on, the global one stays.
+
+    While draws are being measured they take the measurement's noise, which is the same each time.
+    """
+    if generator is None or draws_are_replaced():
         yield
         return
     device = generator.device

@@ -148,3 +148,27 @@ def test_refusals():
         credit(torch.zeros(1))
     with pytest.raises(ValueError, match="NetworkBaseline"):
         Reinforce(baseline=NetworkBaseline()).act(torch.zeros(5, 1, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_counts_are_costs(dtype):
+    cost, found = torch.tensor([1, 0, 1, 1]).to(dtype), []
+    for given in (cost, cost.float()):
+        torch.manual_seed(0)
+        logits = torch.zeros(4, 1, 3, requires_grad=True)
+        Reinforce().act(logits)[1](given).sum().backward()
+        found.append(logits.grad)
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(*found)
+
+
+def test_what_padding_holds_reaches_nothing():
+    estimator = Reinforce()
+    estimator.validate = False
+    mask, leaf = torch.tensor([True, True, False]), torch.zeros(3, 1, 3)
+    leaf[2] = float("nan")
+    logits = leaf.requires_grad_()
+    estimator.act(logits)[1](torch.ones(3), mask).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[:2] != 0).all()
+    assert (logits.grad[2] == 0).all()

@@ -8,6 +8,7 @@ from torch.distributions import Independent, kl_divergence
 from ils_lightning.distributions import OneHotCategorical
 from ils_lightning.estimators import (
     DecoupledStraightThroughGumbelSoftmax,
+    GumbelSoftmax,
     ILSNewton,
     LeaveOneOut,
     ReinMax,
@@ -154,7 +155,8 @@ def test_every_precision_is_valid_and_differentiable(dtype, given, categories):
 
 
 @pytest.mark.parametrize(
-    "estimator", [DecoupledStraightThroughGumbelSoftmax(forward_temperature=2.0), TopKSubset(2), SparseMixer()]
+    "estimator",
+    [DecoupledStraightThroughGumbelSoftmax(forward_temperature=2.0), TopKSubset(2), SparseMixer(), GumbelSoftmax()],
 )
 def test_refuses_draws_that_do_not_follow_the_distribution(estimator):
     with pytest.raises(ValueError, match=r"one category from softmax\(logits\)"):
@@ -214,3 +216,15 @@ def test_in_a_pyro_model_the_guide_learns_the_posterior():
         svi.step()
     found = pyro.param("theta").detach().softmax(-1)
     torch.testing.assert_close(found, (-cost).softmax(-1), rtol=0, atol=0.03)
+
+
+def test_one_batch_axis_is_rows_whatever_the_sample_shape():
+    estimator = ILSNewton()
+    (OneHotCategorical(logits=randn(6, 3).requires_grad_(), estimator=estimator).rsample((4,)) ** 2).sum().backward()
+    assert estimator.S.shape == (1, 3, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_in_half_precision_are_taken_by_default(dtype):
+    p = torch.rand(50, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert OneHotCategorical(probs=p).expand((2, 50)).rsample().shape == (2, 50, 7)

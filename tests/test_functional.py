@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ils_lightning.estimators import ILSNewton, LeaveOneOut, ReinMax, StraightThrough
+from ils_lightning.distributions import OneHotCategorical
+from ils_lightning.estimators import ILSCV, ILSNewton, LeaveOneOut, ReinMax, StraightThrough
 from ils_lightning.functional import gumbel_softmax, sample, unimix
 
 INF = float("inf")
@@ -104,3 +105,68 @@ def test_refuses_a_temperature_of_zero_and_a_share_of_one():
         gumbel_softmax(torch.zeros(2, 3), tau=0)
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         unimix(torch.zeros(3), 1.0)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_learnt_temperature_has_its_gradient(hard):
+    logits, weight = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    tau, step = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), 1e-6
+
+    def value(tau, hard):
+        torch.manual_seed(0)
+        return (gumbel_softmax(logits, tau, hard) * weight).sum()
+
+    value(tau, hard).backward()
+    expected = (value(0.7 + step, False) - value(0.7 - step, False)) / (2 * step)
+    torch.testing.assert_close(tau.grad, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: sample(x, "ReinMax"),
+        lambda x: gumbel_softmax(x, 0.5),
+        lambda x: gumbel_softmax(x, 0.5, hard=True),
+        lambda x: OneHotCategorical(logits=x, estimator="ReinMax", unimix=0.01, validate_args=False).rsample(),
+    ],
+    ids=["sample", "gumbel_softmax", "hard", "distribution"],
+)
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the compiler's own
+def test_compiled_in_one_piece(draw):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    logits = torch.randn(6, 2, 3, requires_grad=True)
+    z = torch.compile(draw, fullgraph=True, backend="aot_eager")(logits)
+    torch.testing.assert_close(z.sum(dim=-1), torch.ones(6, 2))
+    (z * torch.randn(6, 2, 3)).sum().backward()
+    assert (logits.grad != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "dim", "rule"),
+    [
+        (ReinMax, -1, r"an instance or a name: give ReinMax\(\)"),
+        ("Grouped", -1, "Grouped needs estimator and groups"),
+        ("ReinMax", 4, "dim must be an axis"),
+    ],
+)
+def test_says_what_is_no_draw(estimator, dim, rule):
+    with pytest.raises(ValueError, match=rule):
+        sample(torch.zeros(4, 2, 3), estimator, dim)
+
+
+@pytest.mark.parametrize("made", [ILSNewton, ILSCV])
+def test_rows_without_gradient_are_not_pooled(made):
+    torch.manual_seed(0)
+    logits, weight = torch.randn(40, 2, 3, dtype=torch.float64), torch.randn(40, 2, 3, dtype=torch.float64)
+    used = torch.arange(40) < 30
+    found = []
+    for padding in (0.0, 5.0):
+        torch.manual_seed(1)
+        leaf = logits.masked_fill(~used[:, None, None], padding).requires_grad_()
+        z = sample(leaf, made())
+        (z * weight).square()[used].sum().backward()
+        found.append(leaf.grad)
+    torch.testing.assert_close(*found)
+    assert (found[0][~used] == 0).all()

@@ -14,6 +14,7 @@ from ils_lightning.estimators import (
     ILSTempered,
     LeaveOneOut,
     ReinMax,
+    TopKSubset,
 )
 
 A = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 0.0], [0.5, 0.0, -2.0]])
@@ -98,3 +99,10 @@ def test_refusals():
         Grouped(ReinMax(), 0)
     with pytest.raises(ValueError, match="with 2 groups"):
         Grouped(ReinMax(), 2)(torch.zeros(3, 5, 1, 3), lambda z: z.sum((-2, -1)))
+
+
+def test_draws_follow_the_distribution_of_the_copies():
+    estimator, logits = Grouped(TopKSubset(2), groups=3), torch.randn(3, 5, 1, 4)
+    assert estimator.ones == 2
+    assert (estimator.distribution(logits).draw().sum(dim=-1) == 2).all()
+    assert (estimator.value(logits, lambda z: z.sum(dim=(-2, -1))) == 2).all()

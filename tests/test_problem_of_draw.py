@@ -11,7 +11,7 @@ from ils_lightning.diagnose.inputs import check
 from ils_lightning.diagnose.problems import problem_of
 from ils_lightning.diagnose.target import enumerated
 from ils_lightning.distributions import OneHotCategorical
-from ils_lightning.estimators import Exact, ReinMax, TopKReinMax
+from ils_lightning.estimators import Exact, ILSNewton, LeaveOneOut, MovingAverage, Reinforce, ReinMax, TopKReinMax
 from ils_lightning.functional import sample
 from ils_lightning.layers import Quantizer, Router
 from ils_lightning.modules import HasProblem, Problem
@@ -135,4 +135,80 @@ def test_refusals():
     with pytest.raises(ValueError, match="makes 0 draws"):
         problem_of_draw(lambda: torch.zeros(5))
     with pytest.raises(ValueError, match="one value a row"):
+        problem_of_draw(lambda: by_hand(sample(LOGITS, "ReinMax"))[:3])
+    with pytest.raises(ValueError, match="answered float"):
+        problem_of_draw(lambda: by_hand(sample(LOGITS, "ReinMax")).sum().item())
+    with pytest.raises(ValueError, match=r"answered \[\]"):
         problem_of_draw(lambda: by_hand(sample(LOGITS, "ReinMax")).mean())
+
+
+def test_other_estimators_learn_nothing():
+    other, baseline = ILSNewton(), MovingAverage()
+    score = Reinforce(baseline=baseline)
+
+    def closure() -> Tensor:
+        first = sample(LOGITS, "ReinMax")
+        second = sample((first - 0.5).cumsum(-1), other)
+        third, credit = score.act(second)
+        return credit(by_hand(second) + by_hand(third))
+
+    other.build(2, 3), baseline.build(2, 3)
+    before = copy.deepcopy((other.state_dict(), baseline.state_dict()))
+    problem = problem_of_draw(closure)
+    z = nn.functional.one_hot(torch.randint(3, (2, 5, 2)), 3).float().requires_grad_()
+    (g,) = torch.autograd.grad(problem.loss(z).sum(), z)
+    assert g.abs().sum() > 0
+    for module, state in zip((other, baseline), before, strict=True):
+        assert state, module
+        for name, value in module.state_dict().items():
+            assert torch.equal(value, state[name]), name
+
+
+def test_noise_of_a_generator_is_held_too():
+    generator = torch.Generator().manual_seed(3)
+    problem = problem_of_draw(
+        lambda: by_hand(sample(LOGITS, "ReinMax") + sample(LOGITS, "ReinMax", generator=generator))
+    )
+    z = nn.functional.one_hot(torch.randint(3, (1, 5, 2)), 3).float()
+    torch.testing.assert_close(problem.loss(z), problem.loss(z))
+
+
+def test_a_draw_of_a_score_function_is_measured():
+    score = Reinforce(baseline=MovingAverage())
+
+    def closure() -> Tensor:
+        z, credit = score.act(LOGITS)
+        return credit(by_hand(z))
+
+    problem = problem_of_draw(closure)
+    assert problem.estimator is score
+    found = Exact().estimate(problem.logits, problem.loss)[1]
+    torch.testing.assert_close(found, Exact().estimate(LOGITS, by_hand)[1])
+
+
+def test_one_loss_for_the_vectors_of_a_picture():
+    torch.manual_seed(0)
+    quantizer, x = Quantizer(4, 3), randn(5, 2, 2, 4, seed=2)  # five pictures of 2 x 2 vectors
+    decoder = nn.Linear(16, 3)
+    problem = problem_of_draw(lambda: decoder(quantizer(x)[0].flatten(1)).square().sum(-1))
+    assert problem.logits.shape == (5, 4, 3)
+    z = nn.functional.one_hot(torch.randint(3, (1, 5, 4)), 3).float()
+    moved = z.clone()
+    moved[0, 2] = moved[0, 2].roll(1, dims=-1)
+    change = problem.loss(moved) - problem.loss(z)
+    assert torch.equal(change[0] != 0, torch.arange(5) == 2)
+    report = gradient_report(problem.loss, problem.logits, ["LeaveOneOut"], draws=300)
+    assert report.rows[0].relative_bias_low == 0
+
+
+def test_tokens_of_several_axes_and_a_single_draw():
+    torch.manual_seed(0)
+    router, x, outputs = Router(4), randn(3, 5, 4, seed=2), randn(4, 2, seed=3)
+    problem = problem_of_draw(lambda: (router(x).weights @ outputs - 1).square().sum(-1))
+    assert problem.logits.shape == (3, 5, 1, 4)
+    scored = Router(4, estimator=LeaveOneOut())
+    problem = problem_of_draw(lambda: (scored(x).weights @ outputs - 1).square().sum(-1))
+    assert problem.logits.shape == (3, 5, 1, 4)
+    single = problem_of_draw(lambda: OneHotCategorical(logits=LOGITS[0, 0]).rsample() @ WEIGHT[0])
+    z = torch.eye(3).unsqueeze(1)
+    torch.testing.assert_close(single.loss(z), WEIGHT[0])

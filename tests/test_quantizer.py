@@ -200,3 +200,23 @@ def test_refuses_other_widths_masks_and_estimators():
     with pytest.raises(ValueError, match="LeaveOneOut"):
         Quantizer(8, 4, LeaveOneOut())
     assert isinstance(Quantizer(8, 4, ReinMax(1.3)).estimators[0], ReinMax)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_indices_of_any_integer_type_are_read(dtype):
+    quantizer = Quantizer(4, 5).eval()
+    quantized, indices, _ = quantizer(torch.randn(3, 6, 4))
+    torch.testing.assert_close(quantizer.indices_to_codes(indices.to(dtype)), quantized)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_refuses_indices_that_are_no_integers(dtype):
+    with pytest.raises(ValueError, match="indices are integers"):
+        Quantizer(4, 5).indices_to_codes(torch.zeros(3, dtype=dtype))
+
+
+def test_exported_it_finds_the_same_codes():
+    quantizer, x = Quantizer(4, 5).eval(), torch.randn(3, 6, 4)
+    exported = torch.export.export(quantizer, (x,)).module()
+    for found, expected in zip(exported(x), quantizer(x), strict=True):
+        torch.testing.assert_close(found, expected)

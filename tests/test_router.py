@@ -192,3 +192,73 @@ def test_refuses_other_shapes():
         Router(4)(torch.zeros(3, 5))
     with pytest.raises(ValueError, match=r"mask \[\*batch\]"):
         Router(4)(torch.zeros(3, 4), torch.ones(4))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_renormalized_weights_have_the_gradient_of_the_expectation(k):
+    """Of a loss linear in the weights, which are quadratic in the draw: against the sum over all subsets."""
+    torch.manual_seed(0)
+    theta, w = torch.tensor([0.5, -0.3, 0.1, 0.9], dtype=torch.float64), torch.tensor([1.0, -2.0, 0.5, 0.0]).double()
+    leaf, chosen = theta.clone().requires_grad_(), list(itertools.combinations(range(4), k))
+    p = torch.stack([leaf[list(one)].sum() for one in chosen]).softmax(0)
+    weights = [leaf.softmax(-1)[list(one)] / leaf.softmax(-1)[list(one)].sum() for one in chosen]
+    value = (p * torch.stack([(weights[i] * w[list(one)]).sum() for i, one in enumerate(chosen)])).sum()
+    (expected,) = torch.autograd.grad(value, leaf)
+    logits = theta.repeat(TOKENS, 1).requires_grad_()
+    routing = Router(4, k, TopKReinMax(size=k), "renormalized")(logits)
+    torch.testing.assert_close(routing.weights.sum(-1), torch.ones(TOKENS).double())
+    (routing.weights @ w).sum().backward()
+    score = (logits.grad.mean(0) - expected) / (logits.grad.var(0) / TOKENS).sqrt()
+    assert score.abs().max() < 4.5
+
+
+def test_sparse_mixer_weighs_in_evaluation_as_in_training():
+    """By the probability among what is left: of the top, then of the top of the others, masked by jitter anew."""
+    torch.manual_seed(0)
+    estimator, logits = SparseMixer(jitter=0.4), torch.randn(200, 5, dtype=torch.float64)
+    routing = Router(5, 2, estimator).eval()(logits)
+    first = estimator.masked(logits).softmax(-1).max(-1)
+    left = logits.scatter(-1, first.indices.unsqueeze(-1), float("-inf"))
+    second = estimator.masked(left).softmax(-1).max(-1)
+    expected = torch.zeros_like(logits)
+    for one in (first, second):
+        expected.scatter_(-1, one.indices.unsqueeze(-1), one.values.unsqueeze(-1))
+    torch.testing.assert_close(routing.weights, expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_tokens_have_no_expert(training):
+    mask = torch.tensor([True, False, True])
+    routing = Router(4, 2, TopKReinMax(size=2)).train(training)(torch.randn(3, 4), mask)
+    assert torch.equal(routing.experts[1], torch.tensor([-1, -1]))
+    assert (routing.experts[mask] >= 0).all()
+    assert (routing.drawn_weights()[1] == 0).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("estimator", [SparseMixer(), TopKReinMax(size=2)])
+def test_refuses_a_token_whose_experts_run_out(estimator, training):
+    logits = torch.randn(3, 4)
+    logits[1, 1:] = float("-inf")
+    with pytest.raises(ValueError, match="a token has 1 that are not masked"):
+        Router(4, 2, estimator).train(training)(logits)
+
+
+def test_credit_in_evaluation_hands_the_cost_back():
+    logits = torch.randn(3, 4, requires_grad=True)
+    routing = Router(4, 1, LeaveOneOut()).eval()(logits, torch.tensor([True, True, False]))
+    cost = routing.credit(torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(cost, torch.tensor([1.0, 2.0, 0.0]))
+    cost.sum().backward()
+    assert (logits.grad == 0).all()
+
+
+def test_load_of_many_tokens_in_half_precision():
+    routing = Router(4)(torch.zeros(100_000, 4, dtype=torch.float16))
+    torch.testing.assert_close(routing.balance.float(), torch.tensor(1.0), rtol=0.01, atol=0)
+    torch.testing.assert_close(routing.load.float(), torch.full((4,), 0.25), rtol=0.03, atol=0)
+
+
+def test_refuses_renormalized_weights_of_three():
+    with pytest.raises(ValueError, match="no quadratic function"):
+        Router(8, 3, TopKReinMax(size=3), "renormalized")

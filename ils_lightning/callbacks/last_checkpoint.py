@@ -125,10 +125,14 @@ def _begins_with_an_empty_round(trainer: Trainer) -> bool:
 
     It does where a validation is due by the count of batches that it begins with: it takes that one as done.
     """
+    every: Any = trainer.val_check_batch
     if trainer.check_val_every_n_epoch is None:
-        return trainer.fit_loop.epoch_loop.batch_progress.total.ready % trainer.val_check_batch == 0
-    is_finite = trainer.val_check_batch != float("inf")
-    return is_finite and (trainer.current_epoch + 2) % trainer.check_val_every_n_epoch == 0 and _validates(trainer)
+        return trainer.fit_loop.epoch_loop.batch_progress.total.ready % every == 0
+    return (
+        every != float("inf")
+        and (trainer.current_epoch + 2) % trainer.check_val_every_n_epoch == 0
+        and _validates(trainer)
+    )
 
 
 def _validates(trainer: Trainer) -> bool:

@@ -1,23 +1,27 @@
 """The gradient problem of a draw inside code that was not written for it: a distribution, a quantizer, a router."""
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators import Sampler
-from ils_lightning.functional import replacing_draws
+from ils_lightning.estimators import Estimator, Sampler
+from ils_lightning.estimators.replacing import Draw, replacing_draws
 from ils_lightning.modules.base import Problem
 
 
 def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0) -> Problem:
     """Returns the logits of one of a closure's draws, and the closure's answer as a loss of that draw.
 
-    The closure is any code that draws by `functional.sample`, by `rsample` of a distribution of this package, or in a
-    `Quantizer` or `Router`, which draw here in evaluation mode too, and learn nothing meanwhile. It answers one value a
-    row of the draw's logits. Its other draws, and dropout, are made with the same noise each time, so that the loss of
-    a draw is one number.
+    The closure is any code that draws by `functional.sample`, by `rsample` of a distribution of this package, by `act`
+    of a score function, or in a `Quantizer` or `Router`, which draw here in evaluation mode too. It answers one value a
+    row of the draw's logits, or one for several rows that follow each other, as a `Quantizer` has for a picture: those
+    rows are then latents of one. Its other draws, and dropout, are made with the same noise each time (a generator of
+    their own is not asked), so that the loss of a draw is one number. No estimator learns meanwhile; running statistics
+    of the closure's own layers (BatchNorm) count each call, unless those are in evaluation mode.
 
     In a module it makes `problem`, by which `diagnose` and `GradientProbe` measure it:
 
@@ -25,7 +29,7 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
             return problem_of_draw(lambda: self.losses(batch))     # losses: one value a row
 
     Args:
-        closure: called without arguments; answers `[*batch]`.
+        closure: called without arguments; answers `[*batch]`, or the first axes of it.
         which: number of the draw, in the order in which they are made, from 0.
         seed: of the closure's other noise.
 
@@ -34,8 +38,8 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
         draws subsets, its `ones` goes there too).
 
     Raises:
-        ValueError: when there are fewer draws, the answer is not one value a row, or the estimator weighs its draws
-            itself (`SparseMixer`), so that they are no draws of softmax(logits).
+        ValueError: when there are fewer draws, the answer is not one value a row or for several, or the estimator
+            weighs its draws itself (`SparseMixer`), so that they are no draws of softmax(logits).
 
     Example:
         >>> import torch
@@ -48,30 +52,48 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
         >>> problem = problem_of_draw(closure)
         >>> report = gradient_report(problem.loss, problem.logits, ["ReinMax", "LeaveOneOut"], draws=500)
     """
-    seen: list[tuple[Sampler, Tensor]] = []
+    seen: list[tuple[Estimator, Tensor]] = []
 
-    def note(sampler: Sampler, logits: Tensor) -> Tensor:
-        seen.append((sampler, logits.detach()))
-        return sampler.sample(logits)
+    def note(estimator: Estimator, logits: Tensor) -> Tensor:
+        seen.append((estimator, logits.detach()))
+        return _unlearning(estimator, logits)
 
     answer = _called(closure, note, seed)
     if not 0 <= which < len(seen):
         raise Refusal(
-            f"the closure makes {len(seen)} draws by functions, distributions or layers of this package; asked for "
-            f"number {which}, counted from 0"
+            f"the closure makes {len(seen)} draws by functions, distributions or layers of this package (compiled code "
+            f"hides its own); asked for number {which}, counted from 0"
         )
-    sampler, logits = seen[which]
-    if sampler.needs_slopes == "drawn":
+    estimator, logits = seen[which]
+    if estimator.needs_slopes == "drawn":
         raise Refusal(
-            f"{type(sampler).__name__} weighs its draws by their probability, so that its loss is no function of "
+            f"{type(estimator).__name__} weighs its draws by their probability, so that its loss is no function of "
             "one-hot draws; measure the same code with ReinMax in its place"
         )
-    if answer.shape != logits.shape[:-2]:
-        raise Refusal(
-            f"the closure must answer one value a row of the draw's logits, [*batch] = {list(logits.shape[:-2])}; it "
-            f"answered {list(answer.shape)}"
-        )
-    return Problem(logits, _loss(closure, which, seed), sampler)
+    return Problem(_of_answer(logits, answer), _loss(closure, which, seed), estimator)
+
+
+def _of_answer(logits: Tensor, answer: Any) -> Tensor:
+    """The logits as rows of the answer: several rows of theirs that it judges together are latents of one."""
+    batch, given = logits.shape[:-2], type(answer).__name__
+    if isinstance(answer, Tensor):
+        given, axes = list(answer.shape), answer.dim()
+        # rows that were made one axis (tokens of a router, vectors of a quantizer) may be answered by the axes they had
+        several = len(batch) == 1 and answer.numel() > 0 and batch.numel() % answer.numel() == 0
+        mean_of_all = axes == 0 and batch.numel() > 1
+        if (batch[:axes] == answer.shape or several) and not mean_of_all:
+            return logits.reshape(*answer.shape, -1, logits.shape[-1])
+    raise Refusal(
+        f"the closure must answer one value a row of the draw's logits, [*batch] = {list(batch)}, or one for several "
+        f"that follow each other; it answered {given}"
+    )
+
+
+def _unlearning(estimator: Estimator, logits: Tensor) -> Tensor:
+    """A draw of an estimator, whose backward teaches it nothing."""
+    if not isinstance(estimator, Sampler):
+        return estimator.distribution(logits).draw().to(logits.dtype)
+    return (copy.deepcopy(estimator).eval() if estimator.learns else estimator).sample(logits)
 
 
 def _loss(closure: Callable[[], Tensor], which: int, seed: int) -> Callable[[Tensor], Tensor]:
@@ -80,18 +102,18 @@ def _loss(closure: Callable[[], Tensor], which: int, seed: int) -> Callable[[Ten
     def once(z: Tensor) -> Tensor:
         count = -1
 
-        def put(sampler: Sampler, logits: Tensor) -> Tensor:
+        def put(estimator: Estimator, logits: Tensor) -> Tensor:
             nonlocal count
             count += 1
-            own = sampler.sample(logits)  # made in any case, so that later noise stays the same
-            return z.to(logits.dtype) if count == which else own
+            own = _unlearning(estimator, logits)  # made in any case, so that later noise stays the same
+            return z.to(logits.dtype).reshape(logits.shape) if count == which else own
 
         return _called(closure, put, seed)
 
     return lambda z: torch.stack([once(one) for one in z])
 
 
-def _called(closure: Callable[[], Tensor], draw: Callable[[Sampler, Tensor], Tensor], seed: int) -> Tensor:
+def _called(closure: Callable[[], Tensor], draw: Draw, seed: int) -> Tensor:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices), replacing_draws(draw):
         torch.manual_seed(seed)

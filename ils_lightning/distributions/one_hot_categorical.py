@@ -9,7 +9,8 @@ from torch.distributions.kl import register_kl
 
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw
-from ils_lightning.functional import category_drawer, drawn
+from ils_lightning.estimators.replacing import drawn
+from ils_lightning.functional import category_drawer
 from ils_lightning.functional import unimix as mix
 
 
@@ -21,6 +22,12 @@ class _Simplex(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         away = (value.sum(dim=-1, dtype=torch.float64) - 1).abs()
         return (value >= 0).all(dim=-1) & (away <= max(1e-6, torch.finfo(value.dtype).eps))
+
+
+class _Categorical(distributions.Categorical):
+    """What torch's class is made of, which would hold probabilities of any type to 1e-6."""
+
+    arg_constraints = {"probs": _Simplex(), "logits": constraints.real_vector}  # noqa: RUF012 (torch's)
 
 
 class OneHotCategorical(distributions.OneHotCategorical):
@@ -69,10 +76,14 @@ class OneHotCategorical(distributions.OneHotCategorical):
         validate_args: bool | None = None,
     ) -> None:
         self.estimator = category_drawer(estimator, "OneHotCategorical")
-        super().__init__(probs, logits, validate_args)
+        inner = _Categorical(probs, logits, validate_args)
         if unimix:
-            super().__init__(logits=mix(log_probs(self._categorical), unimix), validate_args=validate_args)
-        self._theta = log_probs(self._categorical)
+            inner = _Categorical(logits=mix(log_probs(inner), unimix), validate_args=validate_args)
+        self._categorical, self._theta = inner, log_probs(inner)
+        # torch's own __init__ would make a categorical of its own
+        super(distributions.OneHotCategorical, self).__init__(
+            inner.batch_shape, inner.param_shape[-1:], validate_args=validate_args
+        )
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         new: Any = self._get_checked_instance(OneHotCategorical, _instance)
@@ -83,7 +94,7 @@ class OneHotCategorical(distributions.OneHotCategorical):
     def rsample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         """Draws `[*sample_shape, *batch, categories]`; backward is the estimator's."""
         theta = self._theta.expand(self._extended_shape(Size(sample_shape)))
-        rows = theta.reshape(-1, 1, theta.shape[-1]) if theta.dim() < 3 else theta
+        rows = theta.reshape(-1, 1, theta.shape[-1]) if len(self.batch_shape) < 2 else theta
         self.estimator.check(rows)
         return drawn(self.estimator, rows).reshape(theta.shape)
 

@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.distribution import Distribution
 
@@ -28,9 +27,8 @@ class Average(Estimator):
 
     def __init__(self, estimator: Estimator, samples: int = 4) -> None:
         super().__init__()
-        if samples < 1:
-            raise Refusal(f"Average: samples must be at least 1; given {samples}")
-        self.estimator, self.samples = estimator, samples
+        self.samples = self.whole("samples", samples, 1)
+        self.estimator = estimator
         for fact in (
             "unbiased",
             "exact_for",

@@ -11,6 +11,7 @@ example, not that of a mean scaled for mixed precision; others need f several ti
 train the model.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -224,7 +225,7 @@ class Estimator(Described, nn.Module):
                 f"{name} is defined for 2 categories only; given {logits.shape[-1]}. {self._many_categories()}"
             )
         self._check_options(logits)
-        if self._validates(logits) and not torch.isfinite(logits.detach().amax(dim=-1)).all():
+        if self.validates(logits) and not torch.isfinite(logits.detach().amax(dim=-1)).all():
             raise Refusal(f"{name} needs every row of logits to have a finite maximum; {_broken_rows(logits)}")
 
     def _check_options(self, logits: Tensor) -> None:
@@ -245,20 +246,35 @@ class Estimator(Described, nn.Module):
         Raises:
             ValueError: when a value is not finite, below `minimum`, or equal to it while `strict`.
         """
-        values = self.option_values(name, value, minimum, strict)
         self.ranges[name] = (minimum, strict)
+        if isinstance(value, int | float):  # without a tensor, which the compiler could not look into
+            if not (math.isfinite(value) and (value > minimum if strict else value >= minimum)):
+                raise _out_of_range(self, name, value, minimum, strict)
+            setattr(self, name, float(value))
+            return
+        values = self.option_values(name, value, minimum, strict)
         if values.dim() == 0:
             setattr(self, name, float(values))
         else:
             self.register_buffer(name, self.as_made_here(values), persistent=False)
+
+    def whole(self, name: str, value: int, least: int, purpose: str = "") -> int:
+        """Returns the option `name` where it is a whole number, `least` or more; `purpose` says what for.
+
+        Raises:
+            ValueError: when it is none.
+        """
+        if not (isinstance(value, int) and value >= least):
+            rule = f"at least {least}{purpose}" if isinstance(value, int) else "a whole number"
+            raise Refusal(f"{type(self).__name__}: {name} must be {rule}; given {value!r}")
+        return value
 
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""
         values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
         allowed = torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))
         if not allowed.all() or not len(allowed.flatten()):
-            rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
-            raise Refusal(f"{type(self).__name__}: {name} must be {rule} and finite; given {value}")
+            raise _out_of_range(self, name, value, minimum, strict)
         return values
 
     @staticmethod
@@ -269,7 +285,8 @@ class Estimator(Described, nn.Module):
     def _many_categories(self) -> str:
         return "LeaveOneOut and DisArmTree serve any number"
 
-    def _validates(self, logits: Tensor) -> bool:
+    def validates(self, logits: Tensor) -> bool:
+        """Whether values of these logits are checked: see `validate`."""
         if not categorical.plain_call() or logits.numel() == 0:
             return False
         return logits.device.type == "cpu" if self.validate is None else self.validate
@@ -284,6 +301,11 @@ class Estimator(Described, nn.Module):
 
     def _asks(self) -> bool:
         return self.validate is True
+
+
+def _out_of_range(estimator: Estimator, name: str, value: Any, minimum: float, strict: bool) -> Refusal:
+    rule = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
+    return Refusal(f"{type(estimator).__name__}: {name} must be {rule} and finite; given {value}")
 
 
 def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: Tensor) -> Sequence[Tensor | None]:
@@ -415,8 +437,8 @@ class Pullback(Sampler):
             return self.pullback(logits, pi, categorical.one_hot(drawn, pi), g)
         return self.rearranged(logits, pi, drawn, g)
 
-    def among(self, counted: Tensor, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
-        """The same where rows that are not `counted` `[*batch]` are no part of the batch."""
+    def among(self, counted: Tensor | None, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
+        """The same where rows that are not `counted` `[*batch]` are no part of the batch; None counts all."""
         if not self.pooled:
             return self.at_draw(logits, pi, drawn, g)
         self.counted = counted

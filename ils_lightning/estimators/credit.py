@@ -9,12 +9,14 @@ draws 2^T paths. With `act` each step draws once for each row.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw_index, log_softmax, one_hot, softmax
+from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 
 Advantage = Callable[[Tensor, Tensor], Tensor]
 """Maps costs and which of them count, both `[*batch]`, to what the score of each draw is weighed by."""
@@ -45,8 +47,7 @@ class Credit:
     """
 
     def __init__(self, logits: Tensor, index: Tensor, advantage: Advantage) -> None:
-        self._log_prob = log_softmax(logits).gather(-1, index.unsqueeze(-1)).sum(dim=(-2, -1))
-        self._advantage = advantage
+        self._logits, self._index, self._advantage = logits, index.unsqueeze(-1), advantage
         self._there: Tensor | None = None
 
     def among(self, there: Tensor) -> "Credit":
@@ -58,32 +59,45 @@ class Credit:
         """Returns the cost `[*batch]`, zero where masked; backward hands each row's logits its share.
 
         Args:
-            cost: of each row's draw `[*batch]`, from there on: the cost-to-go. Its own graph stays.
+            cost: of each row's draw `[*batch]`, from there on: the cost-to-go. Its own graph stays; counts, such as
+                numbers of errors, are taken as floating-point numbers.
             mask: which rows count `[*batch]`; others (padding, sequences that have ended) get no gradient and are in
                 no baseline.
 
         Raises:
             ValueError: when the shapes are not those of the draw's rows.
         """
-        given = self._log_prob.shape
-        there = torch.ones_like(self._log_prob, dtype=torch.bool) if mask is None else mask.bool()
+        given = self._logits.shape[:-2]
+        there = torch.ones(given, dtype=torch.bool, device=cost.device) if mask is None else mask.bool()
         there = there if self._there is None or there.shape != given else there & self._there
         if cost.shape != given or there.shape != given:
             raise Refusal(
                 f"credit takes one cost, and one mask, a row of the draw: [*batch] = {list(given)}; given "
                 f"{list(cost.shape)} and {list(there.shape)}"
             )
-        counted = torch.where(there, cost, 0)
-        advantage = torch.where(there, self._advantage(counted.detach().to(self._log_prob.dtype), there), 0)
-        tie = advantage * (self._log_prob - self._log_prob.detach())
-        return counted + tie.to(cost.dtype)
+        counted = torch.where(there, cost if cost.is_floating_point() else cost.to(self._logits.dtype), 0)
+        # what padding holds, NaN perhaps, is taken out before anything is made of it
+        log_pi = log_softmax(torch.where(there[..., None, None], self._logits, 0))
+        log_prob = log_pi.gather(-1, self._index).sum(dim=(-2, -1))
+        advantage = torch.where(there, self._advantage(counted.detach().to(log_prob.dtype), there), 0)
+        tie = advantage * (log_prob - log_prob.detach())
+        return counted + tie.to(counted.dtype)
 
 
-def act(logits: Tensor, advantage: Advantage) -> tuple[Tensor, Credit]:
-    """Draws once for each row `[*batch, latents, categories]`; see `Credit`."""
+def act(estimator: Any, logits: Tensor, advantage: Advantage) -> tuple[Tensor, Credit]:
+    """Draws once for each row `[*batch, latents, categories]`; see `Credit`. A draw that is measured learns nothing."""
+    if draws_are_replaced():
+        z = drawn(estimator, logits)
+        return z, Credit(logits, z.detach().argmax(dim=-1), nothing)
     pi = softmax(logits.detach())
     index = draw_index(pi)
     return one_hot(index, pi).to(logits.dtype), Credit(logits, index, advantage)
+
+
+def nothing(cost: Tensor, mask: Tensor) -> Tensor:
+    """The advantage of what was not drawn to be learnt from."""
+    del mask
+    return torch.zeros_like(cost)
 
 
 def mean_of_group(cost: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

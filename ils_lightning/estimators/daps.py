@@ -53,10 +53,10 @@ class Daps(Several):
 
     def __init__(self, samples: int = 8, effective: float = 0.5, beta: float = 0.0) -> None:
         super().__init__(samples)
+        if not (isinstance(effective, float) and 0 < effective < 1):
+            raise Refusal(f"Daps: effective must be a number in (0, 1); given {effective}")
         self.option("effective", effective)
         self.option("beta", beta, strict=False)
-        if not effective < 1:
-            raise Refusal(f"Daps: effective must be in (0, 1); given {effective}")
 
     def estimate(self, logits: Tensor, f: Loss) -> tuple[Tensor, Tensor]:
         pi = softmax(logits.detach())

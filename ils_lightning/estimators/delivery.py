@@ -5,7 +5,8 @@ Let c `[*batch]` be the upstream gradient of the loss. `Deliver` hands an estima
 be added to the loss: the tie by which c comes back. So it receives c g at the draw and c, divides, and applies the
 estimator to one example's g = df/dz, however c was scaled. `Tie` is the tie alone, for graphs that autograd follows.
 
-A row with c = 0 is not used: whatever its loss is, NaN too, its logits get zeros. A loss that is used although its draw
+A row with c = 0 is not used: whatever its loss is, NaN too, its logits get zeros. Without a tie the rows that are not
+used are those with g = 0; what is pooled leaves out either. A loss that is used although its draw
 got no gradient g is an error. A gradient of a gradient is one too, for an estimate is no function of the logits.
 """
 
@@ -170,7 +171,10 @@ def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
     logits, pi, drawn = ctx.saved_tensors
     with torch.no_grad():
         if c is None:
-            estimate = ctx.estimator.at_draw(logits, pi, drawn, g.to(pi.dtype))
+            counted = (g != 0).flatten(-2).any(dim=-1) if ctx.estimator.pooled else None
+            estimate = ctx.estimator.among(counted, logits, pi, drawn, g.to(pi.dtype))
+            if counted is not None:
+                estimate = torch.where(counted[..., None, None], estimate, 0)
         else:
             counted, c = c != 0, c[..., None, None].to(pi.dtype)
             g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Lesson, Loss, Pullback
+from ils_lightning.estimators.distribution import Distribution
 
 
 class Grouped(Pullback):
@@ -52,7 +53,17 @@ class Grouped(Pullback):
             )
         self.estimators = nn.ModuleList(copy.deepcopy(estimator) for _ in range(groups))
         facts: Any = estimator
-        for fact in ("unbiased", "needs_gradient", "hard", "pooled", "pooled_by_state", "binary", "source", "cost"):
+        for fact in (
+            "unbiased",
+            "needs_gradient",
+            "hard",
+            "pooled",
+            "pooled_by_state",
+            "binary",
+            "source",
+            "cost",
+            "ones",
+        ):
             setattr(self, fact, getattr(facts, fact))
 
     def __getitem__(self, group: int) -> Any:
@@ -68,6 +79,9 @@ class Grouped(Pullback):
     @property
     def needs_slopes(self) -> Literal["all", "drawn", "none"]:
         return self[0].needs_slopes
+
+    def distribution(self, logits: Tensor) -> Distribution:
+        return self[0].distribution(logits)
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self[0].evaluations(latents, categories)

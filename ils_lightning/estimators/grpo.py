@@ -50,7 +50,7 @@ class Grpo(Several):
         The first batch axis is the group, `[samples, *rows, latents, categories]`. `samples` is not used.
         """
         self.check(logits)
-        return act(logits, self.group_advantage)
+        return act(self, logits, self.group_advantage)
 
     def group_advantage(self, cost: Tensor, mask: Tensor) -> Tensor:
         """The cost less the group's mean, by its spread."""

@@ -39,7 +39,7 @@ class LeaveOneOut(Several):
         several paths from one state. `samples` is not used.
         """
         self.check(logits)
-        return act(logits, self.group_advantage)
+        return act(self, logits, self.group_advantage)
 
     @staticmethod
     def group_advantage(cost: Tensor, mask: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ Unbiased for any f, differentiable or not.
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import draw, jacobian, softmax
 
@@ -37,9 +36,7 @@ class LocalExpectation(Estimator):
 
     def __init__(self, samples: int = 1) -> None:
         super().__init__()
-        if samples < 1:
-            raise Refusal(f"LocalExpectation: samples must be at least 1; given {samples}")
-        self.samples = samples
+        self.samples = self.whole("samples", samples, 1)
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples * (latents * (categories - 1) + 1)

@@ -10,7 +10,6 @@ the relaxed point pi without training there: its parameters learn at the draws o
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
 from ils_lightning.estimators.categorical import draw, jacobian, softmax
 from ils_lightning.estimators.loss import DIFFERENTIATES, refuse_transforms, slopes
@@ -40,9 +39,7 @@ class MuProp(Estimator):
 
     def __init__(self, samples: int = 1, eta: Option = 1.0) -> None:
         super().__init__()
-        if samples < 1:
-            raise Refusal(f"MuProp: samples must be at least 1; given {samples}")
-        self.samples = samples
+        self.samples = self.whole("samples", samples, 1)
         self.option("eta", eta, strict=False)
 
     def evaluations(self, latents: int, categories: int) -> int:

@@ -14,7 +14,6 @@ therefore learn by the gradient of |estimate|^2. f is seen at relaxed points wit
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
 from ils_lightning.estimators.relaxation import controlled, of_rows, relax
 
@@ -46,9 +45,7 @@ class Rebar(Estimator):
 
     def __init__(self, temperature: Option = 0.5, eta: Option = 1.0, samples: int = 1, learnt: bool = True) -> None:
         super().__init__()
-        if samples < 1:
-            raise Refusal(f"Rebar: samples must be at least 1; given {samples}")
-        self.samples = samples
+        self.samples = self.whole("samples", samples, 1)
         tau = self.option_values("temperature", temperature, minimum=0, strict=True)
         weight = self.option_values("eta", eta, minimum=0, strict=False)
         self.log_temperature = nn.Parameter(self.as_made_here(tau.log()), requires_grad=learnt)

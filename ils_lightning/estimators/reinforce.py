@@ -36,9 +36,8 @@ class Reinforce(Estimator):
 
     def __init__(self, samples: int = 1, baseline: Baseline | None = None) -> None:
         super().__init__()
-        if samples < 1:
-            raise Refusal(f"Reinforce: samples must be at least 1; given {samples}")
-        self.samples, self.baseline = samples, baseline
+        self.samples = self.whole("samples", samples, 1)
+        self.baseline = baseline
         self.pooled = self.pooled_by_state = baseline is not None and baseline.pooled
 
     def evaluations(self, latents: int, categories: int) -> int:
@@ -56,14 +55,14 @@ class Reinforce(Estimator):
         """
         self.check(logits)
         if self.baseline is None:
-            return act(logits, lambda cost, mask: cost)
+            return act(self, logits, lambda cost, mask: cost)
         self.baseline.build(*logits.shape[-2:])
         if next(self.baseline.parameters(), None) is not None:
             raise Refusal(
                 f"Reinforce.act takes no {type(self.baseline).__name__}, whose weights learn from |estimate|^2; give "
                 "MovingAverage(), or hand in cost - critic(state).detach() with a critic of your own"
             )
-        return act(logits, self._later(self.baseline, logits.detach()))
+        return act(self, logits, self._later(self.baseline, logits.detach()))
 
     def _later(self, baseline: Baseline, logits: Tensor) -> Advantage:
         b = baseline(logits)  # read now: costs of later steps of the same path may come in before this one's

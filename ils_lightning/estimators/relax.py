@@ -11,7 +11,6 @@ values: f may be a black box, and is called once a draw.
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
 from ils_lightning.estimators.loss import slopes
 from ils_lightning.estimators.perceptron import Perceptron, features
@@ -52,9 +51,7 @@ class Relax(Estimator):
         samples: int = 1,
     ) -> None:
         super().__init__()
-        if samples < 1:
-            raise Refusal(f"Relax: samples must be at least 1; given {samples}")
-        self.samples = samples
+        self.samples = self.whole("samples", samples, 1)
         self.critic = Perceptron() if critic is None else critic
         self.relaxed_loss = self.needs_gradient = relaxed_loss
         self.cost, self.calls = ("2 * S", 2) if relaxed_loss else ("S", 1)

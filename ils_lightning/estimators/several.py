@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator
 
 
@@ -22,9 +21,7 @@ class Several(Estimator):
 
     def __init__(self, samples: int) -> None:
         super().__init__()
-        if samples < 2:
-            raise Refusal(f"{type(self).__name__}: samples must be at least 2, {self.purpose}; given {samples}")
-        self.samples = samples
+        self.samples = self.whole("samples", samples, 2, f", {self.purpose}")
 
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples

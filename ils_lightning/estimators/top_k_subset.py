@@ -37,9 +37,8 @@ class TopKSubset(Pullback):
 
     def __init__(self, size: int = 1) -> None:
         super().__init__()
-        if size < 1:
-            raise Refusal(f"TopKSubset: size must be at least 1; given {size}")
-        self.size = self.ones = size
+        self.size = self.whole("size", size, 1)
+        self.ones = size
         self.hard = size == 1
         self.exact_for = "linear"
 
@@ -47,7 +46,7 @@ class TopKSubset(Pullback):
         super().check(logits)
         if logits.shape[-1] < self.size:
             raise Refusal(f"TopKSubset needs at least size = {self.size} categories; given {logits.shape[-1]}")
-        if self._validates(logits) and ((logits > float("-inf")).sum(dim=-1) < self.size).any():
+        if self.validates(logits) and ((logits > float("-inf")).sum(dim=-1) < self.size).any():
             raise Refusal(f"TopKSubset needs at least size = {self.size} unmasked categories in every row of logits")
 
     def distribution(self, logits: Tensor) -> Distribution:

@@ -11,7 +11,8 @@ from ils_lightning.describe import create
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Sampler
 from ils_lightning.estimators.categorical import log_softmax
-from ils_lightning.functional import category_drawer, drawn, draws_are_replaced
+from ils_lightning.estimators.replacing import drawn, draws_are_replaced
+from ils_lightning.functional import category_drawer
 from ils_lightning.functional import unimix as mix
 from ils_lightning.layers.codebook import Codebook
 
@@ -102,21 +103,26 @@ class Quantizer(nn.Module):
             given = f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
             raise Refusal(f"Quantizer needs floating-point x {where} with dim = {self.dim}; given {given}")
         batch = vectors.shape[:-1]
-        there = torch.ones(batch, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
-        if there.shape != batch:
+        there = None if mask is None else mask.bool()
+        if there is not None and there.shape != batch:
             raise Refusal(
                 f"Quantizer: the mask says of each vector, {list(batch)}, whether it counts; given {list(there.shape)}"
             )
-        rest = self.project_in(vectors[there]).unflatten(-1, (self.heads, self.width))  # [rows, heads, width]
+        rows = vectors.flatten(0, -2) if there is None else vectors[there]
+        rest = self.project_in(rows).unflatten(-1, (self.heads, self.width))  # [rows, heads, width]
         total, found, kl = torch.zeros_like(rest), [], rest.new_zeros(())
         levels: Any = zip(self.codebooks, self.estimators, strict=True)
         for codebook, estimator in levels:
             quantized, index, nats = self._level(codebook, estimator, rest)
             rest, total, kl = rest - quantized, total + quantized, kl + nats
             found.append(index)
-        quantized = spread(self.project_out(total.flatten(-2)).to(x.dtype), there, 0)
+        quantized, index = self.project_out(total.flatten(-2)).to(x.dtype), torch.stack(found, dim=-2)
+        if there is None:
+            quantized, index = quantized.unflatten(0, batch), index.unflatten(0, batch)
+        else:
+            quantized, index = spread(quantized, there, 0), spread(index, there, -1)
         quantized = quantized.movedim(-1, 1) if self.channels_first else quantized
-        return quantized, self._squeezed(spread(torch.stack(found, dim=-2), there, -1)), self.kl_weight * kl
+        return quantized, self._squeezed(index), self.kl_weight * kl
 
     def _level(self, codebook: Any, estimator: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One codebook's vectors `[rows, heads, width]`, codes `[rows, heads]` and KL divergence in nats a vector."""
@@ -142,8 +148,12 @@ class Quantizer(nn.Module):
         """Returns the quantised vectors of indices as `forward` returns them, zero where they are -1, in its layout.
 
         Raises:
-            ValueError: when an index is no code's, or the axes of levels and heads are missing.
+            ValueError: when an index is no code's or no integer, or the axes of levels and heads are missing.
         """
+        if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+            given = str(indices.dtype).removeprefix("torch.")
+            raise Refusal(f"Quantizer: indices are integers, of any size; given {given}")
+        indices = indices.long()
         index = indices if self.heads > 1 else indices.unsqueeze(-1)
         index = index if self.levels > 1 else index.unsqueeze(-2)
         if index.dim() < 3 or index.shape[-2:] != (self.levels, self.heads):
@@ -178,7 +188,5 @@ def divergence(logits: Tensor) -> Tensor:
 
 def spread(rows: Tensor, there: Tensor, rest: int) -> Tensor:
     """Puts `rows` `[n, *any]` where `there` `[*batch]` is true, and `rest` elsewhere: `[*batch, *any]`."""
-    if there.all():
-        return rows.unflatten(0, there.shape)
     full = rows.new_full((*there.shape, *rows.shape[1:]), rest)
     return full.index_put((there,), rows)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from ils_lightning.describe import create, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Sampler, SparseMixer, TopKSubset
-from ils_lightning.estimators.categorical import entropy, softmax
-from ils_lightning.estimators.credit import Credit
-from ils_lightning.functional import drawn, draws_are_replaced
+from ils_lightning.estimators.categorical import entropy, softmax, top
+from ils_lightning.estimators.credit import Credit, nothing
+from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 from ils_lightning.functional import unimix as mix
 
 Combine = Literal["probabilities", "renormalized", "even"]
@@ -21,11 +21,12 @@ class Routing(NamedTuple):
 
     Attributes:
         weights: of each expert's output `[*batch, experts]`, zero where it was not drawn; the gradient passes through.
-        experts: the drawn ones `[*batch, k]`, int64.
+        experts: the drawn ones `[*batch, k]`, int64, -1 where the token is masked.
         balance: the load-balance loss, a scalar: 1 where draws and probabilities are even (Fedus et al., 2022,
             2101.03961), to be added to the model's loss with a small weight.
         load: share of the draws that each expert got `[experts]`.
-        credit: takes the cost of each token's draws, where the estimator is a score function; else None.
+        credit: takes the cost of each token's draws, where the estimator is a score function; else None. In evaluation
+            it hands the cost back.
     """
 
     weights: Tensor
@@ -36,7 +37,7 @@ class Routing(NamedTuple):
 
     def drawn_weights(self) -> Tensor:
         """The weights of the drawn experts alone `[*batch, k]`."""
-        return self.weights.gather(-1, self.experts)
+        return self.weights.gather(-1, self.experts.clamp(min=0))
 
     def load_entropy(self) -> Tensor:
         """Entropy of the load in nats: log of the number of experts where it is even."""
@@ -56,18 +57,21 @@ class Router(nn.Module):
     cost through `routing.credit(cost)`.
 
     Tokens are rows: what an estimator pools it pools over them. Draws of k > 1 are k-subsets (`TopKSubset`,
-    `TopKReinMax`), or one after another without replacement (`SparseMixer`, as published).
+    `TopKReinMax`), or one after another without replacement (`SparseMixer`). Those are weighed and differentiated as
+    published: each by its probability among the experts that were left, in evaluation too, and as if which ones were
+    left were given, so that even for a linear loss the gradient is exact for k = 1 alone.
 
     Args:
         experts: how many there are.
         top_k: how many are drawn for a token.
         estimator: of the gradient through the draw; its class name or a description will do.
-        combine: weight of a drawn expert: its probability, that over the sum of the drawn ones, or 1 / k. `SparseMixer`
-            weighs its draws itself.
+        combine: weight of a drawn expert: its "probabilities", that over the sum of both drawn ones ("renormalized",
+            for k up to 2, up to which it is a quadratic function of the draw), or 1 / k ("even"). `SparseMixer` weighs
+            its draws itself.
         unimix: share of the even distribution mixed into the probabilities.
 
     Raises:
-        ValueError: when the estimator cannot draw k experts.
+        ValueError: when the estimator cannot draw k experts, or `combine` does not serve k.
 
     Example:
         >>> import torch
@@ -90,6 +94,11 @@ class Router(nn.Module):
             raise Refusal(f"Router: top_k must be at least 1 and below experts; given {top_k} of {experts}")
         if combine not in ("probabilities", "renormalized", "even"):
             raise Refusal(f"Router: combine must be probabilities, renormalized or even; given {combine!r}")
+        if combine == "renormalized" and top_k > 2:
+            raise Refusal(
+                f"Router: renormalized weights of {top_k} experts are no quadratic function of the draw, so that no "
+                "estimator here has their gradient; probabilities and even serve any top_k"
+            )
         mix(torch.zeros(1), unimix)
         self.experts, self.top_k, self.combine, self.unimix = experts, top_k, combine, unimix
         self.estimator: Estimator = create(estimator, Estimator)
@@ -122,7 +131,8 @@ class Router(nn.Module):
             mask: which tokens there are `[*batch]`; all unless given.
 
         Raises:
-            ValueError: when the shapes are not as above.
+            ValueError: when the shapes are not as above, or a token has fewer than k experts that are not masked by
+                -inf.
         """
         if logits.shape[-1] != self.experts or (mask is not None and mask.shape != logits.shape[:-1]):
             given = f"{list(logits.shape)}" + ("" if mask is None else f" and {list(mask.shape)}")
@@ -130,26 +140,47 @@ class Router(nn.Module):
         there = torch.ones_like(logits[..., 0], dtype=torch.bool) if mask is None else mask.bool()
         # what padding holds, NaN perhaps, goes before anything is made of it
         mixed = mix(torch.where(there.unsqueeze(-1), logits, 0), self.unimix)
+        self._check_left(mixed)
         z, credit = self._draw(mixed, there)
-        p = softmax(mixed).to(logits.dtype)
+        p = softmax(mixed)
         chosen = z.detach().topk(self.top_k, dim=-1).indices
-        weights = torch.where(there.unsqueeze(-1), self._combined(z, p), 0)
+        weights = torch.where(there.unsqueeze(-1), self._combined(z, p.to(logits.dtype)), 0)
         load, balance = self._balance(chosen, p, there)
-        return Routing(weights, chosen, balance, load, credit)
+        experts = chosen.masked_fill(~there.unsqueeze(-1), -1)
+        return Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit)
+
+    def _check_left(self, logits: Tensor) -> None:
+        if self.top_k == 1 or not self.estimator.validates(logits):
+            return
+        fewest = int((logits > float("-inf")).sum(dim=-1).amin()) if logits.numel() else self.top_k
+        if fewest < self.top_k:
+            raise Refusal(f"Router draws {self.top_k} experts a token; a token has {fewest} that are not masked (-inf)")
 
     def _draw(self, logits: Tensor, there: Tensor) -> tuple[Tensor, Credit | None]:
         """Draws `[*batch, experts]` with k entries that are not zero."""
+        differentiates = isinstance(self.estimator, Sampler)
         if not (self.training or draws_are_replaced()):
-            index = logits.topk(self.top_k, dim=-1).indices
-            hard = torch.zeros_like(logits).scatter(-1, index, 1)
-            return (hard * softmax(logits) if isinstance(self.estimator, SparseMixer) else hard), None
-        rows = logits[there].unsqueeze(-2)  # tokens that are not there teach the estimator nothing
-        if not isinstance(self.estimator, Sampler):
+            z = self._likeliest(logits)
+            index = z.argmax(dim=-1, keepdim=True)
+            return z, None if differentiates else Credit(logits.unsqueeze(-2), index, nothing).among(there)
+        if not differentiates:
             z, credit = self.estimator.act(logits.unsqueeze(-2))  # pyright: ignore[reportCallIssue]
             return z.squeeze(-2), credit.among(there)
+        rows = logits[there].unsqueeze(-2)  # tokens that are not there teach the estimator nothing
         self.estimator.check(rows)
         z = self._one_after_another(rows) if self._in_turn() else drawn(self.estimator, rows)
         return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), z.squeeze(-2).to(logits.dtype)), None
+
+    def _likeliest(self, logits: Tensor) -> Tensor:
+        """The k likeliest experts, those of `SparseMixer` in turn and weighed as its draws are."""
+        if not isinstance(self.estimator, SparseMixer):
+            return top(logits, self.top_k).to(logits.dtype)
+        total, left = torch.zeros_like(logits), logits
+        for _ in range(self.top_k):
+            p = softmax(self.estimator.masked(left))
+            z = top(p, 1)
+            total, left = total + (z * p).to(logits.dtype), left.masked_fill(z != 0, float("-inf"))
+        return total
 
     def _in_turn(self) -> bool:
         return self.top_k > 1 and isinstance(self.estimator, SparseMixer)
@@ -165,12 +196,15 @@ class Router(nn.Module):
     def _combined(self, z: Tensor, p: Tensor) -> Tensor:
         if isinstance(self.estimator, SparseMixer):
             return z
-        if self.combine == "even":
-            return z / self.top_k
-        weighed = z * p
         if self.combine == "probabilities":
-            return weighed
-        return weighed / weighed.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(p.dtype).tiny)
+            return z * p
+        if self.combine == "even" or self.top_k == 1:
+            return z / self.top_k
+        # z_i sum_j z_j p_i / (p_i + p_j) over j other than i: the weights of pairs, multilinear in z, for which the
+        # quotient of sums would not have the gradient that expectations have
+        share = p.unsqueeze(-1) / (p.unsqueeze(-1) + p.unsqueeze(-2)).clamp(min=torch.finfo(p.dtype).tiny)
+        itself = torch.eye(self.experts, dtype=torch.bool, device=p.device)
+        return z * (share.masked_fill(itself, 0) * z.unsqueeze(-2)).sum(dim=-1)
 
     def _balance(self, chosen: Tensor, p: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """The load `[experts]` and experts * sum_e load_e * mean p_e, over the tokens that are there."""
