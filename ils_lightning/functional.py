@@ -77,11 +77,14 @@ def gumbel_softmax(
 
     Args:
         logits: `[..., categories]`, the categories along `dim`.
-        tau: temperature, greater than 0; a tensor that requires grad gets its gradient.
+        tau: temperature, greater than 0; a tensor without axes gets its gradient if it requires grad.
         hard: return one-hot draws, differentiated as if they were the soft ones.
         eps: no longer used, as in torch.
         dim: axis of the categories.
         generator: source of the noise; torch's global one unless given.
+
+    Raises:
+        ValueError: when `tau` is out of range or a tensor with axes, or `dim` is no axis.
 
     Example:
         >>> import torch
@@ -89,6 +92,8 @@ def gumbel_softmax(
         tensor([1., 1.])
     """
     del eps
+    if isinstance(tau, Tensor) and tau.dim():
+        raise Refusal(f"gumbel_softmax: tau is one number, or a tensor without axes; given {list(tau.shape)}")
     estimator = (StraightThroughGumbelSoftmax if hard else GumbelSoftmax)(temperature=tau)
     if isinstance(tau, Tensor):
         estimator.temperature = tau  # an option keeps the value alone

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators import DrGrpo, Grpo, LeaveOneOut, MovingAverage, NetworkBaseline, Reinforce
+from ils_lightning.estimators import DrGrpo, Exact, Grpo, LeaveOneOut, MovingAverage, NetworkBaseline, Reinforce
 from ils_lightning.estimators.reinforce import Reinforce as ReinforceClass
 
 STEPS, ROWS, GROUP = 4, 20_000, 4
@@ -172,3 +172,10 @@ def test_what_padding_holds_reaches_nothing():
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad[:2] != 0).all()
     assert (logits.grad[2] == 0).all()
+
+
+def test_refusals_of_other_estimators_and_numbers():
+    with pytest.raises(ValueError, match=r"LeaveOneOut and Grpo draw by act\(logits\)"):
+        Exact().act(torch.zeros(2, 1, 3))
+    with pytest.raises(ValueError, match="tensor of costs"):
+        Reinforce().act(torch.zeros(2, 1, 3))[1](1.0)

@@ -170,3 +170,8 @@ def test_rows_without_gradient_are_not_pooled(made):
         found.append(leaf.grad)
     torch.testing.assert_close(*found)
     assert (found[0][~used] == 0).all()
+
+
+def test_refuses_a_temperature_for_each_entry():
+    with pytest.raises(ValueError, match="tau is one number"):
+        gumbel_softmax(torch.zeros(4, 2, 3), tau=torch.ones(4, 1, 1))

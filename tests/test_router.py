@@ -262,3 +262,11 @@ def test_load_of_many_tokens_in_half_precision():
 def test_refuses_renormalized_weights_of_three():
     with pytest.raises(ValueError, match="no quadratic function"):
         Router(8, 3, TopKReinMax(size=3), "renormalized")
+
+
+@pytest.mark.parametrize("estimator", [ReinMax(), SparseMixer(), Reinforce()])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_single_token_needs_no_batch_axis(estimator, training):
+    routing = Router(4, 1, estimator).train(training)(torch.randn(4))
+    assert routing.weights.shape == (4,)
+    assert routing.experts.shape == (1,)

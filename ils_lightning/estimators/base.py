@@ -148,6 +148,13 @@ class Estimator(Described, nn.Module):
             "Draws alone come from sample(logits) of samplers (ReinMax, ILSNewton, StraightThrough)"
         )
 
+    def act(self, logits: Tensor) -> tuple[Tensor, Any]:
+        """Says that only score functions take the cost of a draw later."""
+        raise Refusal(
+            f"{type(self).__name__} has no credit for costs that come later: it evaluates the loss itself, by "
+            "estimator(logits, f). Reinforce, LeaveOneOut and Grpo draw by act(logits)"
+        )
+
     @property
     def learns(self) -> bool:
         """Whether training changes something in the estimator itself: then each layer needs an instance of its own."""

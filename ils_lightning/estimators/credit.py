@@ -68,6 +68,8 @@ class Credit:
             ValueError: when the shapes are not those of the draw's rows.
         """
         given = self._logits.shape[:-2]
+        if not isinstance(cost, Tensor):
+            raise Refusal(f"credit takes a tensor of costs, [*batch] = {list(given)}; given {type(cost).__name__}")
         there = torch.ones(given, dtype=torch.bool, device=cost.device) if mask is None else mask.bool()
         there = there if self._there is None or there.shape != given else there & self._there
         if cost.shape != given or there.shape != given:

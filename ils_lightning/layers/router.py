@@ -106,7 +106,7 @@ class Router(nn.Module):
 
     def _check_estimator(self) -> None:
         name, k = type(self.estimator).__name__, self.top_k
-        if not isinstance(self.estimator, Sampler) and not hasattr(self.estimator, "act"):
+        if not isinstance(self.estimator, Sampler) and type(self.estimator).act is Estimator.act:
             raise Refusal(
                 f"Router: {name} neither draws differentiably nor takes costs later; ReinMax, SparseMixer and "
                 "LeaveOneOut do"
@@ -164,7 +164,7 @@ class Router(nn.Module):
             index = z.argmax(dim=-1, keepdim=True)
             return z, None if differentiates else Credit(logits.unsqueeze(-2), index, nothing).among(there)
         if not differentiates:
-            z, credit = self.estimator.act(logits.unsqueeze(-2))  # pyright: ignore[reportCallIssue]
+            z, credit = self.estimator.act(logits.unsqueeze(-2))
             return z.squeeze(-2), credit.among(there)
         rows = logits[there].unsqueeze(-2)  # tokens that are not there teach the estimator nothing
         self.estimator.check(rows)
@@ -210,6 +210,6 @@ class Router(nn.Module):
         """The load `[experts]` and experts * sum_e load_e * mean p_e, over the tokens that are there."""
         count = there.sum().clamp(min=1)
         hits = torch.zeros_like(p).scatter(-1, chosen, 1) * there.unsqueeze(-1)
-        load = hits.flatten(0, -2).sum(dim=0) / (count * self.top_k)
-        mean = (p * there.unsqueeze(-1)).flatten(0, -2).sum(dim=0) / count
+        load = hits.reshape(-1, self.experts).sum(dim=0) / (count * self.top_k)
+        mean = (p * there.unsqueeze(-1)).reshape(-1, self.experts).sum(dim=0) / count
         return load, self.experts * (load * mean).sum()
