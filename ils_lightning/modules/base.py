@@ -14,6 +14,7 @@ from ils_lightning.describe import create, describe, in_words
 from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
+from ils_lightning.modules.defaults import as_default
 from ils_lightning.modules.meets_data import MeetsData
 from ils_lightning.modules.other_estimator import ESTIMATOR, replace_other_estimator
 
@@ -123,7 +124,7 @@ class DiscreteModule(MeetsData):
         super().__init__()
         self.estimator: Estimator = create(estimator, Estimator)
         self._written_by = "of unknown version"
-        self._optimizer = create(optimizer, OptimizerCallable)
+        self._optimizer = create(as_default(type(self), optimizer), OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
         self.learning_rate: float | None = None
 
