@@ -1,7 +1,6 @@
 """Defaults that are functions: written as lambdas, by which jsonargparse shows their class, and yet to be pickled."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 
@@ -20,8 +19,10 @@ class Default:
         return inspect.signature(self.owner).parameters[self.name].default(*arguments)
 
 
-def as_default(made: type, function: Callable) -> Callable:
+def as_default(made: type, function: Any) -> Any:
     """Returns a function as the `Default` that it is of an argument of `made` or a class it derives from, or itself."""
+    if not inspect.isfunction(function):
+        return function
     for owner in made.__mro__[:-1]:
         for name, argument in inspect.signature(owner).parameters.items():
             if argument.default is function:
