@@ -53,7 +53,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves, and ends the run if that was asked."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        if trainer.fit_loop._should_accumulate() or _ends_an_epoch_by_chance(trainer):
+        if trainer.fit_loop._should_accumulate() or _ends_an_epoch_by_chance(trainer) or _at_last_step(trainer):
             self._is_owed = True
             return
         super().on_validation_end(trainer, pl_module)
@@ -84,7 +84,6 @@ class LastCheckpoint(ModelCheckpoint):
             else:
                 epoch["processed"] = epoch["completed"]
         if batches["is_last_batch"]:
-            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= _begins_with_an_empty_round(trainer)
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
 
@@ -120,21 +119,6 @@ def _ends_an_epoch_by_chance(trainer: Trainer) -> bool:
     return trainer.check_val_every_n_epoch is None and trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
-def _begins_with_an_empty_round(trainer: Trainer) -> bool:
-    """Whether Lightning, resumed at this epoch's end, counts a batch that it does not train.
-
-    It does where a validation is due by the count of batches that it begins with: it takes that one as done.
-    """
-    every: Any = trainer.val_check_batch
-    if trainer.check_val_every_n_epoch is None:
-        return trainer.fit_loop.epoch_loop.batch_progress.total.ready % every == 0
-    return (
-        every != float("inf")
-        and (trainer.current_epoch + 2) % trainer.check_val_every_n_epoch == 0
-        and _validates(trainer)
-    )
-
-
 def _validates(trainer: Trainer) -> bool:
     """Whether there is anything to validate: data may define validation and hold nothing for it."""
     return trainer.enable_validation and sum(trainer.num_val_batches) > 0
@@ -142,6 +126,10 @@ def _validates(trainer: Trainer) -> bool:
 
 def _is_over(trainer: Trainer) -> bool:
     """Whether training ends with the epoch that is ending."""
-    last_step = 0 <= trainer.max_steps <= trainer.global_step
     last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
-    return trainer.should_stop or last_step or last_epoch
+    return trainer.should_stop or _at_last_step(trainer) or last_epoch
+
+
+def _at_last_step(trainer: Trainer) -> bool:
+    """Whether no step is left: a validation here is saved with the end of training, not twice with unlike counters."""
+    return 0 <= trainer.max_steps <= trainer.global_step
