@@ -79,8 +79,9 @@ def trainer(options: Any, typed: Set[str]) -> tuple[Plain, list[str]]:
     """
     if not isinstance(options, dict):
         raise Refusal(f"trainer must be a mapping; it is {options!r}")
-    given = {name: value for name, value in options.items() if value is not None}
-    taken = {name: value for name, value in given.items() if name in _OPTIONS and _is_word(value)}
+    # null is a choice where it is not the Trainer's own: check_val_every_n_epoch=null counts batches over epochs
+    given = {name: value for name, value in options.items() if value is not None or name in _OPTIONS}
+    taken = {name: value for name, value in given.items() if name in _OPTIONS and (value is None or _is_word(value))}
     if isinstance(listed := given.get("callbacks"), list):
         taken["callbacks"] = [kept for one in listed if (kept := _callback(one, typed)) is not None]
     return taken, [name for name in given if name not in taken or _count(taken[name]) < _count(given[name])]

@@ -12,6 +12,12 @@ PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "random_states", "cu
 """What has to be the same, bit for bit, in the last checkpoints of a resumed and of an uninterrupted run."""
 
 
+def parts(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What two such checkpoints are compared by: PARTS, and the step at which the next figure is logged."""
+    logged = checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+    return {**{part: checkpoint[part] for part in PARTS}, "logged step": logged}
+
+
 def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes a folder to which every last.ckpt that is written from now on is copied, numbered; returns it."""
     save = CompleteCheckpoints.save_checkpoint

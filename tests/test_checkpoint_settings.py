@@ -157,6 +157,11 @@ def test_numbers_words_and_harmless_callbacks_of_the_trainer_are_taken() -> None
     assert vetted.trainer({**options, "profiler": None}, set()) == (options, [])
 
 
+def test_null_is_taken_where_it_is_a_choice() -> None:
+    options = {"check_val_every_n_epoch": None, "val_check_interval": 3}
+    assert vetted.trainer(options, set()) == (options, [])
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a checkpoint, beside a module that leaves marks when it is imported, and when a class is made."""

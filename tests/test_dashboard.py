@@ -172,6 +172,7 @@ def test_the_text_tab_has_the_options_and_the_formula(runs):
     options = yaml.safe_load(text(found, "run_configuration").strip("`").removeprefix("yaml\n"))
     assert options["model"]["class_path"] == "DiscreteVAE"
     assert options["model"]["init_args"]["latents"] == 2
+    assert "val_check_interval" not in options["trainer"]  # as Lightning has it
     assert text(found, "estimator").startswith("### ReinMax\n")
     assert "| temperature | 1.3 |" in text(found, "estimator")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_copies import PARTS, copied
+from checkpoint_copies import copied, parts
 from kills import differences
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -92,4 +92,29 @@ def test_every_checkpoint_leads_to_the_same_end(words: list[str], number: int, c
         assert torch.load(copy, weights_only=True)["global_step"] > 0
         main([*words[:1], f"--ckpt_path={copy}", f"--trainer.default_root_dir={copy.stem}"])
         end = last(Path(copy.stem)) if Path(copy.stem, "checkpoints").exists() else torch.load(copy, weights_only=True)
-        assert differences({part: end[part] for part in PARTS}, {part: whole[part] for part in PARTS}) == [], copy.name
+        assert differences(parts(end), parts(whole)) == [], copy.name
+
+
+LONGER = {
+    "every epoch": (),
+    "every second epoch": ("--trainer.check_val_every_n_epoch=2",),
+    "twice an epoch": ("--trainer.val_check_interval=0.5",),
+    "every three batches": ("--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"),
+    "every four batches": ("--trainer.val_check_interval=4", "--trainer.check_val_every_n_epoch=null"),
+    "amid accumulation": ("--trainer.val_check_interval=1", "--trainer.accumulate_grad_batches=3"),
+    "no validation": ("--trainer.limit_val_batches=0",),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", LONGER.values(), ids=LONGER)
+def test_finished_run_made_longer_ends_as_one_that_was_long_from_the_start(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main([*VAE, *words, "--trainer.max_epochs=4", "--trainer.default_root_dir=long"])
+    main([*VAE, *words, "--trainer.max_epochs=2", "--trainer.default_root_dir=short"])
+    assert last(Path("short"))["global_step"] in (4, 8)
+    more = ["fit", "--ckpt_path=short/checkpoints/last.ckpt", "--trainer.max_epochs=4"]
+    main([*more, "--trainer.default_root_dir=longer"])
+    assert differences(parts(last(Path("longer"))), parts(last(Path("long")))) == []

@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -50,6 +51,7 @@ from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.trainer_options import not_installed, refusing_trainers, require_sensible, tell_what_it_refuses
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
+_LIGHTNINGS = signature(Trainer).parameters
 _TOLD: Told = {
     Refusal: explained,
     MisconfigurationException: str,
@@ -164,7 +166,8 @@ class CommandLine(LightningCLI):
         """The settings of this run in YAML, without those that are left to Lightning."""
         verb = self.config["subcommand"]
         settings = plain(self._subcommand_parsers[verb], self.config[verb])
-        return yaml.safe_dump(_without_none(settings), sort_keys=False)
+        chosen = {name: value for name, value in settings["trainer"].items() if value != _LIGHTNINGS[name].default}
+        return yaml.safe_dump({**settings, "trainer": chosen}, sort_keys=False)
 
 
 def run(words: list[str]) -> None:
@@ -197,11 +200,6 @@ def run_command_line(
 def _each_once(descriptions: list[Any]) -> list[Any]:
     """Returns the descriptions without those that are like an earlier one."""
     return [one for number, one in enumerate(descriptions) if one not in descriptions[:number]]
-
-
-def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in settings.items() if value is not None}
-    return {name: _without_none(value) if isinstance(value, dict) else value for name, value in given.items()}
 
 
 def _checkpoints(model: LightningModule) -> list[Callback]:
