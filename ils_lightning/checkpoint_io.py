@@ -10,8 +10,7 @@ from lightning import Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from ils_lightning import atomic
-from ils_lightning.cli.errors import one_line
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, one_line
 
 
 def require_undamaged(path: Path) -> None:

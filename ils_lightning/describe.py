@@ -123,11 +123,23 @@ def create(description: Any, base: Any) -> Any:
         >>> create("LeaveOneOut", Estimator).samples
         4
     """
-    if not isinstance(description, str | dict):
-        return description
-    parser, parsed = _parse(description, base)
-    with _named(base):
-        return parser.instantiate(parsed)["value"]
+    return _made(description, base, defaults=True)
+
+
+def preview(description: Any, base: Any) -> Any:
+    """Makes what `create` makes, to be looked at and thrown away, in a third of the time.
+
+    Defaults of its parts are not written among its arguments: a checkpoint of it would not hold them.
+
+    Raises:
+        ValueError: as `create` does.
+
+    Example:
+        >>> from ils_lightning.estimators import Estimator
+        >>> preview("LeaveOneOut", Estimator).samples
+        4
+    """
+    return _made(description, base, defaults=False)
 
 
 def arguments(description: Any, base: Any) -> dict[str, Any]:
@@ -138,7 +150,7 @@ def arguments(description: Any, base: Any) -> dict[str, Any]:
         >>> arguments("LeaveOneOut", Estimator)
         {'samples': 4}
     """
-    _, parsed = _parse(description, base)
+    _, parsed = _parse(description, base, defaults=True)
     return dict(parsed.as_dict()["value"].get("init_args", {}))
 
 
@@ -156,11 +168,19 @@ def options(value: "Described") -> dict[str, Any]:
     return {name: describe(argument) for name, argument in bound.arguments.items()}
 
 
-def _parse(description: Any, base: Any) -> tuple[ArgumentParser, Namespace]:
+def _made(description: Any, base: Any, defaults: bool) -> Any:
+    if not isinstance(description, str | dict):
+        return description
+    parser, parsed = _parse(description, base, defaults)
+    with _named(base):
+        return parser.instantiate(parsed)["value"]
+
+
+def _parse(description: Any, base: Any, defaults: bool) -> tuple[ArgumentParser, Namespace]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=base)
     with _named(base):
-        return parser, parser.parse_object({"value": description})
+        return parser, parser.parse_object({"value": description}, defaults=defaults)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ils_lightning import atomic, plots
 from ils_lightning.cli.checkpoints import configuration, path_among
-from ils_lightning.cli.errors import is_of_memory
-from ils_lightning.cli.types import class_at
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, is_of_memory
 from ils_lightning.modules.code_pictures import evaluating
 from ils_lightning.modules.protocols import HasSamples
+from ils_lightning.type_hints import class_at
 
 
 def sample(

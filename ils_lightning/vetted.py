@@ -19,9 +19,9 @@ from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ils_lightning.cli.types import bases, hints, leaves
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
+from ils_lightning.type_hints import bases, hints, leaves
 
 Plain = dict[str, Any]
 

@@ -8,7 +8,6 @@ from hostile import Case
 from torch import Tensor
 
 from ils_lightning.callbacks import GradientProbe, OptionSchedule
-from ils_lightning.cli.types import hints
 from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws
 from ils_lightning.estimators.table import classes
 from ils_lightning.likelihoods import DiscretizedLogistic, Gaussian
@@ -21,6 +20,7 @@ from ils_lightning.modules import (
     PolynomialProgramming,
 )
 from ils_lightning.networks import MLP, ConvDecoder
+from ils_lightning.type_hints import hints
 
 SHORT = ["--trainer.max_steps=2", "--trainer.val_check_interval=1", "--trainer.accelerator=cpu"]
 TOY = ["fit", *SHORT, "--model=CategoricalFit", "--model.chunk=1", "--model.estimator=ReinMax"]

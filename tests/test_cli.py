@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from ils_lightning.cli import configs, main
+from ils_lightning import packaged
+from ils_lightning.cli import main
 from ils_lightning.estimators import ILS
 from ils_lightning.modules import CategoricalFit
 
@@ -48,7 +49,7 @@ def trained(*words: str) -> Path:
     [
         (["fti"], "did you mean 'fit'"),
         (["compare"], "required: file"),
-        (["compare", "nothing"], "no configuration file 'nothing'"),
+        (["compare", "nothing"], "there is no file 'nothing'"),
         (["compare", "compare/toy1", "--foldr", "x"], "did you mean --folder"),
         (["fit", "--data", "Digits"], "CategoricalFit needs data with true distributions, such as --data SingleDraws"),
         (
@@ -124,7 +125,7 @@ def test_fit_without_options_is_the_first_toy_problem(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         main(["fit", "--print_config"])
     config = yaml.safe_load(capsys.readouterr().out)
-    toy1 = yaml.safe_load((configs.folder() / "toy1.yaml").read_text())
+    toy1 = yaml.safe_load((packaged.folder() / "toy1.yaml").read_text())
     assert config["model"]["class_path"].endswith("CategoricalFit")
     assert config["model"]["init_args"]["estimator"]["class_path"].endswith("ILS")
     assert config["trainer"]["max_steps"] == toy1["trainer"]["max_steps"]

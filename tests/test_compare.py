@@ -13,8 +13,9 @@ from ils_lightning.cli import main
 from ils_lightning.compare import Comparison, Run, Settings, compare
 from ils_lightning.compare.curves import bias_floor
 from ils_lightning.compare.job import Job
-from ils_lightning.compare.spec import assign, find, read
+from ils_lightning.compare.spec import assign, read
 from ils_lightning.compare.statistics import bootstrap
+from ils_lightning.packaged import find
 
 ESTIMATOR = "model.init_args.estimator"
 SMALL = {

@@ -19,7 +19,8 @@ from ils_lightning.compare import compare, screen, table, training, wide
 from ils_lightning.compare.attempt import attempt
 from ils_lightning.compare.job import make
 from ils_lightning.compare.launchers import Pool
-from ils_lightning.compare.spec import find, read
+from ils_lightning.compare.spec import read
+from ils_lightning.packaged import find
 
 ESTIMATOR = "model.init_args.estimator"
 SHORT = {

@@ -8,8 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from ils_lightning import Refusal
-from ils_lightning.cli import documents
+from ils_lightning import Refusal, documents
 
 NINES = ", ".join(["*{}"] * 9)
 LETTERS = "abcdefghi"

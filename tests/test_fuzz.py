@@ -97,7 +97,7 @@ def test_a_hang_is_reported(tmp_path: Path) -> None:
         (["fit", "--model.estimator=ISL"], "did you mean 'ILS'"),
         (["fit", "--strict"], "there is no strict mode"),
         (["test", "--ckpt_path=empty.ckpt"], "no checkpoint"),
-        (["compare", "nothing"], "no configuration file 'nothing'"),
+        (["compare", "nothing"], "there is no file 'nothing'"),
         (["bench", "--parts=sampler"], "did you mean 'samplers'"),
     ],
 )

@@ -4,8 +4,8 @@ import pytest
 import torch
 from lightning import Trainer, seed_everything
 
+from ils_lightning import packaged
 from ils_lightning.callbacks import RankSeed
-from ils_lightning.cli import configs
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.describe import create, describe
 from ils_lightning.modules import DiscreteModule
@@ -176,7 +176,7 @@ def test_bad_options_are_named(kind, options, match):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_tokeniser_of_the_digits_uses_all_its_latents_after_eight_epochs(seed):
     seed_everything(seed, verbose=False)
-    config = configs.load("tokenizer_digits")
+    config = packaged.load("tokenizer_digits")
     model, data = create(config["model"], DiscreteModule), create(config["data"], DiscreteData)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(**{**config["trainer"], "max_epochs": 8, **quiet}, accelerator="cpu", callbacks=[RankSeed()])

@@ -9,11 +9,12 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ils_lightning.compare import compare
-from ils_lightning.compare.spec import find, read
+from ils_lightning.compare.spec import read
 from ils_lightning.data import NoData
 from ils_lightning.estimators import ILSCV, Exact, ILSIsotropic, LeaveOneOut, Rebar, ReinMax, StraightThrough
 from ils_lightning.modules import PolynomialProgramming
 from ils_lightning.modules.polynomial import Polynomial
+from ils_lightning.packaged import find
 
 EXACT = {"separate": True, "draws": 1}
 

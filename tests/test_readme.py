@@ -10,8 +10,8 @@ from examples import Example
 from simulate import scores
 
 from ils_lightning.cli import main
-from ils_lightning.compare.spec import find
 from ils_lightning.estimators import table
+from ils_lightning.packaged import find
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

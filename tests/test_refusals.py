@@ -15,7 +15,6 @@ from torch.nn import functional
 import ils_lightning.estimators.table
 from ils_lightning import Refusal
 from ils_lightning.cli import main
-from ils_lightning.cli.types import class_names
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import create, is_abstract
 from ils_lightning.errors import cause
@@ -26,6 +25,7 @@ from ils_lightning.losses import ToyLoss
 from ils_lightning.modules import CategoricalFit
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.networks import Network
+from ils_lightning.type_hints import class_names
 
 FIT = ["fit", "--trainer.max_steps=4", "--model.chunk=2", "--trainer.val_check_interval=1", "--trainer.accelerator=cpu"]
 FIT += ["--trainer.enable_progress_bar=false"]

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from ils_lightning.bench import figure, machine
 from ils_lightning.bench.section import Section
-from ils_lightning.cli.errors import did_you_mean
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, did_you_mean
 from ils_lightning.plots import save
 
 PARTS = {

@@ -12,17 +12,10 @@ from importlib.util import find_spec
 from typing import get_type_hints
 
 from ils_lightning import __version__
-from ils_lightning.cli.errors import (
-    PROGRAM,
-    did_you_mean,
-    fail,
-    of_memory,
-    quiet_threads,
-    told_in_one_line,
-)
+from ils_lightning.cli.errors import PROGRAM, fail, quiet_threads, told_in_one_line
 from ils_lightning.cli.ranks import end_with_the_process_that_started_me
 from ils_lightning.cli.streams import endure
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, did_you_mean, of_memory
 
 TRAINER_VERBS: Mapping[str, str] = {
     "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",

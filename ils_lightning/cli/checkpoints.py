@@ -19,8 +19,9 @@ from lightning import LightningDataModule, LightningModule
 from ils_lightning import __version__, vetted
 from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli.configs import option_values
-from ils_lightning.cli.errors import did_you_mean, fail, told_in_one_line
+from ils_lightning.cli.errors import fail, told_in_one_line
 from ils_lightning.describe import describe
+from ils_lightning.errors import did_you_mean
 from ils_lightning.modules.base import VERSION
 
 SECTIONS = ("seed_everything", "model", "data", "trainer")

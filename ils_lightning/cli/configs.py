@@ -1,90 +1,40 @@
-"""Where configurations come from: files, names of packaged files, and the embedded default of `fit`."""
+"""Configurations among typed words: files, names of packaged ones, and the embedded default of `fit`."""
 
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-import ils_lightning
-from ils_lightning.cli import documents
-from ils_lightning.cli.errors import did_you_mean, fail, listed
-from ils_lightning.cli.types import class_at
-from ils_lightning.errors import Refusal
+from ils_lightning import documents, packaged
+from ils_lightning.cli.errors import fail
+from ils_lightning.errors import Refusal, did_you_mean
+from ils_lightning.type_hints import class_at
 
 DEFAULT = "toy1"
 _DEFAULT_MODEL = "CategoricalFit"
 _FOR_ANY_MODEL = ("num_sanity_val_steps", "enable_model_summary")
 _OF_DESCRIPTIONS = ("class_path", "init_args", "dict_kwargs")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_OTHERS = ("compare/", "estimators/")  # comparisons, and parts for --model.estimator
-
-
-@functools.cache
-def folder() -> Path:
-    """The packaged configurations: inside an installed package, beside the package in a checkout."""
-    package = Path(ils_lightning.__file__).parent
-    return next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package)
-
-
-def names() -> list[str]:
-    """Names by which packaged configurations of runs are found: paths under their folder without the suffix."""
-    found = (path.relative_to(folder()).with_suffix("").as_posix() for path in folder().rglob("*.yaml"))
-    return sorted(name for name in found if not name.startswith(_OTHERS))
 
 
 def find(name: str) -> str:
-    """Returns the path of the file `name`, or of the packaged configuration of that name.
+    """Returns the path of the file `name`, or of the packaged configuration of that name; exits where it is none.
 
     A configuration given as text (YAML or JSON of a mapping) is returned as it is.
     """
     if "://" in name or name.lstrip().startswith("{"):
         return name
-    if Path(name).is_file():
-        return _readable(name)
-    bare = name.removesuffix(".yaml").removeprefix("configs/")
-    if bare.startswith("estimators/"):
-        find_part(bare)
-    if bare.startswith(_OTHERS):
-        fail(f"--config: {name!r} is {_use(bare)}")
-    if bare in names():
-        return str(folder() / f"{bare}.yaml")
-    return fail(
-        f"--config: there is no file {name!r} and no packaged configuration of that name{did_you_mean(bare, names())}; "
-        f"packaged: {listed(names(), bare)}"
-    )
-
-
-def _use(name: str) -> str:
-    """Says where the packaged part `name` belongs."""
-    if name.startswith("compare/"):
-        return f"a comparison; run it by: compare {name}"
-    return f"the settings of one estimator; give it as --model.estimator {name}"
-
-
-def _readable(path: str) -> str:
-    """Returns the path of a file that holds a YAML mapping; else exits."""
     try:
-        content = documents.read(Path(path).read_text(encoding="utf-8"), f"--config: {path!r}")
-    except OSError as error:
-        fail(f"--config: {path!r} is not readable: {error}")
-    except UnicodeDecodeError as error:
-        fail(f"--config: {path!r} is not readable as YAML: {error}")
+        content = packaged.load(name)
     except Refusal as refusal:
-        fail(str(refusal))
-    if isinstance(content, dict) and "class_path" in content:
-        fail(f"--config: {path!r} describes one object, such as an estimator; give it as --model.estimator {path}")
-    if not isinstance(content, dict):
-        fail(f"--config: {path!r} must hold a mapping (model: ..., data: ..., trainer: ...)")
+        fail(f"--config: {refusal}")
     for key, keys in _descriptions(content):
-        if unknown := [name for name in keys if name not in _OF_DESCRIPTIONS]:
+        if unknown := [one for one in keys if one not in _OF_DESCRIPTIONS]:
             fail(
-                f"--config: {path!r}: beside class_path stands init_args; {key} has {unknown[0]!r}"
+                f"--config: {name!r}: beside class_path stands init_args; {key} has {unknown[0]!r}"
                 f"{did_you_mean(str(unknown[0]), _OF_DESCRIPTIONS)}"
             )
-    return path
+    return str(packaged.find(name))
 
 
 def _descriptions(content: Any, key: str = "") -> Iterator[tuple[str, list]]:
@@ -141,11 +91,6 @@ def _read(text: str, where: str) -> Any:
         fail(str(refusal))
 
 
-def load(name: str) -> dict[str, Any]:
-    """Returns a packaged configuration as plain data."""
-    return yaml.safe_load(Path(find(name)).read_text())
-
-
 def option_values(words: list[str], *options: str) -> Iterator[tuple[int, str]]:
     """Yields position and value of every `--option value` and `--option=value` among `words`."""
     for position, word in enumerate(words):
@@ -170,19 +115,13 @@ def with_paths(words: list[str]) -> list[str]:
 
 def find_part(name: str) -> str:
     """Returns the path of an estimator's settings, a file or a packaged one; a class name is returned as it is."""
-    if Path(name).is_file():
-        _read(Path(name).read_text(encoding="utf-8", errors="replace"), f"--model.estimator: {name!r}")
+    if not (Path(name).is_file() or "/" in name or name.endswith((".yaml", ".yml"))):
         return name
-    if not ("/" in name or name.endswith((".yaml", ".yml"))):
-        return name
-    bare = name.removesuffix(".yaml").removeprefix("configs/").removeprefix("estimators/")
-    if (path := folder() / "estimators" / f"{bare}.yaml").is_file():
-        return str(path)
-    known = sorted(path.stem for path in (folder() / "estimators").glob("*.yaml"))
-    return fail(
-        f"--model.estimator: there is no file {name!r}{did_you_mean(bare, known)}; packaged settings, by the name "
-        f"estimators/NAME: {listed(known, bare)}"
-    )
+    try:
+        packaged.load(name, "estimator")
+        return str(packaged.find(name, "estimator"))
+    except Refusal as refusal:
+        return fail(f"--model.estimator: {refusal}")
 
 
 def default_for(words: list[str]) -> dict[str, Any]:
@@ -192,7 +131,7 @@ def default_for(words: list[str]) -> dict[str, Any]:
     """
     if any(True for _ in option_values(words, "--config", "-c")):
         return {}
-    default = load(DEFAULT)
+    default = packaged.load(DEFAULT)
     named = {part: value for part in ("model", "data") for _, value in option_values(words, f"--{part}")}
     if named.get("model", _DEFAULT_MODEL).rpartition(".")[-1] != _DEFAULT_MODEL:
         default["trainer"] = {name: default["trainer"][name] for name in _FOR_ANY_MODEL}

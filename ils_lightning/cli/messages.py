@@ -10,9 +10,9 @@ from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from ils_lightning.cli.errors import did_you_mean, fail, listed
-from ils_lightning.cli.types import choices, class_at, class_names, hints, readable
-from ils_lightning.errors import DescriptionError
+from ils_lightning.cli.errors import fail
+from ils_lightning.errors import DescriptionError, did_you_mean, listed
+from ils_lightning.type_hints import choices, class_at, class_names, hints, readable
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"

@@ -6,12 +6,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ils_lightning import atomic, plots
+from ils_lightning import atomic, packaged, plots
 from ils_lightning.callbacks.interruption import ended_like_by_ctrl_c
 from ils_lightning.compare import figure, launchers, page, ranking, screen, table, tensorboard, wide
 from ils_lightning.compare.curves import Curve, curves
 from ils_lightning.compare.extras import require
-from ils_lightning.compare.files import find, overrides
+from ils_lightning.compare.keys import overrides
 from ils_lightning.compare.launchers import Launch
 from ils_lightning.compare.outcome import Outcome, in_order, missing
 from ils_lightning.compare.runner import Runner
@@ -89,7 +89,7 @@ def _compare(file: str, whole: Comparison, part: Comparison, folder: Path, launc
         there = Runner(whole, folder.resolve() / "runs", launch)
         found = in_order(whole, [*found, *there.finished()])
         tuning = there.tuning
-    _report(whole, found, tuning, folder, find(file).read_text(encoding="utf-8"))
+    _report(whole, found, tuning, folder, packaged.find(file, "comparison").read_text(encoding="utf-8"))
     return runner.broken
 
 

@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from lightning import LightningDataModule
 
-from ils_lightning.cli.errors import did_you_mean
+from ils_lightning import packaged
 from ils_lightning.cli.messages import explained
-from ils_lightning.compare.files import assign, find, load
+from ils_lightning.compare.keys import assign
 from ils_lightning.compare.names import require_showable
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
 from ils_lightning.describe import arguments, create
-from ils_lightning.errors import Refusal, refusing
+from ils_lightning.errors import Refusal, did_you_mean, refusing
 
-__all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "find", "load", "read"]
+__all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "read"]
 
 _SECTIONS = ("model", "data", "trainer", "seed_everything")
 ALL = "all"
@@ -165,7 +165,7 @@ class Comparison:
             raise Refusal(f"a comparison needs at least one seed, each once; given {self.seeds or 'none'}")
         if any(not 0 <= seed < 2**32 for seed in self.seeds):
             raise Refusal(f"seeds must be from 0 to {2**32 - 1}; given {self.seeds}")
-        self._base = load(self.base) if isinstance(self.base, str) else self.base
+        self._base = packaged.load(self.base) if isinstance(self.base, str) else self.base
         if not isinstance(self._base.get("trainer"), dict):
             raise Refusal("the base of a comparison needs the sections model, data and trainer")
         for chosen in (self.tune, self.search):
@@ -267,4 +267,4 @@ def read(name: str) -> Comparison:
     Raises:
         ValueError: when a key is unknown or of the wrong type.
     """
-    return create(load(name), Comparison)
+    return create(packaged.load(name, "comparison"), Comparison)

@@ -14,14 +14,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed, Resumption
 from ils_lightning.checkpoint_io import set_aside, use_complete_checkpoints
-from ils_lightning.cli.errors import is_of_the_disk
 from ils_lightning.compare.job import Job
 from ils_lightning.compare.last_metrics import LastMetrics
 from ils_lightning.compare.stopwatch import Stopwatch
 from ils_lightning.compare.training_loss import TrainingLoss
 from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, is_of_the_disk
 from ils_lightning.modules import HasProblem, Problem
 from ils_lightning.modules.protocols import has_curve
 from ils_lightning.trainer_options import refusing_trainers, require_sensible, tell_what_it_refuses
@@ -60,13 +59,8 @@ def train(job: Job, advance: Callable[[float], None]) -> Result:
 
 def make(config: dict) -> tuple[LightningModule, LightningDataModule]:
     """Makes model and data of a configuration, from its seed."""
-    return make_model(config), create(config["data"], LightningDataModule)
-
-
-def make_model(config: dict) -> LightningModule:
-    """Makes the model of a configuration, from its seed."""
     seed_everything(config["seed_everything"], verbose=False)
-    return create(config["model"], LightningModule)
+    return create(config["model"], LightningModule), create(config["data"], LightningDataModule)
 
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ils_lightning import atomic, plots
+from ils_lightning import atomic, packaged, plots
 from ils_lightning.compare import search_figure
-from ils_lightning.compare.files import load
 from ils_lightning.compare.spec import ALL
 from ils_lightning.compare.table import cell, csv_text
 from ils_lightning.compare.tuner import Searched, Tuner
@@ -24,7 +23,7 @@ def report(file: str, tuner: Tuner, folder: Path, console: Console) -> Path:
     lines = [_line(one, tuner) for one in tuner.searched]
     atomic.write_text(csv_text(_trials(tuner.searched)), folder / "trials.csv")
     atomic.write_text(csv_text(lines), folder / "tuned.csv")
-    atomic.write_text(_comparison(load(file), tuner), folder / "tuned.yaml")
+    atomic.write_text(_comparison(packaged.load(file, "comparison"), tuner), folder / "tuned.yaml")
     if any(one.study.best() for one in tuner.searched):
         plots.save(search_figure.draw(tuner), folder / "tuning")
     console.print(_table(lines, tuner))

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from ils_lightning.cli.configs import folder
 from ils_lightning.describe import create, describe, in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Exact, Vimco
+from ils_lightning.packaged import folder
 
 Estimators = Mapping[str, Any] | Sequence[Any]
 
