@@ -10,7 +10,7 @@ from ils_lightning.errors import Refusal, did_you_mean, listed
 
 Kind = Literal["run", "comparison", "estimator"]
 
-_FOLDERS = {"comparison": "compare/", "estimator": "estimators/"}
+_FOLDERS: dict[Kind, str] = {"comparison": "compare/", "estimator": "estimators/"}
 _USES = {
     "run": "one run; give it as: fit --config {}",
     "comparison": "a comparison; run it by: compare {}",
@@ -51,7 +51,8 @@ def find(name: str, kind: Kind = "run") -> Path:
         return path
     if Path(name).is_dir():
         raise Refusal(f"{name!r} is a folder, not a configuration file")
-    known = names(kind)
+    meant: Kind = next((of for of, start in _FOLDERS.items() if bare.startswith(start)), kind)
+    known = names(meant)
     raise Refusal(
         f"there is no file {name!r} and no packaged configuration of that name{did_you_mean(bare, known)}; "
         f"packaged: {listed(known, bare)}"

@@ -56,7 +56,7 @@ def trained(*words: str) -> Path:
             ["fit", "--config", "polynomial", "--data", "Digits"],
             "PolynomialProgramming sees no data: give --data NoData",
         ),
-        (["fit", "--config", "estimators/x"], "--model.estimator: there is no file 'estimators/x'"),
+        (["fit", "--config", "estimators/x"], "--config: there is no file 'estimators/x'"),
         (["fit", "--model.estimator", "ISL"], "--model.estimator: unknown class 'ISL', did you mean 'ILS'"),
         (["fit", "--model.estimator", "ISL", "--model.estimator.step_size", "1"], "did you mean 'ILS'"),
         (["fit", "--model.estimater", "ILS"], "CategoricalFit has no option 'estimater', did you mean 'estimator'"),
@@ -148,7 +148,7 @@ def test_packaged_settings_of_an_estimator_are_found_by_name(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--model.estimator", "estimators/rebr"], "did you mean 'rebar'?"),
+        (["--model.estimator", "estimators/rebr"], "did you mean 'estimators/rebar'?"),
         (["--model.estimator", "missing.yaml"], "no file 'missing.yaml'"),
         (["--config", "estimators/rebar"], "give it as --model.estimator estimators/rebar"),
         (["--config", "compare/toy1"], "run it by: compare compare/toy1"),

@@ -122,7 +122,7 @@ def test_bad_files_are_named(tmp_path, change, message):
 
 def test_a_missing_file_lists_the_packaged_ones():
     with pytest.raises(ValueError, match="compare/toy1"):
-        find("toy_one")
+        find("toy_one", "comparison")
 
 
 def test_assign_makes_missing_levels():

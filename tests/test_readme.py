@@ -1,8 +1,11 @@
 """The README keeps its word: its Python runs, its table is the generated one, its commands name files that exist."""
 
+import csv
 import re
+from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 
 import pytest
@@ -54,6 +57,35 @@ def test_the_faces_of_one_line_run(tmp_path, monkeypatch):
 
 def test_table_of_estimators_is_the_generated_one():
     assert table.markdown().strip() in README
+
+
+STANDING = {  # first cells of a row of "Where ILS stands": results, measure, factor, decimals, what follows the number
+    "digits VAE, test -ELBO, L8K4": ("vae_digits", "L8K4", "test/loss", 1, 2, ""),
+    "the same, L4K24": ("vae_digits", "L4K24", "test/loss", 1, 2, ""),
+    "the same, L16K12": ("vae_digits", "L16K12", "test/loss", 1, 2, ""),
+    "MNIST VAE, test -ELBO, L4K8": ("vae_mnist", "L4K8", "test/loss", 1, 1, ""),
+    "the same, L24K4": ("vae_mnist", "L24K4", "test/loss", 1, 1, ""),
+    "the same, L12K16": ("vae_mnist", "L12K16", "test/loss", 1, 1, ""),
+    "ListOps, wrong answers on the published test file": ("listops", "", "test/error", 100, 1, " %"),
+}
+COLUMNS = ("ILS, step_size 0.1", "ILSCV", "ILSNewton", "ILSJoint", "ReinMax", "StraightThrough")
+
+
+@pytest.mark.parametrize("row", STANDING)
+def test_where_ils_stands_is_what_the_results_say(row):
+    name, setting, measure, factor, decimals, unit = STANDING[row]
+    seeds = defaultdict(list)
+    with (Path(__file__).parent.parent / f"docs/results/{name}.csv").open() as file:
+        for result in csv.DictReader(file):
+            if result["setting"] == setting:
+                seeds[result["run"]].append(factor * float(result[measure]))
+    found = {run: fmean(values) for run, values in seeds.items()}
+    (line,) = re.findall(rf"^\| {re.escape(row)} \|(.*)\|$", README, flags=re.MULTILINE)
+    cells = [cell.strip().replace("*", "") for cell in line.split("|")]
+    means = [f"{found[run]:.{decimals}f}{unit}" if run in found else "" for run in COLUMNS]
+    others = {value: run for run, value in found.items() if run not in COLUMNS and not run.startswith("ILS")}
+    best = f"{others[min(others)]} {min(others):.{decimals}f}{unit}"
+    assert cells == [*means, best.replace("StraightThroughGumbelSoftmax(0.5)", "ST-Gumbel(.5)")]
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"compare (compare/\w+)", README))))
