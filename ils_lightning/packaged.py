@@ -51,8 +51,9 @@ def find(name: str, kind: Kind = "run") -> Path:
         return path
     if Path(name).is_dir():
         raise Refusal(f"{name!r} is a folder, not a configuration file")
-    meant: Kind = next((of for of, start in _FOLDERS.items() if bare.startswith(start)), kind)
-    known = names(meant)
+    for meant, start in _FOLDERS.items():
+        kind = meant if bare.startswith(start) else kind
+    known = names(kind)
     raise Refusal(
         f"there is no file {name!r} and no packaged configuration of that name{did_you_mean(bare, known)}; "
         f"packaged: {listed(known, bare)}"

@@ -1,6 +1,7 @@
 """The verb `sample`: images from the prior of a trained model, or from one learnt after it."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def sample(
     output: str = "samples.png",
     images: str | None = None,
     seed: int = 0,
+    own: list[str] | None = None,
 ) -> None:
     """Draws images from the prior of a checkpoint's model.
 
@@ -32,22 +34,26 @@ def sample(
         output: picture of all of them, on a square grid (.png).
         images: also write the images themselves, float32 [count, channels, height, width] (.npy or .pt).
         seed: of the draws.
+        own: dotted names of classes of your own that the checkpoint names, such as my_module.Encoder.
     """
     _check(count, output, images, seed)
     path = path_among(["sample", *([f"--ckpt_path={ckpt_path}"] if ckpt_path else [])]) or ""
-    drawn = _drawn(load(path), count, seed)
+    drawn = _drawn(load(path, own or []), count, seed)
     written = [_write_picture(drawn, Path(output))]
     if images is not None:
         written.append(_write_images(drawn, Path(images)))
     print(f"{count} images are in {' and '.join(map(str, written))}")
 
 
-def load(ckpt_path: str) -> Any:
-    """Returns the model of a checkpoint, on the CPU.
+def load(ckpt_path: str, own: Sequence[str] = ()) -> Any:
+    """Returns the model of a checkpoint, on the CPU; classes of one's own that it names are known by `own`.
 
     Raises:
         ValueError: when it holds another kind of model, or does not say which.
     """
+    for dotted in own:
+        if not isinstance(class_at(dotted), type):
+            raise Refusal(f"own: there is no class {dotted!r}; give dotted names, such as my_module.Encoder")
     name = configuration(ckpt_path).get("model", {}).get("class_path")
     if name is None:
         raise Refusal(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")

@@ -10,10 +10,11 @@ import collections.abc
 import re
 import sys
 from collections.abc import Iterator, Set
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from lightning import LightningDataModule, LightningModule
+from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
@@ -29,7 +30,7 @@ _FREE = Described | Optimizer | LRScheduler  # what may stand where any value ma
 _ROOTS = (Described, LightningModule, LightningDataModule, Callback, Optimizer, LRScheduler)
 _UNRESOLVED = "a type that is not known"
 _OPTIONS = (
-    *("accelerator", "devices", "strategy", "num_nodes", "precision", "sync_batchnorm", "use_distributed_sampler"),
+    *("accelerator", "devices", "strategy", "precision", "sync_batchnorm", "use_distributed_sampler"),
     *("max_steps", "min_steps", "max_epochs", "min_epochs", "max_time", "overfit_batches", "fast_dev_run"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
     *("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps", "log_every_n_steps"),
@@ -37,6 +38,7 @@ _OPTIONS = (
     *("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "inference_mode", "detect_anomaly"),
     *("barebones", "reload_dataloaders_every_n_epochs", "enable_autolog_hparams", "logger"),
 )
+_DEFAULTS = {name: parameter.default for name, parameter in signature(Trainer).parameters.items()}
 _CALLBACKS = (
     callbacks.DeviceStatsMonitor,
     callbacks.EarlyStopping,
@@ -80,7 +82,7 @@ def trainer(options: Any, typed: Set[str]) -> tuple[Plain, list[str]]:
     if not isinstance(options, dict):
         raise Refusal(f"trainer must be a mapping; it is {options!r}")
     # null is a choice where it is not the Trainer's own: check_val_every_n_epoch=null counts batches over epochs
-    given = {name: value for name, value in options.items() if value is not None or name in _OPTIONS}
+    given = {name: value for name, value in options.items() if name in _OPTIONS or value != _DEFAULTS.get(name)}
     taken = {name: value for name, value in given.items() if name in _OPTIONS and (value is None or _is_word(value))}
     if isinstance(listed := given.get("callbacks"), list):
         taken["callbacks"] = [kept for one in listed if (kept := _callback(one, typed)) is not None]
@@ -182,7 +184,7 @@ def _known(name: str, of_classes: tuple[type, ...], place: str) -> type:
         kinds = " or ".join(kind.__name__ for kind in of_classes)
         raise Refusal(
             f"{place}: a checkpoint names no {kinds} but those that are known here; it names {name!r}. One of your own "
-            "is known once you name it yourself, best by --config with the run's config.yaml"
+            "is known once you name it yourself: by --config with the run's config.yaml, or, to sample, by --own"
         )
     return found
 

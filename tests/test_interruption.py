@@ -1,5 +1,6 @@
 """Ctrl-C and TERM: the step at hand is finished and saved; resumed, the run is the uninterrupted one, bit for bit."""
 
+import csv
 import os
 import signal
 from collections.abc import Iterator
@@ -9,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_copies import PARTS
+from checkpoint_copies import parts
 from kills import command, differences
 from lightning import Callback, Trainer
-from test_resumption import PLATEAU, VAE
+from test_resumption import PLATEAU, STOPPING, VAE
 
 from ils_lightning.callbacks.interruption import Interruption, ended_like_by_ctrl_c
 from ils_lightning.cli import main
@@ -22,14 +23,17 @@ WORDS += ["--trainer.max_steps=12", "--trainer.val_check_interval=9", "--trainer
 WORDS += ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
 
-class Press(Callback):
-    """Sends this process a signal before a training batch, or at the start of the first validation."""
+LOGGER = "lightning.pytorch.loggers.CSVLogger"
 
-    def __init__(self, number: int, batch: int) -> None:
-        self.number, self.batch = number, batch
+
+class Press(Callback):
+    """Sends this process a signal, once, before a training batch, or at the start of the first validation."""
+
+    def __init__(self, number: int, batch: int, epoch: int = 0) -> None:
+        self.number, self.batch, self.epoch = number, batch, epoch
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == self.batch:
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
             os.kill(os.getpid(), self.number)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -37,8 +41,8 @@ class Press(Callback):
             os.kill(os.getpid(), self.number)
 
 
-def press(number: int, batch: int) -> list[str]:
-    init = f'{{"number": {int(number)}, "batch": {batch}}}'
+def press(number: int, batch: int, epoch: int = 0) -> list[str]:
+    init = f'{{"number": {int(number)}, "batch": {batch}, "epoch": {epoch}}}'
     return ["--trainer.callbacks+=test_interruption.Press", f"--trainer.callbacks.init_args={init}"]
 
 
@@ -104,8 +108,85 @@ def test_what_ends_with_an_epoch_is_done_before_a_run_is_left(validation: str) -
     assert last("part")["global_step"] == 4
     again = ["--trainer.default_root_dir=rest", "--trainer.callbacks=null"]
     main([*words, "--ckpt_path=part/checkpoints/last.ckpt", *again])
-    whole, rest = last("whole"), last("rest")
-    assert differences({part: rest[part] for part in PARTS}, {part: whole[part] for part in PARTS}) == []
+    assert differences(parts(last("rest")), parts(last("whole"))) == []
+
+
+LOGGED = [word for word in VAE if word not in ("--trainer.logger=false", "--trainer.max_epochs=3")]
+LOGGED += ["--trainer.max_epochs=4", "--trainer.log_every_n_steps=1"]
+OFTEN = "--trainer.val_check_interval=2"
+THIRDS = ["--trainer.val_check_interval=0.25", "--trainer.accumulate_grad_batches=3"]
+OVER_EPOCHS = ["--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"]
+
+
+def written(part: str) -> list[dict[str, str]]:
+    """What the runs in folders of this name logged, in order, without what belongs to the end of a process."""
+    lines: list[dict[str, str]] = []
+    for path in sorted(Path().glob(f"{part}*/metrics.csv")):
+        with path.open() as file:
+            lines += [{name: value for name, value in line.items() if value} for line in csv.DictReader(file)]
+    return [line for line in lines if any(name.startswith(("train/", "val/")) for name in line)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("options", "batch", "step"),
+    [
+        ([], 1, 2),
+        ([OFTEN], 1, 2),
+        ([OFTEN], 2, 3),
+        ([OFTEN, *STOPPING], 1, 2),
+        (THIRDS, 0, 1),
+        (OVER_EPOCHS, 2, 3),
+    ],
+    ids=["no validation", "before one", "after one", "before one that counts", "amid accumulation", "over epochs"],
+)
+def test_a_signal_leaves_out_no_line_and_no_validation(number: int, options: list[str], batch: int, step: int) -> None:
+    def run(folder: str, *more: str) -> None:
+        where = [f"--trainer.logger={LOGGER}", f"--trainer.logger.name={folder}", "--trainer.logger.version=."]
+        main([*LOGGED, *options, *where, "--trainer.logger.save_dir=.", *more])
+
+    run("whole")
+    with pytest.raises(SystemExit, match="1"):
+        run("part0", *press(number, batch))
+    assert last("part0")["global_step"] == step
+    run("part1", "--ckpt_path=part0/checkpoints/last.ckpt")
+    assert differences(parts(last("part1")), parts(last("whole"))) == []
+    assert written("part") == written("whole")
+    assert any("val/loss" in line for line in written("whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_alone")
+def test_accumulation_by_a_schedule_goes_on_within_an_epoch() -> None:
+    schedule = ["--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 1, 1: 2}"]
+    words = [*VAE, *schedule]
+    main([*words, "--trainer.default_root_dir=whole"])
+    with pytest.raises(SystemExit, match="1"):
+        main([*words, "--trainer.default_root_dir=part", *press(signal.SIGTERM, 1, epoch=1)])
+    assert last("part")["global_step"] == 5
+    main([*words, "--ckpt_path=part/checkpoints/last.ckpt", "--trainer.default_root_dir=rest"])
+    assert last("whole")["global_step"] == 8
+    assert differences(parts(last("rest")), parts(last("whole"))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_checkpoint_of_ones_own_takes_nothing_from_signals(number: int) -> None:
+    own = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=3"]
+    with pytest.raises(SystemExit, match="1"):
+        main([*VAE, *own, "--trainer.default_root_dir=part", *press(number, 1)])
+    assert last("part")["global_step"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_alone")
+def test_a_run_without_checkpoints_that_is_ended_by_term_does_not_end_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*VAE, "--trainer.enable_checkpointing=false", *press(signal.SIGTERM, 1)])
+    assert "error: ended by TERM before the training was done" in capsys.readouterr().err
 
 
 def test_a_closed_terminal_is_ignored_where_it_was_before() -> None:

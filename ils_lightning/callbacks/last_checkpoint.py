@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.call import _call_lightning_module_hook
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -39,12 +40,16 @@ class LastCheckpoint(ModelCheckpoint):
         """Notes the step, to tell a batch that ends one from a batch whose gradient is still added to others'."""
         self._step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
         """Saves what a validation left to the step that ends here; saves and ends the run if that was asked."""
-        super().on_train_batch_end(trainer, *arguments)
+        super().on_train_batch_end(trainer, pl_module, *arguments)
         if trainer.global_step == self._step or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             return  # Lightning, resumed from the last batch of an epoch, leaves out what follows it
-        if self._interruption.on_any_rank(trainer):
+        if self._interruption.on_any_rank(trainer) and not _is_validated_next(trainer):
+            # what Lightning does once all callbacks are through, and a resumed run does not make up for
+            _call_lightning_module_hook(trainer, "on_train_batch_end", *arguments)
+            trainer._logger_connector.on_batch_end()
+            trainer._logger_connector.update_train_step_metrics()
             self._end(trainer)
         if self._is_owed:
             self._save(trainer)
@@ -112,6 +117,12 @@ class LastCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(path, weights_only=self.save_weights_only)
         self._is_owed = False
         return path
+
+
+def _is_validated_next(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch that ends: a run resumed from before it would leave it out."""
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def _ends_an_epoch_by_chance(trainer: Trainer) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim import Optimizer
@@ -33,7 +34,7 @@ class Resumption(Callback):
         self._checkpoint: dict[str, Any] = {}
         self._optimizers: list[str] = []
         self._due: dict[int, int] = {}  # updates so far of schedulers that are to be updated before the next step
-        self._makes_up = False
+        self._makes_up = self._is_within_epoch = False
         self._trainer: Trainer | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -60,14 +61,18 @@ class Resumption(Callback):
         self._trainer = trainer
         trainer.should_stop |= any(one.stopping_reason.value for one in trainer.early_stopping_callbacks)
         trainer.callback_metrics.update(self._metrics)
+        self._is_within_epoch = trainer.fit_loop.restarting and trainer.fit_loop.restarted_mid_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes up for updates that follow an epoch."""
         self._make_up(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Makes up for updates that follow a step."""
+        """Makes up for updates that follow a step, and for what callbacks leave to the start of an epoch."""
         self._make_up(trainer)
+        if self._is_within_epoch:
+            self._is_within_epoch = False
+            _go_on_within_epoch(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Notes updates that follow this step: checkpoints may be written before them."""
@@ -116,6 +121,18 @@ class Resumption(Callback):
                 trainer.lightning_module.lr_scheduler_step(config.scheduler, value)
                 progress.increment_completed()
         self._due, self._makes_up = {}, False
+
+
+def _go_on_within_epoch(trainer: Trainer) -> None:
+    """Does what callbacks leave to the start of an epoch, or says which of them do not go on within one."""
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, GradientAccumulationScheduler):
+            callback.on_train_epoch_start(trainer)
+        if isinstance(callback, StochasticWeightAveraging):
+            rank_zero_info(
+                "note: StochasticWeightAveraging does not go on within an epoch as the uninterrupted run would; from a "
+                "checkpoint at the end of an epoch it does"
+            )
 
 
 def _followers(trainer: Trainer) -> Iterator[tuple[int, LRSchedulerConfig]]:

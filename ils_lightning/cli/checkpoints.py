@@ -68,7 +68,7 @@ def configuration(path: str, typed: Set[str] = frozenset()) -> dict[str, Any]:
 
     Args:
         path: of the checkpoint.
-        typed: dotted names of the classes that the user named.
+        typed: dotted names of the classes that the user named, and the options.
     """
     if not Path(path).is_file():
         return {}
@@ -91,7 +91,7 @@ def _taken(settings: dict[str, Any], path: str, typed: Set[str]) -> dict[str, An
     with told_in_one_line({RecursionError: lambda error: str(error)}, f"--ckpt_path: in {path!r}, "):
         taken = {name: vetted.part(settings[name], kind, name) for name, kind in _KINDS.items() if settings.get(name)}
         options, left_out = vetted.trainer(settings.get("trainer") or {}, typed)
-    for name in left_out:
+    for name in (one for one in left_out if f"--trainer.{one}" not in typed):
         sys.stderr.write(f"note: trainer.{name} is not taken from a checkpoint, or not all of it; type it to have it\n")
     seed = settings.get("seed_everything")
     return taken | ({"trainer": options} if options else {}) | ({"seed_everything": seed} if seed is not None else {})

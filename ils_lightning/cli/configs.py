@@ -101,6 +101,11 @@ def option_values(words: list[str], *options: str) -> Iterator[tuple[int, str]]:
             yield position, words[position + 1]
 
 
+def options(words: list[str]) -> set[str]:
+    """Returns the options among the words, without their values."""
+    return {word.partition("=")[0].removesuffix("+") for word in words if word.startswith("--")}
+
+
 def with_paths(words: list[str]) -> list[str]:
     """Replaces the names of packaged configurations, and of packaged settings of an estimator, by their paths."""
     words = list(words)

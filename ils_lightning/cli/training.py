@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -16,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ils_lightning import atomic
 from ils_lightning.callbacks import (
@@ -75,8 +77,8 @@ class CommandLine(LightningCLI):
             saved = self._parse(parser, words, path)
         if not isinstance(chosen := self.config[words[0]].trainer, Namespace):
             fail(f"--trainer: must be a mapping of the Trainer's options; given {chosen!r}")
-        if not 0 <= int(self.config[words[0]].seed_everything) < 2**32:
-            fail(f"--seed_everything: must be from 0 to {2**32 - 1}; given {self.config[words[0]].seed_everything}")
+        if (seed := self.config[words[0]].seed_everything) is None or not 0 <= int(seed) < 2**32:
+            fail(f"--seed_everything: must be from 0 to {2**32 - 1}; given {'null' if seed is None else seed}")
         for part in ("model", "data"):
             if (found := null_among(self.config[words[0]].get(part), part)) is not None:
                 fail(f"--{found[0]}: must be {found[1]}; given null")
@@ -88,7 +90,7 @@ class CommandLine(LightningCLI):
 
     def _parse(self, parser: LightningArgumentParser, words: list[str], path: str | None) -> dict[str, Any]:
         """Parses `words` over the settings of the checkpoint at `path`, and returns these."""
-        saved = checkpoints.configuration(path, configs.named_classes(words)) if path else {}
+        saved = checkpoints.configuration(path, configs.named_classes(words) | configs.options(words)) if path else {}
         own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
         beneath = configs.default_for(words) | saved | own_table
         self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])
@@ -173,7 +175,7 @@ def run_command_line(
     kind: type[CommandLine], model: type, data: type, words: list[str], parser: type[Parser] = Parser, **options: Any
 ) -> None:
     """Makes a command line of this kind, for models and data of these types, and so runs the verb `words[0]`."""
-    with warnings.catch_warnings(), told_in_one_line(_TOLD):
+    with warnings.catch_warnings(), told_in_one_line(_TOLD), _failing_when_terminated():
         _silence()
         kind(
             model,
@@ -189,6 +191,15 @@ def run_command_line(
             auto_configure_optimizers=False,
             **options,
         )
+
+
+@contextmanager
+def _failing_when_terminated() -> Iterator[None]:
+    """Ends with a status where Lightning, sent TERM in a run without checkpoints, ends as if all were done."""
+    try:
+        yield
+    except SIGTERMException:
+        fail("ended by TERM before the training was done; there are no checkpoints to go on from")
 
 
 def _each_once(descriptions: list[Any]) -> list[Any]:
@@ -209,9 +220,13 @@ def _checkpoints(model: LightningModule) -> list[Callback]:
 
 def _missing(defaults: list[Callback], given: list[Callback]) -> list[Callback]:
     """The defaults of whose kind none is given."""
-    kinds = (ModelCheckpoint, ProgressBar)
-    taken = [*(kind for kind in kinds if any(isinstance(one, kind) for one in given)), *map(type, given)]
-    return [default for default in defaults if not isinstance(default, tuple(taken))]
+    return [default for default in defaults if not any(_serves_as(one, default) for one in given)]
+
+
+def _serves_as(given: Callback, default: Callback) -> bool:
+    if isinstance(default, LastCheckpoint):  # another checkpoint says nothing of when and how a run is left
+        return isinstance(given, LastCheckpoint)
+    return isinstance(given, ProgressBar if isinstance(default, ProgressBar) else type(default))
 
 
 def _silence() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed, Resumption
@@ -126,6 +127,11 @@ def make_trainer(options: dict[str, Any]) -> Trainer:
     with _quiet(), refusing_trainers():
         trainer = create({"class_path": "lightning.Trainer", "init_args": options}, Trainer)
     require_sensible(trainer)
+    if trainer.world_size > 1 or isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise Refusal(
+            "a comparison trains each run in one process on one device, and several runs at a time by --workers; given "
+            f"devices: {options.get('devices')}, strategy: {options.get('strategy')}, num_nodes: {trainer.num_nodes}"
+        )
     return trainer
 
 

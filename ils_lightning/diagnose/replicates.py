@@ -55,11 +55,12 @@ def pools_in_batch(estimator: Estimator) -> bool:
 def plan(estimator: Estimator, draws: int, settle: int, peak: int, work: int, memory: int) -> Plan:
     """Divides `draws` estimates of `peak` bytes each, so that a call stays within `memory` bytes.
 
-    Where all of them would write more than `WORK` bytes, `work` each, there are fewer.
+    Where all of them would write more than `WORK` bytes, `work` each, there are fewer. A block has two at least: one
+    estimate has no variance.
     """
     draws = max(FEWEST, min(draws, WORK // max(1, work)))
     blocks = min(draws, LEARNING_BLOCKS if learns(estimator) else BLOCKS)
-    width, copies = -(-draws // blocks), max(1, memory // max(1, peak))
+    width, copies = max(2, -(-draws // blocks)), max(1, memory // max(1, peak))
     return Plan(-(-draws // width), width, copies, settle if learns(estimator) else 0)
 
 

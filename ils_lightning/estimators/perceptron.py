@@ -1,5 +1,7 @@
 """The small network that learnt baselines and critics are made of: sized when the problem is known."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -59,8 +61,9 @@ class Perceptron(Described, nn.Module):
         return layers(x.to(self._weight().dtype)).squeeze(-1).to(x.dtype)
 
     def _weight(self) -> Tensor:
-        """That of the first layer."""
-        return self.layers.get_parameter("0.weight")
+        """That of the first layer; no parameter where pruning or functional_call has put a tensor in its place."""
+        first: Any = self.layers[0]
+        return first.weight
 
 
 def features(logits: Tensor) -> Tensor:

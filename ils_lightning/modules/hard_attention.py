@@ -136,7 +136,7 @@ class HardAttention(Measured):
 
     def _sample(self, sampler: Any, logits: Tensor) -> Tensor:
         """The estimator's draw while it trains, an exact one of its distribution otherwise."""
-        return sampler.sample(logits) if self.training else sampler.distribution(logits).draw()
+        return sampler.sample(logits) if self.training else sampler.distribution(logits).draw().to(logits.dtype)
 
     def training_step(self, batch: Images) -> Tensor:
         """Returns the loss."""

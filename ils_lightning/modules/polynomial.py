@@ -137,7 +137,8 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
 
     def expected_loss(self, logits: Tensor) -> Tensor:
         """Returns E loss `[*rows]` of logits `[*rows, latents, 2]`, in closed form, for draws of the estimator's."""
-        return (self.estimator.distribution(logits).pi @ self.loss.of_categories().to(logits)).mean(dim=-1)
+        pi = self.estimator.distribution(logits).pi
+        return (pi @ self.loss.of_categories().to(pi)).mean(dim=-1)
 
     def track(self, logits: Tensor) -> Tensor:
         """Returns (E loss - optimum) / range `[points]` of snapshots `[points, latents, 2]`."""

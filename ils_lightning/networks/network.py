@@ -59,6 +59,7 @@ class Network(Described, nn.Module):
                 f"{type(self).__name__} was built for x [*any, *inputs] with inputs = {list(self.inputs)}; "
                 f"given {list(x.shape)}"
             )
+        x = x.to(next(self.parameters()).dtype)  # draws are float32 at least, weights may be less
         answer = self.layers(x.reshape(math.prod(leading), *self.inputs))
         return answer.reshape(*leading, *self.outputs)
 
