@@ -1,11 +1,15 @@
 """YAML from files and words, of bounded size: a few lines whose aliases repeat each other can describe billions."""
 
+from enum import Enum
 from typing import Any
 
 import yaml
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from ils_lightning.errors import Refusal
+
+# members of an Enum among a configuration's defaults, as Lightning's Timer has, are written as their values
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 ENTRIES = 100_000
 """How many values a document may hold, repetitions by aliases counted."""

@@ -1,5 +1,6 @@
 """Texts of figures: what stands between dollar signs is a formula to Matplotlib, and fails the figure if it is none."""
 
+import re
 from collections.abc import Callable
 
 from matplotlib.axis import Axis
@@ -8,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
+
+_FORMULA = re.compile(r"\$([^$\n]+)\$")
 
 
 def make_drawable(figure: Figure) -> None:
@@ -34,6 +37,16 @@ def drawable(text: str) -> str:
         '$x^2$ and\nfrom 5 to \\$x^{\\$'
     """
     return "\n".join(line if _is_drawable(line) else line.replace("$", r"\$") for line in text.split("\n"))
+
+
+def plain(text: str) -> str:
+    """Returns a text without the dollar signs around its formulas, for pages that draw none.
+
+    Example:
+        >>> plain("$|z - 0.45|^p$, at 5 $ each")
+        '|z - 0.45|^p, at 5 $ each'
+    """
+    return _FORMULA.sub(r"\1", text)
 
 
 def _is_drawable(line: str) -> bool:

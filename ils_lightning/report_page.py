@@ -9,7 +9,7 @@ from datetime import datetime
 from matplotlib.figure import Figure
 
 from ils_lightning import machine, plots
-from ils_lightning.figure_text import make_drawable
+from ils_lightning.figure_text import make_drawable, plain
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #57606a; --paper: #ffffff; --panel: #f3f6f9;
@@ -60,7 +60,7 @@ _LARGEST_SVG = 1_500_000  # letters; beyond, a picture of dots is smaller and fa
 
 def page(title: str, *parts: str) -> str:
     """Returns a page of a title, when and by what it was written, and parts in HTML."""
-    name = html.escape(title)
+    name = html.escape(plain(title))
     body = "\n".join(part for part in parts if part)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}</title>

@@ -56,7 +56,12 @@ def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_pat
     table = (folder / "table.csv").read_text()
     assert [line.split(",")[1] for line in table.splitlines()[1:]] == ["step_size=0.02", "step_size=0.002", ""]
     assert all((folder / f"figure.{kind}").stat().st_size > 5000 for kind in ("png", "svg"))
-    runs = [EventAccumulator(str(run)).Reload() for run in (folder / "tensorboard").iterdir()]
+    runs = [EventAccumulator(str(run)).Reload() for run in (folder / "tensorboard").iterdir() if run.is_dir()]
+    (words,) = (folder / "tensorboard").glob("events.out.*")
+    assert set(EventAccumulator(str(words)).Reload().Tags()["tensors"]) == {
+        "table/text_summary",
+        "ranking/text_summary",
+    }
     assert [run.Tags()["scalars"].count("CategoricalFit-kl") for run in runs] == [1, 1, 1]
     assert all(tag.startswith("CategoricalFit-") for run in runs for tag in run.Tags()["scalars"])
     for run in runs:

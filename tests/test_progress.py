@@ -1,11 +1,15 @@
 """The progress bar counts optimiser steps and draws at a bounded rate."""
 
+import io
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from ils_lightning.callbacks import StepProgress
+from ils_lightning.callbacks.progress import _set_what_fits
 from ils_lightning.cli import main
 
 
@@ -32,6 +36,19 @@ def test_the_bar_counts_optimiser_steps(
     assert "kl=" in shown
     assert "v_num" not in shown
     assert "Epoch" not in shown
+
+
+@pytest.mark.parametrize("columns", [60, 72, 90, 110, 200])
+def test_a_bar_shows_whole_quantities_or_none(columns: int) -> None:
+    bar = Tqdm(desc="epoch 2/2", total=26, ncols=columns, file=io.StringIO(), bar_format=StepProgress.BAR_FORMAT)
+    bar.n = 26
+    metrics = {"train/loss": "24.33", "train/kl": "0.0123", "val/loss": "24.08"}
+    _set_what_fits(bar, metrics)
+    line = str(bar)
+    assert len(line) <= columns
+    shown = re.findall(r"[\w/]+=[\d.]+(?=[,\]])", line)
+    assert shown == [f"{name}={value}" for name, value in metrics.items()][: line.count("=")]
+    assert columns < 200 or len(shown) == 3
 
 
 def test_a_negative_interval_is_refused() -> None:

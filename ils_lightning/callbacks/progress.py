@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from ils_lightning.errors import Refusal
 
+_SHORTEST = 4  # letters of the bar itself
 _LINES = 20  # of a fit, where the output is no terminal
 
 
@@ -89,7 +90,7 @@ class StepProgress(TQDMProgressBar):
         """Names the epoch where a fit has a known number of several."""
         several = trainer.max_epochs is not None and trainer.max_epochs > 1 and trainer.max_steps < 0
         self.train_progress_bar.set_description(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, steps" if several else "steps", refresh=False
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}" if several else "steps", refresh=False
         )
 
     def on_train_batch_end(
@@ -123,7 +124,7 @@ class StepProgress(TQDMProgressBar):
         bar = self.train_progress_bar
         if not bar.disable:
             bar.n = trainer.global_step
-            bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
+            _set_what_fits(bar, self.get_metrics(trainer, pl_module))
             bar.refresh()
 
     def _write_some(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,6 +136,16 @@ class StepProgress(TQDMProgressBar):
         self._written = step
         metrics = ", ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
         print(f"step {step:,}{f' of {total:,}' if total else ''}: {metrics}", flush=True)
+
+
+def _set_what_fits(bar: Tqdm, metrics: dict[str, Any]) -> None:
+    """Shows as many of the quantities as the line has room for: tqdm would cut a number in its middle."""
+    columns = bar.format_dict["ncols"]
+    for count in reversed(range(len(metrics) + 1)):
+        bar.set_postfix(dict(list(metrics.items())[:count]), refresh=False)
+        line = bar.format_meter(**{**bar.format_dict, "ncols": None})  # with a bar of ten letters
+        if columns is None or len(line) - 10 + _SHORTEST <= columns:
+            return
 
 
 def _total_steps(trainer: Trainer) -> int | None:

@@ -18,7 +18,7 @@ from ils_lightning.cli.streams import endure
 from ils_lightning.errors import Refusal, did_you_mean, of_memory
 
 TRAINER_VERBS: Mapping[str, str] = {
-    "fit": "train a model (without options: Intermediate Loss Sampling on the first toy problem)",
+    "fit": "train a model (without options: the first toy problem, by ILS)",
     "validate": "evaluate a checkpoint on the validation data",
     "test": "evaluate a checkpoint on the test data",
     "predict": "run a checkpoint on the prediction data",
@@ -98,11 +98,11 @@ def usage() -> str:
             "",
             *(f"  {name:<{width}}  {text}" for name, text in verbs.items()),
             "",
-            "  python -m ils_lightning fit                                  train with the defaults",
-            "  python -m ils_lightning fit --model.estimator ReinMax --model.loss RBFEnergy --data SingleDraws",
-            "  python -m ils_lightning fit --config FILE_OR_NAME            a configuration file, or a packaged one",
-            "  python -m ils_lightning fit --print_config                   show every setting and its value",
-            "  python -m ils_lightning VERB --help                          options of a verb",
+            "  fit                        train with the defaults",
+            "  fit --config FILE_OR_NAME  a configuration file, or a packaged one",
+            "  fit --model.estimator ReinMax --model.loss RBFEnergy --data SingleDraws",
+            "  fit --print_config         show every setting and its value",
+            "  VERB --help                options of a verb",
         ]
     )
 

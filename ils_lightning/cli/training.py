@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -145,9 +146,9 @@ class CommandLine(LightningCLI):
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _defaults(self, chosen: Any) -> list[Callback]:
-        default: list[Callback] = [RankSeed(), EvaluationReport()]
-        if chosen.enable_progress_bar in (None, True) and not chosen.barebones:
-            default.append(StepProgress())
+        bars = chosen.enable_progress_bar in (None, True) and not chosen.barebones
+        # bars first: they are taken away before tables are written
+        default: list[Callback] = [RankSeed(), *([StepProgress()] if bars else []), EvaluationReport()]
         if self.config["subcommand"] == "predict":
             default.append(SavePredictions())
         if self.config["subcommand"] == "fit":
@@ -250,4 +251,6 @@ def _silence() -> None:
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: " not in record.getMessage()
+    """Whether a line is news: what is said of the end would stand on the line of a bar, above a table that says it."""
+    message = record.getMessage()
+    return "Tip: " not in message and not (message.startswith("`Trainer.fit` stopped") and sys.stdout.isatty())

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from ils_lightning import plots
@@ -31,8 +30,9 @@ def budgets(curves: list[Curve]) -> Figure:
                 axes.plot(spent(curve), curve.mean, label=curve.run, **look[curve.run])
             axes.set_xlabel(label)
             if label != _AXES[0][0]:
+                ends = [spent(curve)[[0, -1]] for curve in mine]
                 axes.set_xscale("log")
-                axes.xaxis.set_minor_formatter(NullFormatter())
+                plots.numbered_log_axis(axes.xaxis, min(float(a) for a, _ in ends), max(float(b) for _, b in ends))
         _scale(line[0], mine)
         line[0].set_ylabel(f"{setting}\n{mine[0].tracked.label}".strip())
     legend_below(figure, list(look))

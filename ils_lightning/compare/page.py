@@ -14,7 +14,7 @@ _WORDS = {
     "plateau": "mean over the last fifth of the curve of the tracked quantity; last: its last value; +-: half of the "
     "plateau's 95 % bootstrap interval over seeds and trials",
     "bias floor": "where the published form is predicted to settle",
-    "steps to 2x": "first optimiser step below twice the plateau",
+    "steps to 2x": "first optimiser step below twice the plateau; -: the curve begins there",
     "difference": "to the reference, paired by seed and trial; its s.e.: the standard error of that; n: pairs",
     "f evaluations": "of one training, all rows counted; at equal f ev.: the curve's value where the run with the "
     "fewest evaluations ends",
@@ -69,7 +69,20 @@ def _best(rows: list[Row]) -> str:
     several = len({row.setting for row in rows}) > 1
     names = [f"{row.run} {row.setting}" if several else row.run for row in (ranked[0], *others[:1])]
     values = [f"{name} ({cell(row.ranked)})" for name, row in zip(names, (ranked[0], *others), strict=False)]
-    return "; best of the other runs: ".join(values)
+    apart = not others or _are_told_apart(ranked[0], others[0])
+    return ("; best of the other runs: " if apart else "; not to be told from it by these seeds: ").join(values)
+
+
+def _are_told_apart(one: Row, other: Row) -> bool:
+    """Whether two runs differ by two standard errors: of the paired difference where one of them is the reference."""
+    paired = next((row for row in (one, other) if {row.reference, row.run} == {one.run, other.run}), None)
+    if paired is not None:
+        return abs(paired.difference) > 2 * paired.difference_error
+    return abs(one.ranked - other.ranked) > 2 * math.hypot(_error(one), _error(other))
+
+
+def _error(row: Row) -> float:
+    return row.standard_error if row.measure else (row.high - row.low) / 4
 
 
 def _lines(rows: list[Row], columns: list[screen.Column]) -> list[list[str]]:

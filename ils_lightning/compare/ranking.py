@@ -4,6 +4,7 @@ from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ils_lightning import plots
 from ils_lightning.compare.spec import Comparison
@@ -21,6 +22,7 @@ def draw(comparison: Comparison, rows: list[Row]) -> Figure:
             _panel(axes, [row for row in shown if row.setting == setting])
             axes.set(title=setting, xlabel=comparison.measure)
         figure.suptitle(comparison.title)
+        figure.supxlabel("dot: mean over seeds, less is better; bar: its standard error", fontsize=8)
     return figure
 
 
@@ -36,7 +38,9 @@ def _panel(axes: Axes, rows: list[Row]) -> None:
             )
     axes.set_yticks(list(places), [f"{row.run} *" if row.failed else row.run for row in rows], fontsize=8)
     ends = [row.measured + error for row, error in zip(rows, errors, strict=True) if row.measured <= edge]
-    axes.set_xlim(right=max(edge + 0.04 * (edge - rows[0].measured), *ends))
+    end = max(edge, *ends)
+    axes.set_xlim(right=end + 0.04 * (end - rows[0].measured))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.invert_yaxis()
 
 

@@ -40,7 +40,7 @@ _SHARED = [
 
 def show(rows: list[Row], console: Console) -> None:
     """Prints the table, and below it what does not fit into cells: references, budgets and failures."""
-    console.print(fitted(columns_of(rows), partial(_table, rows), console, least=2))
+    console.print(fitted(columns_of(rows), partial(_table, rows), console, least=2, whole="table.md"))
     for line in notes(rows):
         console.print(line, highlight=False, markup=False)
 
@@ -65,7 +65,7 @@ def notes(rows: list[Row]) -> list[str]:
             lines.append(f"{head}differences are to {row.reference}, paired by seed and trial")
         if row.evaluation_budget == row.evaluation_budget:
             lines.append(
-                f"{head}equal budgets are {row.evaluation_budget:.3g} evaluations of f and {row.second_budget:.3g} s"
+                f"{head}equal budgets are {row.evaluation_budget:,.0f} evaluations of f and {row.second_budget:.3g} s"
             )
     return lines + [f"{_name(row)} failed: {row.failed}" for row in rows if row.failed]
 
@@ -109,4 +109,4 @@ def _ranked(row: Row, value: float) -> str:
 def _steps(row: Row) -> str:
     if not row.seeds:
         return ""
-    return "never" if row.steps_to_twice_plateau < 0 else f"{row.steps_to_twice_plateau:,}"
+    return {-1: "never", 0: "-"}.get(row.steps_to_twice_plateau, f"{row.steps_to_twice_plateau:,}")

@@ -34,7 +34,7 @@ class Row:
         high: its other end.
         minimum: least value of the mean curve.
         minimum_step: where that is.
-        steps_to_twice_plateau: first step below twice the plateau; -1 for never.
+        steps_to_twice_plateau: first step below twice the plateau; -1 for never, 0 where the curve begins there.
         reference: the run of this setting to which differences are taken: the one so marked, else the best.
         difference: to the reference in what ranks, paired by seed and trial.
         difference_error: its standard error.
@@ -118,7 +118,7 @@ def _row(curve: Curve, measure: str | None) -> Row:
     row.tracked, row.seeds, row.trials = curve.tracked.label, *curve.values.shape[1:]
     row.last, row.plateau, (row.low, row.high) = float(mean[-1]), float(level.mean()), statistics.bootstrap(level)
     row.minimum, row.minimum_step = float(mean.min()), int(curve.steps[mean.argmin()])
-    row.steps_to_twice_plateau = int(curve.steps[below[0]]) if len(below) else -1
+    row.steps_to_twice_plateau = (int(curve.steps[below[0]]) if below[0] else 0) if len(below) else -1
     row.optimizer_steps, row.evaluations = first.optimizer_steps, first.optimizer_steps * first.evaluations
     row.seconds = sum(outcome.seconds for outcome in curve.finished) / len(curve.finished)
     return row

@@ -6,15 +6,18 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from ils_lightning import tensorboard_session
+from ils_lightning.compare import table, wide
 from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.names import folder_names
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.table import Row
+from ils_lightning.figure_text import plain
 from ils_lightning.modules import Tracked
 
 
 def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Comparison) -> None:
-    """Writes one TensorBoard run a curve, thinned to 500 points, with its options as hparams."""
+    """Writes one TensorBoard run a curve, thinned to 500 points, with its options as hparams, and the table as text."""
+    _write_text(folder, {"table": table.markdown(rows), "ranking": wide.markdown(rows)}, comparison.title)
     pairs = [(run.name, setting) for run in comparison.runs for setting in run.labels()]
     folders = dict(zip(pairs, folder_names([" ".join(pair).strip() for pair in pairs]), strict=True))
     runs: dict[str, Run] = {run.name: run for run in comparison.runs}
@@ -39,6 +42,15 @@ def write(folder: Path, curves: list[Curve], rows: list[Row], comparison: Compar
                 writer.add_scalar(tracked, curve.mean[point], int(curve.steps[point]))
         for old in former:
             old.unlink(missing_ok=True)
+
+
+def _write_text(folder: Path, tables: dict[str, str], title: str) -> None:
+    former = list(folder.glob("events.out.*"))
+    with SummaryWriter(str(folder)) as writer:
+        for name, text in tables.items():
+            writer.add_text(name, f"{plain(title)}\n\n{text}")
+    for old in former:
+        old.unlink(missing_ok=True)
 
 
 def _model(comparison: Comparison, run: Run, setting: str) -> str:

@@ -35,11 +35,15 @@ def _finished(row: Row, setting: str) -> bool:
     return row.setting == setting and row.seeds > 0 and not math.isnan(row.ranked)
 
 
+def _number(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
 def _cell(row: Row, best: float) -> str:
     if not _finished(row, row.setting):
         return "failed"
-    value = f"{row.ranked:.2f}" if abs(row.ranked) >= 1 else f"{row.ranked:.3g}"
-    value = f"**{value}**" if row.ranked == best else value
+    value = _number(row.ranked)
+    value = f"**{value}**" if value == _number(best) else value
     if math.isnan(row.difference):
         return value
     error = "" if math.isnan(row.difference_error) else f" +- {row.difference_error:.2g}"

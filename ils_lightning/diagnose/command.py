@@ -118,4 +118,4 @@ def write(report: GradientReport, folder: Path, others: list[GradientReport], co
     atomic.write_text(tables.to_json(report), folder / "report.json")
     atomic.write_text(page(report, configuration), folder / "report.html")
     console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
-    console.print(advice(report), highlight=False, markup=False, soft_wrap=True)
+    console.print(advice(report), highlight=False, markup=False, soft_wrap=not console.is_terminal)

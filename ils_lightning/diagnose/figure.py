@@ -18,8 +18,8 @@ _HIGHEST = 3000.0
 _LETTERS = 48
 """Of a title, or of a line below, in a panel's width."""
 _BELOW = (
-    "Numbers: rank by error. Stars: the ILS family. Grey: further estimators. Area: evaluations of f. Left or lower "
-    "edge: none found. Right or upper edge: that much or more."
+    "Numbers: rank by error. Stars: the ILS family.{} Area: evaluations of f. Left or lower edge: none found. Right or "
+    "upper edge: that much or more."
 )
 
 
@@ -39,7 +39,9 @@ def draw(reports: list[GradientReport], narrow: bool = False) -> Figure:
             curves.legend(
                 fontsize=9, handlelength=2.2, **(place if across else place | {"bbox_to_anchor": (0.5, -0.16)})
             )
-        figure.supxlabel(fill(_BELOW, int(16 * width)), fontsize=8)
+        others = any(len(report.applicable) > len(shown(report)) for report in reports)
+        below = _BELOW.format(" Grey: further estimators." if others else "")
+        figure.supxlabel(fill(below, int(16 * width)), fontsize=8)
     return figure
 
 
@@ -95,8 +97,6 @@ def _curves(axes: Axes, report: GradientReport, look: dict[str, Look]) -> None:
             continue
         size = 9 if marker == "*" else 5
         axes.plot(counts, values, color=colour, marker=marker, markersize=size, linewidth=width, label=label)
-        end = (counts[-1], values[-1])
-        axes.annotate(str(rank), end, (4, -3), textcoords="offset points", fontsize=9, color=colour)
     axes.set(
         xscale="log",
         xlabel="number of estimates averaged",

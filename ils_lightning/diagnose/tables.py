@@ -86,7 +86,7 @@ def _signed(row: Row) -> str:
 
 def show(report: GradientReport, console: Console) -> None:
     """Prints the table, as many columns as there is room for, what it was measured on, and what does not apply."""
-    console.print(fitted(COLUMNS, partial(_table, report), console, least=3))
+    console.print(fitted(COLUMNS, partial(_table, report), console, least=3, whole="report.csv"))
     for line in notes(report):
         console.print(line, highlight=False, markup=False)
 
