@@ -66,7 +66,7 @@ def load(name: str, kind: Kind = "run") -> dict[str, Any]:
     Raises:
         ValueError: when there is none, when it cannot be read, or when it describes another kind of thing.
     """
-    content = _mapping(find(name, kind), name)
+    content = read(find(name, kind), name)
     if (found := described(content)) not in (kind, None):
         near = f"{_FOLDERS.get(kind, '')}{name}"
         hint = f"; the packaged {kind} is {near}" if near in names(kind) else ""
@@ -88,7 +88,12 @@ def described(content: dict[str, Any]) -> Kind | None:
     return "run" if _SECTIONS & set(content) else None
 
 
-def _mapping(path: Path, name: str) -> dict[str, Any]:
+def read(path: Path, name: str) -> dict[str, Any]:
+    """Returns the mapping that a file holds.
+
+    Raises:
+        ValueError: when it cannot be read or holds anything else; the text calls it `name`.
+    """
     try:
         with path.open("rb") as file:
             if file.read(2) == b"PK":  # of a zip archive, which torch writes

@@ -67,7 +67,11 @@ def _not_restored(trainer: Trainer, error: Exception) -> str | None:
     if isinstance(error, Refusal | MisconfigurationException | OSError | MemoryError):
         return None
     given = f" {str(trainer.ckpt_path)!r}" if trainer.ckpt_path else ""
-    return f"--ckpt_path: the checkpoint{given} cannot be restored: {type(error).__name__}: {error}"
+    settings = (trainer._checkpoint_connector._loaded_checkpoint or {}).get("hyper_parameters")
+    saved = str(settings.get("_class_path", "")).rpartition(".")[-1] if isinstance(settings, dict) else ""
+    here = type(trainer.lightning_module).__name__
+    reason = f"it is of a {saved}, and this run has a {here}" if saved not in ("", here) else ""
+    return f"--ckpt_path: the checkpoint{given} cannot be restored: {reason or f'{type(error).__name__}: {error}'}"
 
 
 def _too_few_batches(trainer: Trainer, error: ValueError) -> str | None:

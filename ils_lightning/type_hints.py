@@ -49,6 +49,18 @@ def class_names(kind: Any) -> list[str]:
     return sorted({name for base in bases(kind) for child in base.__subclasses__() for name in _concrete(child)})
 
 
+def classes(kind: Any, name: str) -> list[type]:
+    """Returns the classes of this name that may stand where `kind` is asked for."""
+    found = dict.fromkeys(child for base in bases(kind) for child in _below(base) if child.__name__ == name)
+    return list(found)
+
+
+def _below(base: type) -> Iterator[type]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _below(child)
+
+
 def readable(kind: Any) -> str:
     """Returns the type in words.
 

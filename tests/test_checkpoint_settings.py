@@ -137,6 +137,7 @@ def test_a_class_in_the_settings_of_an_inner_model_is_looked_at_too() -> None:
         ("callbacks", [{"class_path": "LastCheckpoint", "init_args": {"dirpath": "elsewhere"}}]),
         ("callbacks", [{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1, "avg_fn": CALL}}]),
         ("callbacks", [{"class_path": "EarlyStopping", "init_args": {"monitor": "x"}, "dict_kwargs": {}}]),
+        ("num_nodes", 2),
         ("made_up", 7),
     ],
 )
@@ -248,6 +249,18 @@ def test_a_part_of_ones_own_is_known_once_it_is_named(folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(checkpoint["configuration"]))
     assert attempt([*words, "--config=config.yaml"], folder).status == 0
     assert marks(folder) == {"imported"}
+
+
+def test_sample_knows_a_part_of_ones_own_by_its_name(folder: Path) -> None:
+    few = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
+    words = ["--config=vae_digits", *few, "--trainer.logger=false", "--model.estimator=marking.Mine"]
+    assert attempt(["fit", *words], folder).status == 0
+    sample = ["sample", "--ckpt_path=checkpoints/last.ckpt"]
+    assert complaints(Case("", sample, ("marking.Mine", "--own")), attempt(sample, folder)) == []
+    assert attempt([*sample, "--own=marking.Mine"], folder).status == 0
+    assert (folder / "samples.png").stat().st_size > 1000
+    unknown = [*sample, "--own=marking.Min"]
+    assert complaints(Case("", unknown, ("no class 'marking.Min'",)), attempt(unknown, folder)) == []
 
 
 def test_a_tokeniser_is_a_checkpoint_too(folder: Path) -> None:

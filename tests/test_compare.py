@@ -125,6 +125,14 @@ def test_bad_files_are_named(tmp_path, change, message):
         read(write(tmp_path, {**SMALL, **change}))
 
 
+@pytest.mark.parametrize("options", [{"strategy": "ddp_fork", "devices": 2}, {"devices": 2}, {"strategy": "ddp_spawn"}])
+def test_several_ranks_a_run_are_refused_before_any_is_trained(options, tmp_path):
+    change = {f"trainer.{name}": value for name, value in options.items()} | {"trainer.accelerator": "cpu"}
+    with pytest.raises(ValueError, match="in one process on one device, and several runs at a time by --workers"):
+        compare(write(tmp_path, {**SMALL, "change": {**SMALL["change"], **change}}), tmp_path / "out")
+    assert not list(tmp_path.glob("out/runs/*"))
+
+
 def test_a_missing_file_lists_the_packaged_ones():
     with pytest.raises(ValueError, match="compare/toy1"):
         find("toy_one", "comparison")

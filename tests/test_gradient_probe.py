@@ -156,6 +156,14 @@ def test_a_measurement_that_would_take_more_than_its_share_is_left_out(monkeypat
     assert len(measured) >= 10
 
 
+def test_the_fewest_draws_that_are_taken_are_enough(tmp_path):
+    words = ["fit", "--config=vae_digits", "--trainer.max_steps=2", "--trainer.limit_val_batches=1"]
+    words += ["--trainer.callbacks+=GradientProbe", "--trainer.callbacks.draws=32", "--trainer.limit_test_batches=1"]
+    main([*words, f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false"])
+    events = EventAccumulator(str(next(tmp_path.rglob("version_0")))).Reload()
+    assert any("gradient/" in tag for tag in events.Tags()["scalars"])
+
+
 @pytest.mark.parametrize("options", [{"every": 0}, {"rows": 0}, {"draws": 5}, {"share": 0.0}, {"share": 1.5}])
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValueError, match="GradientProbe: every and rows must be at least 1"):

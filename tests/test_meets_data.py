@@ -13,6 +13,7 @@ from torch.optim import Adam
 from torchmetrics import Metric
 
 from ils_lightning.data import Digits, ListOps
+from ils_lightning.estimators import NetworkBaseline, Reinforce
 from ils_lightning.modules import DiscreteModule, DiscreteVAE, HardAttention, HierarchicalVAE, LatentTree
 
 SMALL = {"train": 400, "validation": 50, "test": 50, "longest": 12}
@@ -72,6 +73,15 @@ def test_pruning_takes_its_share_of_every_weight() -> None:
     trainer(pruning).fit(model, datamodule=Digits())
     shares = [(p == 0).float().mean().item() for p in model.parameters() if p.dim() == 2]
     assert shares == [0.5] * 4
+
+
+@pytest.mark.parametrize(
+    "estimator", ["Relax", Reinforce(baseline=NetworkBaseline())], ids=["Relax", "NetworkBaseline"]
+)
+def test_networks_inside_estimators_are_pruned_too(estimator: Any) -> None:
+    model = DiscreteVAE(estimator=estimator)
+    trainer(ModelPruning("l1_unstructured", amount=0.5)).fit(model, datamodule=Digits())
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.slow

@@ -31,6 +31,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Path(f"{name}.yaml").write_text(text)
     with zipfile.ZipFile("last.ckpt", "w") as archive:
         archive.writestr("data.pkl", "x")
+    Path("null.yaml").write_text(
+        "model: {class_path: DiscreteVAE, init_args: {estimator: {class_path: ILS, init_args: }}}"
+    )
+    Path("no_seed.yaml").write_text(
+        "seed_everything: null\nmodel: {class_path: CategoricalFit, init_args: {estimator: ILS}}\ndata: SingleDraws\n"
+    )
+    Path("nothing.ckpt").touch()
     Path("binary").write_bytes(b"\xff\xfe\x80")
     Path("folder").mkdir()
 
@@ -63,6 +70,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("fit", "--model.estimator=last.ckpt"), "is a checkpoint"),
         (("fit", "--model.estimator=estimators/mu_prp"), "did you mean 'estimators/mu_prop'?"),
         (("fit", "--model.estimator=folder/"), "is a folder"),
+        (("fit", "--trainer=last.ckpt"), "--trainer: 'last.ckpt' is a checkpoint"),
+        (("fit", "--model", "last.ckpt"), "--model: 'last.ckpt' is a checkpoint"),
+        (("fit", "--data", "list.yaml"), "--data: 'list.yaml' must hold a mapping"),
+        (("fit", "--config=null.yaml"), "model.init_args.estimator.init_args must be a mapping"),
+        (("test", "--ckpt_path=run.yaml"), "it is no file that torch wrote"),
+        (("test", "--ckpt_path=nothing.ckpt"), "it is empty"),
+        (("fit", "--config=vae_digits", "--model.lr_scheduler=ReduceLROnPlateau"), "lightning.pytorch.cli.ReduceLROn"),
+        (("fit", "--trainer.plugins=MixedPrecision"), "cannot be made of its name alone; it needs precision, device"),
+        (("fit", "--config=no_seed.yaml"), "--seed_everything: must be from 0 to 4294967295; given null"),
     ],
 )
 def test_a_file_in_the_wrong_place_is_told_where_it_belongs(

@@ -8,6 +8,7 @@ import torch
 from examples import EXAMPLES
 from lightning import Trainer, seed_everything
 
+from ils_lightning.cli import main
 from ils_lightning.data import Digits
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP, ConvDecoder, ConvEncoder
@@ -20,6 +21,24 @@ def networks(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["vae_digits", "vae_hierarchical", "hard_attention", "listops", "tokenizer_digits", "polynomial", "toy1"]
+)
+def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):
+    few = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    words = [
+        f"--config={name}",
+        "--trainer.precision=bf16-true",
+        "--trainer.max_steps=10",
+        "--trainer.accelerator=cpu",
+        *few,
+    ]
+    main(["fit", *words, "--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={tmp_path}"])
+    assert list(tmp_path.rglob("last.ckpt"))
+    assert list(tmp_path.rglob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("kind", "precision"), [("dense", "bf16-mixed"), ("convolutional", "bf16-mixed"), ("dense", "bf16-true")]
 )

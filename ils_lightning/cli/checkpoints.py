@@ -105,8 +105,17 @@ def _load(path: str) -> Any:
             require_undamaged(Path(path))
             return torch.load(path, weights_only=True, map_location="cpu")
     except _UNREADABLE as error:
-        reason = str(error).strip().split("\n")[-1]
+        reason = _not_of_torch(path) or str(error).strip().split("\n")[-1]
         fail(f"--ckpt_path: {path!r} is no checkpoint that can be loaded safely (weights and plain data): {reason}")
+
+
+def _not_of_torch(path: str) -> str:
+    """Says so if a file is not of a kind that torch writes."""
+    with Path(path).open("rb") as file:
+        start = file.read(2)
+    if not start:
+        return "it is empty"
+    return "" if start == b"PK" or start[:1] == b"\x80" else "it is no file that torch wrote"
 
 
 def _sections(path: str, configuration: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ils_lightning import documents, packaged
-from ils_lightning.cli.errors import fail
+from ils_lightning.cli.errors import fail, told_in_one_line
 from ils_lightning.errors import Refusal, did_you_mean
 from ils_lightning.type_hints import class_at
 
@@ -28,8 +28,10 @@ def find(name: str) -> str:
         content = packaged.load(name)
     except Refusal as refusal:
         fail(f"--config: {refusal}")
-    for key, keys in _descriptions(content):
-        if unknown := [one for one in keys if one not in _OF_DESCRIPTIONS]:
+    for key, described in _descriptions(content):
+        if not isinstance(given := described.get("init_args", {}), dict):
+            fail(f"--config: {name!r}: {key}.init_args must be a mapping (of options to values); given {_yaml(given)}")
+        if unknown := [one for one in described if one not in _OF_DESCRIPTIONS]:
             fail(
                 f"--config: {name!r}: beside class_path stands init_args; {key} has {unknown[0]!r}"
                 f"{did_you_mean(str(unknown[0]), _OF_DESCRIPTIONS)}"
@@ -37,11 +39,15 @@ def find(name: str) -> str:
     return str(packaged.find(name))
 
 
-def _descriptions(content: Any, key: str = "") -> Iterator[tuple[str, list]]:
-    """Yields place and keys of every mapping that names a class."""
+def _yaml(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _descriptions(content: Any, key: str = "") -> Iterator[tuple[str, dict]]:
+    """Yields place and content of every mapping that names a class."""
     if isinstance(content, dict):
         if "class_path" in content:
-            yield key, list(content)
+            yield key, content
         for name, value in content.items():
             yield from _descriptions(value, f"{key}.{name}".strip("."))
     elif isinstance(content, list):
@@ -109,6 +115,11 @@ def options(words: list[str]) -> set[str]:
 def with_paths(words: list[str]) -> list[str]:
     """Replaces the names of packaged configurations, and of packaged settings of an estimator, by their paths."""
     words = list(words)
+    for position, value in option_values(words, "--model", "--data", "--trainer"):
+        if Path(value).is_file():
+            option = words[position].partition("=")[0]
+            with told_in_one_line({}, f"{option}: "):
+                packaged.read(Path(value), value)
     for options, look_up in ((("--config", "-c"), find), (("--model.estimator",), find_part)):
         for position, value in list(option_values(words, *options)):
             if "=" in words[position]:

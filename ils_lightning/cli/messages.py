@@ -6,13 +6,14 @@ is allowed there is read from the signature of the class on that way.
 
 import re
 from collections.abc import Iterable, Mapping
+from inspect import Parameter, signature
 from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import ArgumentParser
 
 from ils_lightning.cli.errors import fail
 from ils_lightning.errors import DescriptionError, did_you_mean, listed
-from ils_lightning.type_hints import choices, class_at, class_names, hints, readable
+from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, readable
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
@@ -144,9 +145,31 @@ def _no_class(message: str, reason: str, kind: Any) -> str:
     name = found[0] if found else ""
     why = {"has no attribute": "there is nothing of that name", "import path format": "that is no name of a class"}
     module = reason if reason.startswith("No module") else "that is another kind of class"
-    names = class_names(kind)
+    names, bare = class_names(kind), name.rpartition(".")[-1]
+    if (owner := class_at(name)) is not None and owner in classes(kind, bare):
+        return f"{bare!r} cannot be made of its name alone{_of_that_name(bare, kind)}"
     known = f"{did_you_mean(name, names)}; known: {listed(names, name)}" if names else ""
     return f"{name!r} cannot be used here: {why.get(reason, module)}{known}"
+
+
+def _of_that_name(name: str, kind: Any) -> str:
+    """Says what else it takes to make an object of the class that is called so, or of which of several."""
+    found = classes(kind, name)
+    if len(found) > 1:
+        return f"; several classes are called so, give one in full: {', '.join(map(_in_full, found))}"
+    needed = [option for option, parameter in signature(found[0]).parameters.items() if _is_required(parameter)]
+    return f"; it needs {', '.join(needed)}" if needed else ""
+
+
+def _in_full(owner: type) -> str:
+    return f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _is_required(parameter: Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def _wrong_value(given: str, kind: Any) -> str:
@@ -155,6 +178,8 @@ def _wrong_value(given: str, kind: Any) -> str:
     if values := choices(kind):
         return f"must be one of {', '.join(values)}{did_you_mean(given, values)}; given {given!r}"
     if names := class_names(kind):
+        if given in names:
+            return f"{given!r} cannot be made of its name alone{_of_that_name(given, kind)}"
         if option := re.match(r"NestedArg\(key='([\w.]+)'", given):
             return f"name its class first, as in .class_path {names[0]}, then .{option[1]}; known: {listed(names, '')}"
         return f"unknown class {given!r}{did_you_mean(given, names)}; known: {listed(names, given)}"
