@@ -93,7 +93,7 @@ def files(chance: Random) -> Iterator[Case]:
         yield Case(f"config {wrong}", ["fit", f"--config={wrong}"], (wrong, f"did you mean '{name}'"))
     for name in ("estimators/rebar", "estimators/ils_newton", "estimators/gumbel_softmax"):
         wrong = f"estimators/{misspelt(name.split('/')[1], chance)}"
-        yield Case(wrong, [*TOY, f"--model.estimator={wrong}"], (wrong, f"did you mean '{name.split('/')[1]}'"))
+        yield Case(wrong, [*TOY, f"--model.estimator={wrong}"], (wrong, f"did you mean '{name}'"))
     for name in ("compare/toy1", "compare/vae_digits", "compare/polynomial"):
         wrong = f"compare/{misspelt(name.split('/')[1], chance)}"
         yield Case(wrong, ["compare", wrong], (wrong, name))
