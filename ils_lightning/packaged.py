@@ -1,6 +1,7 @@
 """Configuration files, by path or by the name of one that is packaged, and what each of them describes."""
 
 import functools
+from os.path import isdir, isfile  # which are False of a text too long for a path
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,11 +46,11 @@ def find(name: str, kind: Kind = "run") -> Path:
         ValueError: when there is neither; the text lists the packaged ones of the kind that is asked for.
     """
     bare = name.removesuffix(".yaml").removeprefix("configs/")
-    if Path(name).is_file():
+    if isfile(name):
         return Path(name)
-    if bare and (path := folder() / f"{bare}.yaml").is_file():
+    if bare and isfile(path := folder() / f"{bare}.yaml"):
         return path
-    if Path(name).is_dir():
+    if isdir(name):
         raise Refusal(f"{name!r} is a folder, not a configuration file")
     for meant, start in _FOLDERS.items():
         kind = meant if bare.startswith(start) else kind

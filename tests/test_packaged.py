@@ -8,6 +8,7 @@ import pytest
 from test_cli import refusal
 
 from ils_lightning import packaged
+from ils_lightning.cli import main
 from ils_lightning.errors import Refusal
 
 RUN, COMPARISON, PART = (
@@ -85,6 +86,18 @@ def test_a_file_in_the_wrong_place_is_told_where_it_belongs(
     words: tuple[str, ...], told: str, files: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refusal(capsys, *words)
+
+
+def test_options_given_as_a_long_text_are_taken(files: None, capsys: pytest.CaptureFixture[str]) -> None:
+    text = '{"class_path": "CategoricalFit", "init_args": {"estimator": {"class_path": "ILS"}' + " " * 300 + "}}"
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--model", text, "--data=SingleDraws", "--print_config"])
+    assert "CategoricalFit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("compare",), ("fit", "--config"), ("fit", "--model.estimator")])
+def test_a_name_too_long_for_a_file_is_no_file(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no file 'estimators/xxx" in refusal(capsys, *words, f"estimators/{'x' * 300}")
 
 
 def test_a_base_that_is_a_comparison_is_refused(files: None, capsys: pytest.CaptureFixture[str]) -> None:

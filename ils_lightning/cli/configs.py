@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from os.path import exists, isfile  # which are False of a text too long for a path
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def require_values(words: list[str]) -> None:
 def named_classes(words: list[str]) -> set[str]:
     """Imports the classes that the words, and the files among them, give by dotted names, and returns these names."""
     values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
-    names = {value for value in values if _DOTTED.fullmatch(value) and not Path(value).exists()}
+    names = {value for value in values if _DOTTED.fullmatch(value) and not exists(value)}
     for value in values:
-        if value.endswith((".yaml", ".yml")) and Path(value).is_file():
+        if value.endswith((".yaml", ".yml")) and isfile(value):
             value = Path(value).read_text(encoding="utf-8", errors="replace")
         elif not value.lstrip().startswith(("{", "[")):
             continue
@@ -116,7 +117,7 @@ def with_paths(words: list[str]) -> list[str]:
     """Replaces the names of packaged configurations, and of packaged settings of an estimator, by their paths."""
     words = list(words)
     for position, value in option_values(words, "--model", "--data", "--trainer"):
-        if Path(value).is_file():
+        if isfile(value):
             option = words[position].partition("=")[0]
             with told_in_one_line({}, f"{option}: "):
                 packaged.read(Path(value), value)
@@ -131,7 +132,7 @@ def with_paths(words: list[str]) -> list[str]:
 
 def find_part(name: str) -> str:
     """Returns the path of an estimator's settings, a file or a packaged one; a class name is returned as it is."""
-    if not (Path(name).is_file() or "/" in name or name.endswith((".yaml", ".yml"))):
+    if not (isfile(name) or "/" in name or name.endswith((".yaml", ".yml"))):
         return name
     try:
         packaged.load(name, "estimator")
