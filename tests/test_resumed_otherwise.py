@@ -1,5 +1,6 @@
 """Checkpoints that do not hold what a run needs to go on, and runs that are not those of their checkpoint: one line."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def test_what_is_no_random_stream_is_refused(states: Any, checkpoint: Path, caps
 def test_schedulers_without_a_state_begin_anew_with_a_note(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero")
     main(["fit", f"--ckpt_path={rewritten(checkpoint, lr_schedulers=[])}", *MORE])
     assert "holds the states of 0 learning-rate schedulers, this run has 1" in caplog.text
 
