@@ -127,7 +127,7 @@ def create(description: Any, base: Any) -> Any:
 
 
 def preview(description: Any, base: Any) -> Any:
-    """Makes what `create` makes, to be looked at and thrown away, in a third of the time.
+    """Makes what `create` makes, to be looked at and thrown away, with less to parse.
 
     Defaults of its parts are not written among its arguments: a checkpoint of it would not hold them.
 
