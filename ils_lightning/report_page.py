@@ -13,11 +13,10 @@ from ils_lightning.figure_text import make_drawable, plain
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #57606a; --paper: #ffffff; --panel: #f3f6f9;
-        --line: #d9dfe5; --accent: #0072b2; --shade: #b8c2cc; }
+        --line: #d9dfe5; --accent: #0072b2; --blue: #0072b2; --shade: #b8c2cc; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e9ee; --soft: #9ba7b2; --paper: #11161b; --panel: #1a2129; --line: #303a44; --accent: #56b4e9;
-          --shade: #4a5866; }
-  figure svg, figure img { filter: invert(1) hue-rotate(180deg) brightness(1.35) saturate(1.3); }
+          --blue: #2f95d8; --shade: #4a5866; }
 }
 * { box-sizing: border-box; }
 body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 78rem;
@@ -40,11 +39,14 @@ tr.best td { font-weight: 600; }
 tr.section td { color: var(--accent); font-weight: 600; padding-top: .8rem; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg, figure img { display: block; max-width: 100%; height: auto; }
+figure svg { fill: var(--ink); }
+figure img { background: #ffffff; border-radius: 4px; }
 figure.narrow { display: none; }
 .scroll:has(th:nth-child(13))::before { display: block; }
 @media (max-width: 60rem) { .scroll:has(th:nth-child(6))::before { display: block; } }
 @media (max-width: 45rem) {
   figure svg, figure img { min-width: min(40rem, var(--width)); }
+  .scroll:has(th:nth-child(4))::before { display: block; }
   figure.wide { display: none; }
   figure.narrow { display: block; }
   figure.narrow svg, figure.narrow img { min-width: 0; }
@@ -55,6 +57,7 @@ dt { font-weight: 600; } dd { margin: 0 0 .35rem 1rem; }
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 pre { background: var(--panel); border-radius: 4px; padding: .8rem 1rem; overflow-x: auto; font-size: .82rem; }
 """
+_THEMED = {"#000000": "var(--ink)", "#0072b2": "var(--blue)"}  # too dark for a dark page
 _LARGEST_SVG = 1_500_000  # letters; beyond, a picture of dots is smaller and faster to draw
 
 
@@ -147,6 +150,8 @@ def _figure(drawn: Figure, name: str, kind: str) -> str:
     with plots.style():
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     lines = text.getvalue()
+    for colour, variable in _THEMED.items():
+        lines = lines.replace(colour, variable)
     picture = lines[lines.index("<svg") :] if len(lines) <= _LARGEST_SVG else _dots(drawn, name)
     width = f"--width: {96 * drawn.get_figwidth():.0f}px"
     kind = f' class="{kind}"' if kind else ""

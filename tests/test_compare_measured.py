@@ -185,7 +185,8 @@ def test_the_page_has_ranking_measurements_figures_file_and_failures(folder):
     assert f"L3K2: {best['run']} ({float(best['measured']):.5g})" in text
     for row in rows:
         assert row["measured"] == "nan" or f"<td>{float(row['measured']):.5g}</td>" in text
-    assert text.count("<svg") == 2
+    assert text.count('<figure class="wide"') == text.count('<figure class="narrow"') == 2
+    assert text.count("<svg") == 4
     assert "by_setting:" in text
     assert "DisArm is defined for 2 categories only" in text
     for outside in ("<script", "<link", "src=", "@import", "url(http"):

@@ -3,11 +3,16 @@
 import base64
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
-from ils_lightning import __version__, report_page
+from ils_lightning import __version__, plots, report_page
+from ils_lightning.compare.curves import Curve
+from ils_lightning.compare.figure import draw as draw_curves
+from ils_lightning.modules import Tracked
 
 EMPTY = {"meta", "img", "path", "use", "rect", "br"}
 
@@ -77,3 +82,40 @@ def test_a_figure_of_very_many_lines_is_one_of_dots(monkeypatch):
 @pytest.mark.parametrize("part", [report_page.folded("file", ""), report_page.notes([])])
 def test_what_is_empty_leaves_nothing_behind(part):
     assert part == ""
+
+
+def test_black_and_blue_of_a_figure_follow_the_page_into_the_dark():
+    figure = Figure(figsize=(4, 3))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=plots.COLOURS[0])
+    axes.plot([0, 1], [1, 0], color="black")
+    text = report_page.figure(figure, "curve")
+    assert "stroke: var(--blue)" in text
+    assert "stroke: var(--ink)" in text
+    assert "#000000" not in text
+    assert "filter:" not in report_page.page("dark", text)
+
+
+@pytest.mark.parametrize("layout", ["panels", "settings", "lines", "budgets"])
+def test_every_layout_has_a_form_for_a_narrow_page(layout):
+    found = [curve(run, setting, run == "one") for run in ("one", "three") for setting in ("L1", "L2")]
+    comparison = SimpleNamespace(layout=layout, title="a title of many words that goes on for a line", caption="")
+    broad, slim = (draw_curves(comparison, found, narrow=narrow) for narrow in (False, True))
+    report_page.figure(broad, "curves", slim)
+    assert slim.get_figwidth() <= 4.3 < broad.get_figwidth()
+    assert sorted(len(axes.lines) for axes in slim.axes) == sorted(len(axes.lines) for axes in broad.axes)
+    places = [axes.get_position() for axes in slim.axes]
+    assert {round(place.x1, 2) for place in places} == {round(places[0].x1, 2)}, "one column"
+    assert len({axes.get_position().x0 for axes in broad.axes}) > (layout != "lines")
+
+
+def curve(run, setting, reference):
+    steps = torch.arange(10)
+    values = (10.0 - steps / 2 + len(run)).reshape(10, 1)
+    tracked = Tracked("loss", "loss")
+    outcomes = [
+        SimpleNamespace(
+            failed="", seed=0, steps=steps, values=values, times=steps / 9 + 1, evaluations=5, tracked=tracked
+        )
+    ]
+    return Curve(run, setting, outcomes, reference=reference)

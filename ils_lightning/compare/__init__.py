@@ -1,6 +1,7 @@
 """`python -m ils_lightning compare FILE`: estimators x settings x seeds through the Trainer, and their report."""
 
 import gc
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -18,6 +19,8 @@ from ils_lightning.compare.runner import Runner
 from ils_lightning.compare.spec import Comparison, Level, Range, Run, Search, Settings, Tune, read
 from ils_lightning.compare.table import Row
 from ils_lightning.errors import Refusal
+
+_MOST_TO_DO = 8  # lines on the screen
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "compare"]
 
@@ -118,20 +121,26 @@ def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcom
     console = Console()
     screen.show(rows, console)
     figures = _figures(comparison, found, rows)
-    for name, drawn in figures.items():
+    for name, (drawn, _) in figures.items():
         plots.save(drawn, folder / name)
     tensorboard.write(folder / "tensorboard", found, rows, comparison)
     to_do = [f"not trained yet: {line}" for line in missing(comparison, outcomes)]
     atomic.write_text(page.page(comparison, rows, figures, file, to_do), folder / "report.html")
-    for line in to_do:
+    rest = (
+        [f"and {len(to_do) - _MOST_TO_DO} lines more, in report.html"]
+        if len(to_do) > _MOST_TO_DO + 1
+        else to_do[_MOST_TO_DO:]
+    )
+    for line in (*to_do[:_MOST_TO_DO], *rest):
         console.print(line, highlight=False, markup=False)
     told = f"tables, figures, a page and TensorBoard runs are in {folder}"
     console.print(told, highlight=False, soft_wrap=True, markup=False)
 
 
-def _figures(comparison: Comparison, found: list[Curve], rows: list[Row]) -> dict[str, Figure]:
-    """The figures by name of file, the ranking first; none where nothing came to a result."""
+def _figures(comparison: Comparison, found: list[Curve], rows: list[Row]) -> dict[str, tuple[Figure, Figure]]:
+    """The figures by name of file, each for a wide page and a narrow one; none where nothing came to a result."""
     if not any(row.seeds for row in rows):
         return {}
-    figures = {"ranking": ranking.draw(comparison, rows)} if comparison.measure else {}
-    return figures | {"figure": figure.draw(comparison, found)}
+    forms = {"ranking": partial(ranking.draw, comparison, rows)} if comparison.measure else {}
+    forms["figure"] = partial(figure.draw, comparison, found)
+    return {name: (draw(), draw(narrow=True)) for name, draw in forms.items()}

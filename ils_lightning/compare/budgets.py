@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from ils_lightning import plots
 from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.looks import legend_below, looks
+from ils_lightning.compare.panels import panels
 
 _AXES: list[tuple[str, Callable[[Curve], Tensor]]] = [
     ("optimiser steps", lambda curve: curve.steps),
@@ -17,12 +19,11 @@ _AXES: list[tuple[str, Callable[[Curve], Tensor]]] = [
 ]
 
 
-def budgets(curves: list[Curve]) -> Figure:
-    """Draws a row of three panels for each setting; the mean over seeds and trials."""
+def budgets(curves: list[Curve], narrow: bool) -> Figure:
+    """Draws three panels for each setting, in a row or for a narrow page in a column; means over seeds and trials."""
     settings, look = list(dict.fromkeys(curve.setting for curve in curves)), looks(curves)
     legend = 0.22 * (len(look) // 4 + 1)
-    figure = Figure(figsize=(11, 2.9 * len(settings) + 0.8 + legend), layout="constrained")
-    grid = figure.subplots(len(settings), len(_AXES), sharey="row", squeeze=False)
+    figure, grid = panels(11 / 3, [2.9] * len(settings), len(_AXES), narrow, rest=(0, 0.8 + legend), sharey="row")
     for setting, line in zip(settings, grid, strict=True):
         mine = [curve for curve in curves if curve.setting == setting]
         for axes, (label, spent) in zip(line, _AXES, strict=True):
@@ -30,11 +31,14 @@ def budgets(curves: list[Curve]) -> Figure:
                 axes.plot(spent(curve), curve.mean, label=curve.run, **look[curve.run])
             axes.set_xlabel(label)
             if label != _AXES[0][0]:
-                ends = [spent(curve)[[0, -1]] for curve in mine]
                 axes.set_xscale("log")
-                plots.numbered_log_axis(axes.xaxis, min(float(a) for a, _ in ends), max(float(b) for _, b in ends))
+                found = torch.cat([spent(curve) for curve in mine]).double()
+                found = found[found > 0]  # a curve may begin before anything is spent
+                if found.numel():
+                    plots.numbered_log_axis(axes.xaxis, float(found.min()), float(found.max()))
         _scale(line[0], mine)
-        line[0].set_ylabel(f"{setting}\n{mine[0].tracked.label}".strip())
+        for axes in line if narrow else line[:1]:
+            axes.set_ylabel(f"{setting}\n{mine[0].tracked.label}".strip())
     legend_below(figure, list(look))
     return figure
 

@@ -11,6 +11,7 @@ from ils_lightning import plots
 from ils_lightning.compare.budgets import budgets
 from ils_lightning.compare.curves import Curve
 from ils_lightning.compare.looks import legend_below, looks
+from ils_lightning.compare.panels import panels, titled
 from ils_lightning.compare.spec import Comparison
 from ils_lightning.looks import PALETTE
 from ils_lightning.looks import looks as looks_of
@@ -18,12 +19,12 @@ from ils_lightning.looks import looks as looks_of
 _LETTERS_PER_INCH = 15  # of a caption
 
 
-def draw(comparison: Comparison, curves: list[Curve]) -> Figure:
-    """Draws the curves that have results in the comparison's layout."""
+def draw(comparison: Comparison, curves: list[Curve], narrow: bool = False) -> Figure:
+    """Draws the curves that have results in the comparison's layout; in one column for a narrow page."""
     curves = [curve for curve in curves if curve.finished]
     with plots.style():
-        figure = _LAYOUTS[comparison.layout](curves)
-        figure.suptitle(comparison.title)
+        figure = _LAYOUTS[comparison.layout](curves, narrow)
+        titled(figure, comparison.title)
         if comparison.caption:
             _write_below(figure, comparison.caption)
     return figure
@@ -38,20 +39,20 @@ def _write_below(figure: Figure, caption: str) -> None:
     figure.legends[0].set_title(text, prop=FontProperties(size=9))
 
 
-def _panels(curves: list[Curve]) -> Figure:
+def _panels(curves: list[Curve], narrow: bool) -> Figure:
     runs = list(dict.fromkeys(curve.run for curve in curves))
     columns = max(sum(curve.run == run for curve in curves) for run in runs)
-    figure = Figure(figsize=(3.6 * columns, 2.9 * len(runs) + 0.6), layout="constrained")
-    grid = figure.subplots(len(runs), columns, sharex=True, sharey=True, squeeze=False)
+    figure, grid = panels(3.6, [2.9] * len(runs), columns, narrow, rest=(0, 0.6), sharex=True, sharey=True)
     for line, run in zip(grid, runs, strict=True):
         mine = [curve for curve in curves if curve.run == run]
         for axes, curve in zip(line, mine, strict=False):
             _panel(axes, curve)
         for axes in line[len(mine) :]:
-            axes.set_visible(False)
-        for axes in grid[-1]:
-            axes.set_xlabel("optimiser step")
-        line[0].set_ylabel(f"{run}\n{mine[0].tracked.label}")
+            axes.remove()
+        for axes in line if narrow else line[:1]:
+            axes.set_ylabel(f"{run}\n{mine[0].tracked.label}")
+    for axes in grid[-1]:
+        axes.set_xlabel("optimiser step")
     return figure
 
 
@@ -68,9 +69,8 @@ def _panel(axes: Axes, curve: Curve) -> None:
     axes.legend(fontsize=8)
 
 
-def _lines(curves: list[Curve]) -> Figure:
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-    axes = figure.subplots()
+def _lines(curves: list[Curve], narrow: bool) -> Figure:
+    figure, ((axes,),) = panels(7.5, [3.2 + 0.22 * len(curves) if narrow else 4.6], 1, narrow)
     order = sorted(curves, key=lambda curve: -float(curve.values[-1].mean()))
     look = looks_of(curve.label for curve in order)
     for number, curve in enumerate(order):
@@ -80,16 +80,19 @@ def _lines(curves: list[Curve]) -> Figure:
         label = f"{curve.label}  {mean[-1]:.2g}"
         axes.plot(curve.steps, mean, label=label, color=colour, linestyle=dashes, linewidth=width)
     axes.set(yscale="log", xlabel="optimiser step", ylabel=curves[0].tracked.label)
-    axes.legend(fontsize=8, title="worst to best, last value", loc="center left", bbox_to_anchor=(1, 0.5))
+    legend: Any = {"fontsize": 8, "title": "worst to best, last value"}
+    if narrow:
+        figure.legend(loc="outside lower center", **legend)
+    else:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), **legend)
     return figure
 
 
-def _settings(curves: list[Curve]) -> Figure:
+def _settings(curves: list[Curve], narrow: bool) -> Figure:
     names, look = list(dict.fromkeys(curve.setting for curve in curves)), looks(curves)
     references = {curve.setting: curve for curve in curves if curve.reference}
-    heights = [1.5, 1] if references else [1]
-    figure = Figure(figsize=(2.7 * len(names) + 0.6, 2.3 * sum(heights) + 1.2), layout="constrained")
-    grid = figure.subplots(len(heights), len(names), sharex=True, sharey="row", squeeze=False, height_ratios=heights)
+    heights = [3.45, 2.3] if references else [2.3]
+    figure, grid = panels(2.7, heights, len(names), narrow, rest=(0.6, 1.2), sharex=True, sharey="row")
     for name, *column in zip(names, *grid, strict=True):
         mine = {curve.run: curve for curve in curves if curve.setting == name}
         for run in [run for run in look if run in mine]:
@@ -100,9 +103,11 @@ def _settings(curves: list[Curve]) -> Figure:
         column[-1].set(xlabel="optimiser step", yscale="log")
         column[0].margins(x=0, y=0.1)
     plots.plain_log_ticks(grid[0, 0].yaxis)
-    grid[0, 0].set_ylabel(curves[0].tracked.label)
+    for column in grid.T if narrow else grid.T[:1]:
+        column[0].set_ylabel(curves[0].tracked.label)
+        if references:
+            column[1].set_ylabel(f"distance to\n{next(iter(references.values())).run}")
     if references:
-        grid[1, 0].set_ylabel(f"distance to\n{next(iter(references.values())).run}")
         grid[1, 0].set_ylim(bottom=1e-5 * grid[1, 0].get_ylim()[1])
     legend_below(figure, list(look))
     return figure

@@ -36,4 +36,7 @@ def legend_below(figure: Figure, runs: list[str]) -> None:
     """Lists the runs that were drawn, in this order, below all panels."""
     lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
     shown = [run for run in runs if run in lines]
-    figure.legend([lines[run] for run in shown], shown, loc="outside lower center", ncols=4, fontsize=9, handlelength=3)
+    columns = max(1, round(figure.get_figwidth() / 2.7))
+    figure.legend(
+        [lines[run] for run in shown], shown, loc="outside lower center", ncols=columns, fontsize=9, handlelength=3
+    )

@@ -24,13 +24,15 @@ _WORDS = {
 }
 
 
-def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], file: str, to_do: list[str]) -> str:
+def page(
+    comparison: Comparison, rows: list[Row], figures: dict[str, tuple[Figure, Figure]], file: str, to_do: list[str]
+) -> str:
     """Returns the page.
 
     Args:
         comparison: what was compared.
         rows: of the table.
-        figures: by name, in their order.
+        figures: by name, in their order, each for a wide page and a narrow one.
         file: the comparison file as it is written.
         to_do: lines on what is not trained yet.
     """
@@ -41,7 +43,10 @@ def page(comparison: Comparison, rows: list[Row], figures: dict[str, Figure], fi
         comparison.title,
         report_page.lead(lead(rows)),
         report_page.heading(f"Ranking{of}") + report_page.table(head, lines) if lines else "",
-        *(report_page.figure(figure, f"{comparison.title}: {name}") for name, figure in figures.items()),
+        *(
+            report_page.figure(drawn, f"{comparison.title}: {name}", narrow)
+            for name, (drawn, narrow) in figures.items()
+        ),
         report_page.heading("All measurements"),
         report_page.table([column.heading for column in columns], _lines(rows, columns)),
         report_page.notes([*_told(comparison), *screen.notes(rows), *to_do]),

@@ -7,21 +7,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ils_lightning import plots
+from ils_lightning.compare.panels import panels, titled
 from ils_lightning.compare.spec import Comparison
 from ils_lightning.compare.table import Row, cell
 
 
-def draw(comparison: Comparison, rows: list[Row]) -> Figure:
-    """Draws the measure of every run that finished, best on top."""
+def draw(comparison: Comparison, rows: list[Row], narrow: bool = False) -> Figure:
+    """Draws the measure of every run that finished, best on top; one panel below the other for a narrow page."""
     shown = [row for row in rows if row.seeds]
     settings = list(dict.fromkeys(row.setting for row in shown))
     longest = max(sum(row.setting == setting for row in shown) for setting in settings)
     with plots.style():
-        figure = Figure(figsize=(max(4.6 * len(settings), 7), 0.22 * longest + 1.4), layout="constrained")
-        for axes, setting in zip(figure.subplots(1, len(settings), squeeze=False)[0], settings, strict=True):
+        width = max(4.6, 7 / len(settings))
+        figure, grid = panels(width, [0.22 * longest + 0.8], len(settings), narrow, rest=(0, 0.6))
+        for axes, setting in zip(grid[0], settings, strict=True):
             _panel(axes, [row for row in shown if row.setting == setting])
             axes.set(title=setting, xlabel=comparison.measure)
-        figure.suptitle(comparison.title)
+        titled(figure, comparison.title)
         figure.supxlabel("dot: mean over seeds, less is better; bar: its standard error", fontsize=8)
     return figure
 
