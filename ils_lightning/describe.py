@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.serialization import add_safe_globals
 
 from ils_lightning.errors import DescriptionError, Refusal, cause
+from ils_lightning.type_hints import unused_among
 
 set_parsing_settings(import_path_denylist=[])  # the parser's own list of names that it refuses, or it would warn
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
@@ -180,7 +181,10 @@ def _parse(description: Any, base: Any, defaults: bool) -> tuple[ArgumentParser,
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=base)
     with _named(base):
-        return parser, parser.parse_object({"value": description}, defaults=defaults)
+        parsed = parser.parse_object({"value": description}, defaults=defaults)
+        if told := unused_among(parsed["value"], getattr(base, "__name__", "value")):
+            raise Refusal(told)
+        return parser, parsed
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What the Trainer is told and what it says: options that no run can make sense of, and its own refusals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ils_lightning import vetted
 from ils_lightning.errors import Refusal, Told, cause, refusing
 
 _LEAST = {"log_every_n_steps": 0, "accumulate_grad_batches": 1, "num_sanity_val_steps": -1}
@@ -60,18 +61,31 @@ def _refusing(step: Callable, told: Told, *args: Any, **kwargs: Any) -> Any:
 
 
 def _no_trainer(error: Exception) -> str:
+    if "enable_checkpointing=False" in str(error):
+        return "--trainer: checkpoints are switched off (a comparison keeps its own): leave out the callback that saves"
     return f"--trainer: no Trainer can be made of these options: {error}"
 
 
 def _not_restored(trainer: Trainer, error: Exception) -> str | None:
-    if isinstance(error, Refusal | MisconfigurationException | OSError | MemoryError):
+    if isinstance(error, MisconfigurationException | OSError | MemoryError):
+        return None
+    saved = _model_of(trainer._checkpoint_connector._loaded_checkpoint or {})
+    here = type(trainer.lightning_module).__name__
+    if isinstance(error, Refusal) and saved in ("", here):
         return None
     given = f" {str(trainer.ckpt_path)!r}" if trainer.ckpt_path else ""
-    settings = (trainer._checkpoint_connector._loaded_checkpoint or {}).get("hyper_parameters")
-    saved = str(settings.get("_class_path", "")).rpartition(".")[-1] if isinstance(settings, dict) else ""
-    here = type(trainer.lightning_module).__name__
     reason = f"it is of a {saved}, and this run has a {here}" if saved not in ("", here) else ""
     return f"--ckpt_path: the checkpoint{given} cannot be restored: {reason or f'{type(error).__name__}: {error}'}"
+
+
+def _model_of(checkpoint: Mapping[str, Any]) -> str:
+    """The name of the class of which a checkpoint says that it was written by; nothing where it does not say."""
+    found, settings = checkpoint.get(vetted.KEY), checkpoint.get("hyper_parameters")
+    model = found.get("model") if isinstance(found, Mapping) else None
+    for place, key in ((model, "class_path"), (settings, "_class_path")):
+        if isinstance(place, Mapping) and place.get(key):
+            return str(place[key]).rpartition(".")[-1]
+    return ""
 
 
 def _too_few_batches(trainer: Trainer, error: ValueError) -> str | None:

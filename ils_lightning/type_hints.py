@@ -94,6 +94,34 @@ def null_among(description: Any, place: str) -> tuple[str, str] | None:
     return None
 
 
+def unused_among(description: Any, place: str) -> str:
+    """Says which `dict_kwargs` stand at a class that takes no further keywords, or nothing: the parser lets them.
+
+    Args:
+        description: what was parsed, of one object or of several.
+        place: of the description.
+    """
+    if isinstance(description, list):
+        found = (unused_among(one, place) for one in description)
+        return next(filter(None, found), "")
+    if not isinstance(description, Mapping | Namespace):
+        return ""
+    given, path = description.get("dict_kwargs"), description.get("class_path")
+    kind = class_at(path) if given and isinstance(path, str) else None
+    if kind and not any(one.kind is one.VAR_KEYWORD for one in signature(kind).parameters.values()):
+        unused = ", ".join(dict(given or {}))
+        return f"{place}.dict_kwargs: {kind.__name__} takes its own options only, in init_args; given {unused}"
+    below = (unused_among(part, f"{place}.{name}") for name, part in _children(description))
+    return next(filter(None, below), "")
+
+
+def _children(description: Any) -> list[tuple[str, Any]]:
+    parts = description.get("init_args") if "class_path" in description else description
+    return (
+        [(name, parts[name]) for name in vars(parts)] if isinstance(parts, Namespace) else list((parts or {}).items())
+    )
+
+
 def _sequence(kind: Any) -> str:
     if get_origin(kind) is not list:
         return ""

@@ -26,6 +26,9 @@ from ils_lightning.type_hints import bases, hints, leaves
 
 Plain = dict[str, Any]
 
+KEY = "configuration"
+"""Where a checkpoint keeps the configuration of its run, as plain data."""
+
 _FREE = Described | Optimizer | LRScheduler  # what may stand where any value may, in the settings of an inner model
 _ROOTS = (Described, LightningModule, LightningDataModule, Callback, Optimizer, LRScheduler)
 _UNRESOLVED = "a type that is not known"

@@ -86,3 +86,35 @@ def test_compare_says_at_once_what_a_model_without_losses_lacks() -> None:
     with pytest.raises(ValueError, match=r"a training_step that returns the loss, .* `tracked` .*; Silent has neither"):
         compare(comparison("Silent"), folder=Path("found"), workers=1)
     assert list(Path("found").rglob("result.pt")) == []
+
+
+def test_a_timer_in_a_configuration_goes_on_counting(capsys: pytest.CaptureFixture[str]) -> None:
+    timer = {"class_path": "Timer", "init_args": {"duration": "00:00:10:00"}}
+    Path("timer.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [timer]}}))
+    main([*words("fit"), "--config=timer.yaml"])
+    (first,) = Path().rglob("last.ckpt")
+    main(["fit", f"--ckpt_path={first}", "--trainer.max_epochs=4"])
+    capsys.readouterr()
+    second = max(Path().rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+    spent = [
+        torch.load(path, weights_only=True)["callbacks"]["Timer"]["time_elapsed"]["train"] for path in (first, second)
+    ]
+    assert 0 < spent[0] < spent[1]
+
+
+def test_a_checkpoint_of_another_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    main(words("fit"))
+    (last,) = Path().rglob("last.ckpt")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["test", "--config=vae_digits", f"--ckpt_path={last}", *QUIET])
+    assert ended.value.code == 2
+    assert "it is of a Router, and this run has a DiscreteVAE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["--model", "--data", "--trainer.callbacks+=Timer --trainer.callbacks"])
+def test_keywords_that_no_option_takes_are_refused(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config=vae_digits", *f"{place}.dict_kwargs.foo=3".split()])
+    assert ended.value.code == 2
+    assert "takes its own options only, in init_args; given foo" in capsys.readouterr().err

@@ -39,7 +39,7 @@ _METRICS = {"bias": RelativeBias, "variance": RelativeVariance, "cosine": Gradie
 
 
 class GradientProbe(Callback):
-    """Logs `gradient/<estimator>/<bias | variance | cosine | snr>` every so many optimiser steps.
+    """Logs `gradient/<estimator>/<bias | variance | cosine | snr>` every so many optimiser steps, and at the end.
 
     The probe is the first training batch, and the truth its exact gradient up to 4 096 states, else a long mean of
     leave-one-out estimates. The estimator in use is measured with the state it has, rivals as they are made; each rank
@@ -84,7 +84,7 @@ class GradientProbe(Callback):
         self.every, self.draws, self.rows, self.share = every, draws, rows, share
         self.rivals: list[Estimator] = [create(one, Estimator) for one in rivals or []]
         self._batch: Any = None
-        self._next = 0
+        self._next, self._last = 0, -1
         self._asked = self._refused = False
         self._began = self._spent = 0.0
 
@@ -106,8 +106,15 @@ class GradientProbe(Callback):
             self._measure(trainer, pl_module)
             self._spent += time.perf_counter() - start
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures what came out: a chart of a short run has two points at least."""
+        is_wanted = self._batch is not None and not self._refused and not trainer.interrupted
+        if is_wanted and self._last < trainer.global_step:
+            self._measure(trainer, pl_module)
+
     def _measure(self, trainer: Trainer, module: LightningModule) -> None:
         before, values = random_state(), {}
+        self._last = trainer.global_step
         try:
             batch = move_data_to_device(self._batch, module.device)
             self._ask(module, batch)

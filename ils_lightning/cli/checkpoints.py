@@ -23,6 +23,7 @@ from ils_lightning.cli.errors import fail, told_in_one_line
 from ils_lightning.describe import describe
 from ils_lightning.errors import did_you_mean
 from ils_lightning.modules.base import VERSION
+from ils_lightning.vetted import KEY
 
 SECTIONS = ("seed_everything", "model", "data", "trainer")
 _UNREADABLE = (
@@ -38,9 +39,6 @@ _UNREADABLE = (
 )
 _KINDS = {"model": LightningModule, "data": LightningDataModule}
 _SHARDED = ("meta.pt", ".metadata", "checkpoint", "latest")  # one of them is in a checkpoint that is a folder
-
-KEY = "configuration"
-"""Where a checkpoint keeps the configuration of its run, as plain data."""
 
 
 def path_among(words: list[str]) -> str | None:

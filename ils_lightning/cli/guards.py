@@ -13,9 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from ils_lightning.cli.checkpoints import KEY, SECTIONS, serializable
+from ils_lightning.cli.checkpoints import SECTIONS, serializable
 from ils_lightning.cli.log_folders import claim
 from ils_lightning.errors import Refusal, cause, is_of_memory, is_of_the_disk
+from ils_lightning.vetted import KEY
 
 
 class SaveConfiguration(SaveConfigCallback):

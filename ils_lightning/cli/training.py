@@ -45,7 +45,7 @@ from ils_lightning.data.base import DiscreteData
 from ils_lightning.errors import Refusal, Told, of_memory
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.trainer_options import not_installed, refusing_trainers, require_sensible, tell_what_it_refuses
-from ils_lightning.type_hints import null_among
+from ils_lightning.type_hints import null_among, unused_among
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
 _LIGHTNINGS = signature(Trainer).parameters
@@ -83,6 +83,9 @@ class CommandLine(LightningCLI):
         for part in ("model", "data"):
             if (found := null_among(self.config[words[0]].get(part), part)) is not None:
                 fail(f"--{found[0]}: must be {found[1]}; given null")
+        for part in ("model", "data", "trainer"):
+            if told := unused_among(self.config[words[0]].get(part), part):
+                fail(f"--{told}")
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
             sub = self._subcommand_parsers[words[0]]
