@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -157,6 +158,8 @@ def _arc(axes: Axes, start: int, end: int, side: int, colour: str) -> None:
 INCHES_PER_DOT = 0.02
 DOTS_PER_IMAGE = 32
 GAP = 2
+_INCHES_PER_LETTER = 0.085  # of a title
+_FEWEST_LETTERS = 28  # in a line of one
 
 
 def image_grid(
@@ -177,15 +180,19 @@ def image_grid(
         if labels and len(labels) != number:
             raise Refusal(f"image_grid needs one label per {name}, {number}; given {len(labels)}")
     sheet = _sheet(images.detach().float().cpu())
-    top, left = (0.36 if title else 0.06) + (0.22 if column_labels else 0), _width(row_labels)
+    left = _width(row_labels)
     height, width = (INCHES_PER_DOT * size for size in sheet.shape[:2])
+    lines = wrap(title, max(_FEWEST_LETTERS, int(width / _INCHES_PER_LETTER)))
+    top = 0.06 + (0.12 + 0.18 * len(lines) if lines else 0) + (0.22 if column_labels else 0)
+    longest = max(map(len, lines), default=0)
     with style():
-        figure = Figure(figsize=(max(left + width, left + 0.09 * len(title)) + 0.06, top + height + 0.06))
+        figure = Figure(figsize=(left + max(width, _INCHES_PER_LETTER * longest) + 0.06, top + height + 0.06))
         whole_width, whole_height = figure.get_size_inches()
         axes = figure.add_axes((left / whole_width, 0.06 / whole_height, width / whole_width, height / whole_height))
         axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
         _label(axes, row_labels, column_labels, sheet.shape)
-        figure.text(left / whole_width, 1 - 0.08 / whole_height, title, va="top", fontsize=STYLE["axes.titlesize"])
+        place, text = (left / whole_width, 1 - 0.08 / whole_height), "\n".join(lines)
+        figure.text(*place, text, va="top", fontsize=STYLE["axes.titlesize"])
     return figure
 
 
