@@ -6,16 +6,17 @@ from lightning import LightningDataModule, LightningModule
 
 from ils_lightning.cli.messages import explained
 from ils_lightning.compare.outcome import Outcome
+from ils_lightning.compare.previews import Previews
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.training import make_trainer
 from ils_lightning.compare.training_loss import without_curve
-from ils_lightning.describe import arguments, create, preview
+from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal, did_you_mean, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.modules.protocols import has_curve
 
 
-def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
+def run_can_be_made(comparison: Comparison, run: Run, setting: str, previews: Previews) -> str:
     """Makes a run's model.
 
     Returns:
@@ -33,7 +34,7 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str) -> str:
             f"given {steps} and {epochs}"
         )
     try:
-        model = preview(config["model"], LightningModule)
+        model = previews.make(config["model"])
     except Refusal as error:
         _raise_mistakes(name, config)
         return str(error)

@@ -16,6 +16,7 @@ from ils_lightning.compare import check
 from ils_lightning.compare.job import make
 from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.outcome import Outcome, in_order, outcomes
+from ils_lightning.compare.previews import Previews
 from ils_lightning.compare.spec import Comparison, Run
 from ils_lightning.compare.tuning import Part, chosen, trials
 from ils_lightning.errors import Refusal
@@ -52,7 +53,8 @@ class Runner:
         Raises:
             ValueError: when a configuration is at fault, or no estimator can serve its model.
         """
-        refusals = [check.run_can_be_made(self.comparison, *part) for part in self.parts]
+        previews = Previews()
+        refusals = [check.run_can_be_made(self.comparison, *part, previews) for part in self.parts]
         check.trainers_can_be_made(self.comparison, self.parts)
         if all(refusals):
             raise Refusal(f"no run can be made; the first: {refusals[0]}")

@@ -13,7 +13,7 @@ from ils_lightning.compare.keys import assign
 from ils_lightning.compare.names import require_showable
 from ils_lightning.compare.search import Range, Search
 from ils_lightning.compare.settings import Level, Settings
-from ils_lightning.describe import arguments, create
+from ils_lightning.describe import arguments, preview
 from ils_lightning.errors import Refusal, did_you_mean, refusing
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "read"]
@@ -267,4 +267,4 @@ def read(name: str) -> Comparison:
     Raises:
         ValueError: when a key is unknown or of the wrong type.
     """
-    return create(packaged.load(name, "comparison"), Comparison)
+    return preview(packaged.load(name, "comparison"), Comparison)

@@ -14,6 +14,7 @@ from ils_lightning.compare import check, job
 from ils_lightning.compare.journal import storage
 from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.outcome import outcomes
+from ils_lightning.compare.previews import Previews
 from ils_lightning.compare.ranges import searched, start
 from ils_lightning.compare.runner import columns
 from ils_lightning.compare.search import Range, Search
@@ -69,7 +70,9 @@ class Tuner:
         self.trials, self.folder, self.launch = trials, folder, launch
         self.broken: list[str] = []
         parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
-        parts = [part for part in parts if not check.run_can_be_made(comparison, *part)]  # refusals are reported later
+        previews = Previews()
+        refused = [check.run_can_be_made(comparison, *part, previews) for part in parts]  # which is reported later
+        parts = [part for part, why in zip(parts, refused, strict=True) if not why]
         studies = folder / "study"
         kept = storage(studies)
         self.searched = [Searched(self.comparison, self.search, *part, studies, kept) for part in parts]

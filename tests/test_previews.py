@@ -1,0 +1,65 @@
+"""Models of a comparison are looked at before training as they will be trained."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from lightning import LightningModule
+
+from ils_lightning.compare.previews import Previews
+from ils_lightning.describe import preview
+from ils_lightning.errors import Refusal
+from ils_lightning.packaged import load
+
+
+def description(name: str, estimator: dict, **arguments: object) -> dict:
+    found = deepcopy(load(name, "configuration")["model"])
+    found["init_args"] |= {"estimator": estimator, "image_shape": [1, 8, 8]} | arguments
+    return found
+
+
+REINMAX, NEWTON = ({"class_path": name, "init_args": {}} for name in ("ReinMax", "ILSNewton"))
+NESTED = {"class_path": "Average", "init_args": {"estimator": {"class_path": "ReinMax"}, "samples": 3}}
+
+
+@pytest.mark.parametrize("estimator", [REINMAX, NEWTON, NESTED], ids=["ReinMax", "ILSNewton", "Average"])
+def test_what_is_made_of_parts_is_what_is_made_at_once(estimator: dict) -> None:
+    previews = Previews()
+    previews.make(description("vae_digits", {"class_path": "StraightThrough"}))
+    for seed in range(2):  # the second time every part has been made before
+        torch.manual_seed(seed)
+        found = previews.make(description("vae_digits", estimator))
+        torch.manual_seed(seed)
+        expected = preview(description("vae_digits", estimator), LightningModule)
+        assert type(found) is type(expected)
+        assert repr(found.estimator) == repr(expected.estimator)
+        states = found.state_dict(), expected.state_dict()
+        assert list(states[0]) == list(states[1])
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_other_settings_are_other_models() -> None:
+    previews = Previews()
+    sizes = [previews.make(description("vae_digits", REINMAX, latents=latents)).latents for latents in (3, 5, 3)]
+    assert sizes == [3, 5, 3]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "arguments"),
+    [
+        ({"class_path": "DisArm"}, {}),
+        ({"class_path": "ReinMaxx"}, {}),
+        ({"class_path": "ReinMax", "init_args": {"temperature": "warm"}}, {}),
+        (REINMAX, {"latents": 0}),
+        (REINMAX, {"latent": 3}),
+    ],
+)
+def test_a_mistake_is_told_as_if_all_were_parsed(estimator: dict, arguments: dict) -> None:
+    previews = Previews()
+    previews.make(description("vae_digits", REINMAX))
+    wrong = description("vae_digits", estimator, **arguments)
+    with pytest.raises(Refusal) as found:
+        previews.make(wrong)
+    with pytest.raises(Refusal) as expected:
+        preview(wrong, LightningModule)
+    assert str(found.value) == str(expected.value)
