@@ -28,6 +28,11 @@ class LeaveOneOut(Several):
     """
 
     source = "Kool et al. 2019, ICLR workshop"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        \hat\nabla &= \frac{1}{S} \sum_i \left(f_i - \overline{f}_{-i}\right) (z_i - \pi) \\
+        &= \frac{1}{S - 1} \sum_i \left(f_i - \overline{f}\right) (z_i - \pi)
+    """
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__(samples)
