@@ -22,7 +22,7 @@ def show(name: str | None = None, form: Literal["terminal", "markdown"] = "termi
 
     Args:
         name: the estimator to describe; all of them, in a table, unless given.
-        form: the table for the terminal, or Markdown as in the README.
+        form: the table for the terminal, or Markdown.
     """
     width = shutil.get_terminal_size((_PIPE, 24)).columns
     if name is not None:
