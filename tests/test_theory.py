@@ -80,7 +80,7 @@ def test_published_step_to_first_order(categories):
     )
 
 
-def test_published_step_on_linear_losses_is_the_gradient_times_a_number_at_even_pi_and_for_two_categories():
+def test_published_step_is_the_gradient_times_a_number_at_even_pi():
     for categories in SIZES:
         _, z = draws(categories)
         c, even = randn(categories, seed=2), torch.full_like(z, 1 / categories)
