@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import astuple
 
 import results
 import yaml
@@ -26,15 +25,15 @@ LETTERS = r"""??? note "Letters"
     $\theta$: the logits of one latent variable; $\pi = \operatorname{softmax}(\theta)$; $K$: its categories;
     $z$: the draw, one-hot; $f$: the loss; $g = \partial f / \partial z$ at the draw; $f_i = f(z_i)$ for the draws
     $z_1, \dots, z_S$; $\hat\nabla$: the estimate of $\partial \, \mathbb{E} f / \partial \theta$;
-    $J_q v = q \, (v - q \cdot v)$, softmax's Jacobian times a vector; $G$: standard Gumbel noise; $\tau$: a temperature;
-    $\overline{f}$: the mean over draws, $\overline{f}_{-i}$: that of the other draws; $\langle \cdot \rangle$: a moving
-    sum or mean over rows and steps. With two categories: $b$ is the draw,
+    $J_q v = q \, (v - q \cdot v)$, softmax's Jacobian times a vector; $G$: standard Gumbel noise; $\tau$: a
+    temperature; $\overline{f}$: the mean over draws, $\overline{f}_{-i}$: that of the other draws;
+    $\langle \cdot \rangle$: a moving sum or mean over rows and steps. With two categories: $b$ is the draw,
     $t = \theta_0 - \theta_1$, $p = \sigma(t)$, and $\hat\nabla_t$ the estimate for $t$."""
 _IDENTIFIERS = (
-    (r"\b(\d{4}\.\d{4,5})\b", r"[arXiv \1](https://arxiv.org/abs/\1)"),
-    (r"\b(10\.\d{4,}/[\w.\-/]+)", r"[doi \1](https://doi.org/\1)"),
-    (r"\b(github\.com/[\w.\-]+/[\w.\-]+)", r"[\1](https://\1)"),
-    (r"\bopenreview (\w+)", r"[OpenReview \1](https://openreview.net/forum?id=\1)"),
+    (r"\b(\d{4}\.\d{4,5})\b", "arXiv", "https://arxiv.org/abs/"),
+    (r"\b(10\.\d{4,}/[\w.\-/]+)", "doi", "https://doi.org/"),
+    (r"\bopenreview (\w+)", "OpenReview", "https://openreview.net/forum?id="),
+    (r"\bgithub\.com/([\w.\-]+/[\w.\-]+)", "GitHub", "https://github.com/"),
 )
 
 
@@ -58,9 +57,9 @@ def index() -> str:
     for kind, title in KINDS.items():
         rows = [row for row in table.rows() if row.kind == kind]
         lines = [f"| [{row.name}]({row.name}.md) | {' | '.join(_cells(row))} |" for row in rows]
-        heading = "| name | K | unbiased | exact for | evaluations of f | needs gradient | paper |\n" + "|---" * 7 + "|"
+        heading = "| name | K | exact for | evaluations of f | needs slopes | paper |\n" + "|---" * 6 + "|"
         parts.append("\n".join([f"## {title}\n", heading, *lines]))
-    return "\n\n".join([*parts, table.LEGEND]) + "\n"
+    return "\n\n".join([*parts, f"Exact for all losses is unbiased. {_escaped(table.LEGEND)}"]) + "\n"
 
 
 def card(kind: type[Estimator]) -> str:
@@ -78,8 +77,8 @@ def linked(source: str) -> str:
         'Liu et al. 2023, [arXiv 2304.08612](https://arxiv.org/abs/2304.08612)'
     """
     source = source.replace("this project", "[this project](../theory.md)")
-    for pattern, link in _IDENTIFIERS:
-        source = re.sub(pattern, link, source)
+    for pattern, name, address in _IDENTIFIERS:
+        source = re.sub(pattern, rf"[{name} \1]({address}\1)", source)
     return source
 
 
@@ -212,17 +211,17 @@ def _where(one: results.Result) -> str:
 
 
 def _measured(one: results.Result) -> str:
-    spread = f" ± {_number(one.error)}" if one.error == one.error else ""
-    return f"{_number(one.mean)}{spread} | {len(one.values)}"
+    spread = f" ± {_number(one.error, one.mean)}" if one.error == one.error else ""
+    return f"{_number(one.mean, one.mean)}{spread} | {len(one.values)}"
 
 
 def _best(one: results.Result) -> str:
     name, mean = one.best
-    return f"{name} {_number(mean)}"
+    return f"{name} {_number(mean, mean)}"
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+def _number(value: float, beside: float) -> str:
+    return f"{value:.3f}" if abs(beside) < 1 else f"{value:.2f}"
 
 
 def _reference(kind: type[Estimator]) -> str:
@@ -232,18 +231,24 @@ def _reference(kind: type[Estimator]) -> str:
 
 
 def _cells(row: table.Row) -> list[str]:
-    _, _, categories, unbiased, exact_for, evaluations, needs_gradient, _, paper = astuple(row)
-    facts = [_escaped(one) for one in (categories, unbiased, exact_for, evaluations, needs_gradient)]
-    return [*facts, linked(paper)]
+    facts = (row.categories, row.exact_for, row.evaluations, row.needs_gradient)
+    return [*(_escaped(one) for one in facts), _briefly_linked(row.paper)]
+
+
+def _briefly_linked(source: str) -> str:
+    """The source in a table: authors and year are the link."""
+    if found := re.fullmatch(r"(.*?),? \[[^]]*\](\(\S*\))", linked(source)):
+        return f"[{found[1]}]{found[2]}"
+    return linked(source)
 
 
 def _prose(text: str) -> str:
     """Markdown of a docstring, in which signs mean themselves but between backticks and in indented lines."""
-    lines = text.splitlines()
-    return "\n".join(line if line.startswith("    ") else _escaped(line) for line in lines)
+    parts = re.split(r"((?:^ {4}.*\n?)+)", text, flags=re.MULTILINE)
+    return "".join(part if odd % 2 else _escaped(part) for odd, part in enumerate(parts))
 
 
-def _escaped(line: str) -> str:
-    parts = line.split("`")
+def _escaped(text: str) -> str:
+    parts = text.split("`")
     signs = str.maketrans({sign: f"\\{sign}" for sign in "*_|<$["})
     return "`".join(part if odd % 2 else part.translate(signs) for odd, part in enumerate(parts))

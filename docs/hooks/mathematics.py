@@ -19,13 +19,13 @@ _SAME = {
 
 
 def mathml(tex: str, display: str = "inline") -> str:
-    """Returns MathML of a formula.
+    r"""Returns MathML of a formula.
 
     Raises:
         ValueError: when a command of TeX is unknown to the converter, or an `&` stands outside of a table.
 
     Example:
-        >>> mathml(r"\\pi")[-30:]
+        >>> mathml(r"\pi")[-30:]
         '<mi>&#x003C0;</mi></mrow></math>'
     """
     known = tex
@@ -34,6 +34,8 @@ def mathml(tex: str, display: str = "inline") -> str:
     found = convert(known, display=display)
     if lost := re.findall(r"<m[iox][^>]*>(\\\w+|&)</m", found):
         raise ValueError(f"{lost[0]} is not understood in the formula {tex}")
+    found = found.replace("<mo>&#x0007E;</mo>", "<mo>&#x0223C;</mo>")  # "is distributed as", with its space
+    found = found.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
     # browsers align a table's cells by style alone
     return re.sub(r'columnalign="(\w+)"', r'style="text-align: \1"', found)
 

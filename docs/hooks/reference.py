@@ -5,7 +5,7 @@ from functools import cache
 
 import griffe
 
-_PAGE = """# `{module}`
+_PAGE = """# {module}
 
 ::: {module}
     options:

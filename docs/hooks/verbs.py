@@ -41,7 +41,8 @@ def page() -> str:
 def parser(verb: str) -> ArgumentParser:
     """Returns the parser that reads the words behind a verb."""
     if verb in TRAINER_VERBS:
-        whole = capture_parser(lambda: _RUNS.get(verb, training.run)([verb]))
+        run = _RUNS.get(verb, training.run)
+        whole = capture_parser(lambda: run([verb, "--help"]))  # no other word goes without a checkpoint
         return whole._subcommands_action._name_parser_map[verb]
     module, name = OWN_VERBS[verb][1].split(":")
     command = getattr(import_module(module), name)

@@ -27,7 +27,7 @@ class DisArm(Antithetic):
         u &\sim \mathrm{Uniform}(0, 1) \\
         b &= \mathbf{1}[u > \sigma(-t)] \\
         b' &= \mathbf{1}[u < \sigma(t)] \\
-        \hat\nabla_t &= \tfrac{1}{2} \left(f(b) - f(b')\right) (b - b') \, \sigma(|t|)
+        \hat\nabla_t &= \tfrac{1}{2} \left(f(b) - f(b')\right) (b - b') \, \sigma(\lvert t\rvert)
     """
 
     def _many_categories(self) -> str:

@@ -57,7 +57,7 @@ class ILSNewton(Curved):
         S &= \langle (g - \overline{g}) \, d^\top \rangle \\
         P &= \langle J_\pi \rangle \\
         H &= \operatorname{sym}\left[(S + r \eta C)(P + r C + t (I - C) + 10^{-12} I)^{-1}\right] \\
-        C &= I - \tfrac{1}{K} 1 1^\top \\
+        C &= I - \tfrac{1}{K} \mathbf{1} \mathbf{1}^\top \\
         \eta &= \frac{\operatorname{tr} S}{\operatorname{tr} P} \\
         t &= \frac{\operatorname{tr} P}{K} \\
         r &= \text{ridge} \cdot t

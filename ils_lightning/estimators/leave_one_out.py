@@ -27,7 +27,7 @@ class LeaveOneOut(Several):
         >>> LeaveOneOut(samples=2)(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
     """
 
-    source = "Kool et al. 2019, ICLR workshop"
+    source = "Kool et al. 2019, openreview r1lgTGL5DE"
     equation = r"""
         z_1, \dots, z_S &\sim \pi \\
         \hat\nabla &= \frac{1}{S} \sum_i \left(f_i - \overline{f}_{-i}\right) (z_i - \pi) \\
