@@ -1,5 +1,6 @@
 """The site says of every estimator and verb what the code says, and its menu has every page."""
 
+import doctest
 import inspect
 import re
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ils_lightning.cli import OWN_VERBS, TRAINER_VERBS
+from ils_lightning.cli import OWN_VERBS, TRAINER_VERBS, main
 from ils_lightning.estimators import LeaveOneOut, ReinMax, table
 
 pytest.importorskip("mkdocs", reason="the site is an optional part")
@@ -90,6 +91,17 @@ def test_the_menu_has_every_page():
     for page in MADE | {one for one in written if not one.startswith("hooks/")}:
         assert page in entries or f"{page.rpartition('/')[0]}/*" in entries, page
     assert {entry for entry in entries if not entry.endswith("/*")} <= MADE | written
+
+
+@pytest.mark.parametrize("module", [cards, mathematics])
+def test_examples_of_the_hooks(module):
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in table.classes() if cards.command(kind)])
+def test_the_line_of_a_card_trains(kind, tmp_path):
+    main([*cards.command(kind), "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}"])
 
 
 @pytest.mark.parametrize("tex", [r"\argh", r"a & b", r"\frac{1}{\tau} \unknown"])

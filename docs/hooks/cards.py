@@ -159,7 +159,8 @@ def _pairs(options: dict[str, object]) -> str:
 def _use(kind: type[Estimator]) -> str:
     parts = ["## Use it"]
     if words := command(kind):
-        parts.append(f"```bash\npython -m ils_lightning {' '.join(words)}\n```")
+        typed = " ".join(words).replace(" --model.estimator", " \\\n    --model.estimator")
+        parts.append(f"```bash\npython -m ils_lightning {typed}\n```")
     if found := re.search(r"^Examples?:\n((?: {4}.*\n?|\n)*)", inspect.getdoc(kind) or "", re.MULTILINE):
         lines = inspect.cleandoc(found[1]).splitlines()
         code = [f"from ils_lightning.estimators import {kind.__name__}", *_typed(lines)]

@@ -5,10 +5,13 @@ from typing import Any
 
 import griffe
 
+_TYPED = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
 
-class OneExample(griffe.Extension):
-    """Reads a section `Example:` as the section `Examples:`, whose typed lines are shown as code."""
+
+class TypedLines(griffe.Extension):
+    """Shows what is typed as code: in a section `Example:`, read as `Examples:`, and beside sections."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = _TYPED.sub(r"```pycon\n\g<0>\n```", text)

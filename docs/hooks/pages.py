@@ -20,8 +20,6 @@ _COOKBOOK = """# Cookbook
 
 Each page is one question and one script of at most 40 lines, which a test runs.
 
-| page | what it shows |
-|---|---|
 """
 
 
@@ -67,7 +65,7 @@ def changelog() -> str:
 
 def cookbook(files: Files) -> str:
     """Returns the list of the pages of the cookbook: their titles, and what their first sentence says."""
-    rows = [f"| [{title}]({name}) | {said} |" for name, title, said in _recipes(files)]
+    rows = [f"- **[{title}]({name})**: {said}" for name, title, said in _recipes(files)]
     return _COOKBOOK + "\n".join(rows) + "\n"
 
 
@@ -79,7 +77,7 @@ def _recipes(files: Files) -> list[tuple[str, str, str]]:
         _, title, rest = re.split(r"^# (.*)\n", text, maxsplit=1, flags=re.MULTILINE)
         paragraph = " ".join(rest.strip().split("\n\n")[0].split())
         sentence = re.split(r"(?<=[.:])\s+(?=[A-Z`*-]|$)", paragraph)[0]
-        found.append((uri.removeprefix("cookbook/"), title, sentence.replace("|", "\\|")))
+        found.append((uri.removeprefix("cookbook/"), title, f"{sentence.rstrip(':.')}."))
     return found
 
 
