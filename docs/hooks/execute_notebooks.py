@@ -1,6 +1,6 @@
 """Runs the notebooks and keeps them with their outputs: `python docs/hooks/execute_notebooks.py --help`.
 
-The source of a notebook is docs/tutorials/NAME.py, in jupytext's percent format; NAME.ipynb beside it is made of it here.
+The source of a notebook is docs/tutorials/NAME.py, in jupytext's percent format; here NAME.ipynb is made of it.
 """
 
 import base64
@@ -33,7 +33,13 @@ def executed(source: Path) -> NotebookNode:
         cell.id = f"{source.stem}-{number}"
     os.environ.pop("MPLBACKEND", None)  # figures are to be outputs, whatever the shell prefers
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm's, where there are no widgets
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(FOLDER)}},
+    ).execute()
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of day at which it ran

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # In a Dreamer, in pictures
 #
-# The [page of the cookbook](../cookbook/dreamer.md) changes one import. Here a small world model of that kind sees a digit
-# through a slit, two rows of pixels at a step, and has to remember: after every step it draws the whole digit.
+# The [page of the cookbook](../cookbook/dreamer.md) changes one import. Here a small world model of that kind sees a
+# digit through a slit, two rows of pixels at a step, and has to remember: after every step it draws the whole digit.
 
 # %%
 import torch
@@ -13,14 +13,16 @@ from torch.distributions import Independent, kl_divergence
 from ils_lightning import plots
 from ils_lightning.data import Digits
 from ils_lightning.distributions import OneHotCategorical
+from ils_lightning.looks import looks
 
 # %matplotlib inline
 
 # %% [markdown]
 # ## The model
 #
-# `OneHotCategorical` stands where ports of DreamerV2 and V3 have `torch.distributions.OneHotCategoricalStraightThrough`. The
-# state of a step is a draw of eight letters of an alphabet of eight. `unimix` mixes one per cent of the even distribution in.
+# `OneHotCategorical` stands where ports of DreamerV2 and V3 have
+# `torch.distributions.OneHotCategoricalStraightThrough`. The state of a step is a draw of eight letters of an
+# alphabet of eight. `unimix` mixes one per cent of the even distribution in.
 
 
 # %%
@@ -31,7 +33,8 @@ class WorldModel(nn.Module):
         self.gru = nn.GRUCell(8 * 8, 128)
         self.prior = nn.Sequential(nn.Linear(128, 64), nn.ELU(), nn.Linear(64, 8 * 8))
         self.posterior = nn.Sequential(nn.Linear(128 + 16, 64), nn.ELU(), nn.Linear(64, 8 * 8))
-        self.decoder = nn.Sequential(nn.Linear(128 + 8 * 8, 128), nn.ELU(), nn.Linear(128, 64), nn.Unflatten(-1, (1, 8, 8)))
+        pixels = nn.Linear(128, 64), nn.Unflatten(-1, (1, 8, 8))
+        self.decoder = nn.Sequential(nn.Linear(128 + 8 * 8, 128), nn.ELU(), *pixels)
 
     def latent(self, x):
         logits = x.unflatten(-1, (8, 8))
@@ -73,9 +76,9 @@ for name in ("StraightThrough", "ReinMax"):
 with plots.style():
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    for name, curve in curves.items():
-        smooth = torch.tensor(curve).unfold(0, 25, 25).mean(dim=-1)
-        axes.plot(torch.arange(len(smooth)) * 25, smooth, label=f"{name}: {smooth[-1]:.2f}")
+    for name, look in looks(curves).items():
+        smooth = torch.tensor(curves[name]).unfold(0, 25, 25).mean(dim=-1)
+        axes.plot(torch.arange(len(smooth)) * 25, smooth, color=look.colour, label=f"{name}: {smooth[-1]:.2f}")
     axes.set(xlabel="optimiser steps", ylabel="squared error after the last step")
     axes.legend()
 figure
@@ -95,5 +98,5 @@ labels = ["the digit", *(f"after rows 1 to {2 * step}" for step in range(1, 5))]
 plots.image_grid(torch.cat([images.unsqueeze(0), pictures]), "a digit through a slit, ReinMax", row_labels=labels)
 
 # %% [markdown]
-# A cell is called step by step, so an estimator that pools over rows sees the steps one after another: `ILSNewton` then
-# learns one curvature for all of them, and `Grouped` keeps one a step.
+# A cell is called step by step, so an estimator that pools over rows sees the steps one after another: `ILSNewton`
+# then learns one curvature for all of them, and `Grouped` keeps one a step.

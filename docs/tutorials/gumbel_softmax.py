@@ -1,8 +1,8 @@
 # %% [markdown]
 # # In place of F.gumbel_softmax, in pictures
 #
-# The [page of the cookbook](../cookbook/gumbel_softmax.md) changes one line. Here is what that does to the gradients and to
-# the training of a small problem.
+# The [page of the cookbook](../cookbook/gumbel_softmax.md) changes one line. Here is what that does to the gradients
+# and to the training of a small problem.
 
 # %%
 import torch
@@ -18,8 +18,8 @@ from ils_lightning.functional import gumbel_softmax, sample
 # %matplotlib inline
 
 # %% [markdown]
-# Two switches with three positions each. Every position has a cost, and what is paid is the square of the sum: the switches
-# meet in one loss. The best positions are the first of one switch and the second of the other.
+# Two switches with three positions each. Every position has a cost, and what is paid is the square of the sum: the
+# switches meet in one loss. The best positions are the first of one switch and the second of the other.
 
 # %%
 cost = torch.tensor([[0.0, 1.0, 3.0], [2.0, 0.5, 1.0]])
@@ -43,8 +43,9 @@ draws = {
 # %% [markdown]
 # ## A gradient, many times
 #
-# The gradient of the expected cost at one logit, from 20 000 single draws each. The line is the exact gradient. A temperature
-# trades bias against noise; ReinMax is exact on this loss, which is quadratic.
+# The gradient of the expected cost at one logit, from 20 000 single draws each: how often which value came, the mean,
+# and the exact gradient. A low temperature has long tails, a high one a bias; ReinMax is exact on this loss, which is
+# quadratic.
 
 # %%
 torch.manual_seed(0)
@@ -62,12 +63,13 @@ for name, draw_once in draws.items():
 
 with plots.style():
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, (name, gradients) in zip(figure.subplots(1, len(found), sharex=True, sharey=True), found.items(), strict=True):
-        axes.hist(gradients[:, 0, 0], bins=torch.linspace(-4, 4, 41).tolist(), color="#56B4E9")
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True)
+    for axes, (name, gradients) in zip(panels, found.items(), strict=True):
+        axes.hist(gradients[:, 0, 0], bins=torch.linspace(-4, 1, 41).tolist(), color="#56B4E9")
         axes.axvline(exact[0, 0], color="black", label="exact")
         axes.axvline(gradients[:, 0, 0].mean(), color="#D55E00", linestyle="--", label="mean")
         axes.set_title(name.replace(", ", "\n"))
-    axes.legend()
+    panels[0].legend()
     figure.supxlabel("d cost / d logit, from single draws")
     figure.supylabel("draws")
 figure

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Bring your own encoder
 #
-# Two ordinary networks with a discrete code between them, in a LightningModule. The estimator is an argument of it, so that a
-# word switches it. As a script: `python -m ils_lightning.tutorials.own_encoder`.
+# Two ordinary networks with a discrete code between them, in a LightningModule. The estimator is an argument of it,
+# so that a word switches it. As a script: `python -m ils_lightning.tutorials.own_encoder`.
 
 # %%
 import logging
@@ -25,8 +25,8 @@ warnings.filterwarnings("ignore", ".*does not have many workers.*")
 # %% [markdown]
 # ## The networks
 #
-# The encoder turns images into logits, `[batch, latents, categories]`. The decoder takes one-hot draws with one axis more in
-# front, `[samples, batch, latents, categories]`; layers that work on the last axes do not mind.
+# The encoder turns images into logits, `[batch, latents, categories]`. The decoder takes one-hot draws with one axis
+# more in front, `[samples, batch, latents, categories]`; layers that work on the last axes do not mind.
 
 # %%
 CODE = (6, 8)  # latents, categories
@@ -47,8 +47,8 @@ encoder()(torch.rand(100, 1, 8, 8)).shape
 # %% [markdown]
 # ## The model
 #
-# `problem` says what is drawn and what it costs. One line of `training_step` trains both networks: the decoder gets the
-# gradient of the loss, the encoder the estimate. `DiscreteModule` brings optimiser and checkpoints.
+# `problem` says what is drawn and what it costs. One line of `training_step` trains both networks: the decoder gets
+# the gradient of the loss, the encoder the estimate. `DiscreteModule` brings optimiser and checkpoints.
 
 
 # %%
@@ -81,7 +81,12 @@ class Autoencoder(DiscreteModule):
 models = {}
 for name in ("StraightThrough", "ReinMax", "LeaveOneOut"):
     seed_everything(0, verbose=False)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = Trainer(max_epochs=15, accelerator="cpu", **quiet)
     models[name] = Autoencoder(estimator=name)
     trainer.fit(models[name], datamodule=Digits(binarize="none"))

@@ -41,8 +41,8 @@ print(*sentences(report), sep="\n\n")
 # %% [markdown]
 # ## The picture
 #
-# On the left, bias to the right and noise upwards: good is low and left. On the right, how fast averages turn into the
-# direction of the gradient.
+# On the left, bias to the right and noise upwards: good is low and left. On the right, how fast averages turn into
+# the direction of the gradient.
 
 # %%
 draw([report])
@@ -53,10 +53,10 @@ draw([report])
 # Few evaluations favour a low variance, many a low bias. The errors of averages follow from what has been measured.
 
 # %%
-for evaluations in (1, 100, 10_000, 1_000_000):
+for evaluations in (4, 100, 10_000, 1_000_000):
     errors = {row.name: row.error_after(evaluations) for row in report.applicable}
     best = min(errors, key=errors.get)
-    print(f"{evaluations:>9,} evaluations: {best:<16} error {errors[best]:.1%}")
+    print(f"{evaluations:>9,} evaluations of f: {best:<16} error {errors[best]:.1%}")
 
 # %% [markdown]
 # And in one sentence:
@@ -65,4 +65,5 @@ for evaluations in (1, 100, 10_000, 1_000_000):
 print(advice(report))
 
 # %% [markdown]
-# The same from the shell, for any configuration or checkpoint: `python -m ils_lightning diagnose --config vae_digits`.
+# The same from the shell, for any configuration or checkpoint: `python -m ils_lightning diagnose --config
+# vae_digits`.

@@ -6,6 +6,7 @@ from ils_lightning.diagnose.figure import draw
 from ils_lightning.diagnose.rows import GradientReport
 from ils_lightning.diagnose.tables import COLUMNS, notes
 
+_UNSTYLED = "overflow-x: auto; white-space: nowrap"
 _WORDS = {
     "error": "root mean square distance to the gradient, relative to its length, of the average of the estimates that "
     "the stated number of evaluations of f buy; it ranks the table",
@@ -32,6 +33,11 @@ def page(report: GradientReport, configuration: str = "") -> str:
         report_page.folded("configuration", configuration),
         report_page.words(_WORDS),
     )
+
+
+def in_notebook(report: GradientReport) -> str:
+    """Returns the table and its notes, in HTML that looks right without the page's style."""
+    return table(report).replace('<div class="scroll">', f'<div class="scroll" style="{_UNSTYLED}">')
 
 
 def table(report: GradientReport) -> str:
