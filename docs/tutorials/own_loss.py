@@ -90,7 +90,7 @@ with plots.style():
         axes.plot(curves[name], label=f"{name}: {curves[name][-1]:.2f}", color=look.colour, linewidth=look.width)
     axes.axhline(best, color="grey", linestyle="--", label=f"best plan: {best:.2f}")
     axes.set(xlabel="optimiser steps", ylabel="E f (hours)")
-    axes.legend()
+    axes.legend(loc="upper right")
 figure
 
 # %% [markdown]

@@ -6,6 +6,7 @@
 
 # %%
 import torch
+from IPython.display import Markdown
 
 from ils_lightning.data import Digits
 from ils_lightning.diagnose import gradient_report
@@ -36,7 +37,7 @@ report
 # In sentences, column by column for the first row:
 
 # %%
-print(*sentences(report), sep="\n\n")
+Markdown("\n\n".join(sentences(report)))
 
 # %% [markdown]
 # ## The picture
@@ -62,7 +63,7 @@ for evaluations in (4, 100, 10_000, 1_000_000):
 # And in one sentence:
 
 # %%
-print(advice(report))
+Markdown(advice(report))
 
 # %% [markdown]
 # The same from the shell, for any configuration or checkpoint: `python -m ils_lightning diagnose --config
