@@ -104,6 +104,11 @@ def test_the_line_of_a_card_trains(kind, tmp_path):
     main([*cards.command(kind), "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}"])
 
 
+def test_is_distributed_as_is_a_relation():
+    assert "<mo>&#x0223C;</mo>" in mathematics.mathml(r"\begin{aligned} u &\sim U \end{aligned}")
+    assert "&#x0223C;" not in mathematics.mathml(r"\tilde z")
+
+
 @pytest.mark.parametrize("tex", [r"\argh", r"a & b", r"\frac{1}{\tau} \unknown"])
 def test_a_formula_that_is_not_understood_is_an_error(tex):
     with pytest.raises(ValueError, match="is not understood in the formula"):

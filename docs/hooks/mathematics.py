@@ -34,9 +34,7 @@ def mathml(tex: str, display: str = "inline") -> str:
     found = convert(known, display=display)
     if lost := re.findall(r"<m[iox][^>]*>(\\\w+|&)</m", found):
         raise ValueError(f"{lost[0]} is not understood in the formula {tex}")
-    found = found.replace("<mo>&#x0007E;</mo>", "<mo>&#x0223C;</mo>")  # "is distributed as", with its space
-    # a relation that begins a cell has its space only behind something
-    found = re.sub(r"(<mtd[^>]*>)(<mo>(?:&#x0223C;|&#x0221D;|&#x02190;)</mo>)", r"\1<mi />\2", found)
+    found = re.sub(r"<m([io])>&#x0007E;</m\1>", "<mo>&#x0223C;</mo>", found)  # a relation has its space
     found = found.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
     # browsers align a table's cells by style alone
     return re.sub(r'columnalign="(\w+)"', r'style="text-align: \1"', found)
