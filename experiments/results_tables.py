@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
+_PM = "\u00a0±\u00a0"  # does not break in a cell
+
 Seeds = dict[str, float]
 Results = dict[str, dict[str, Seeds]]
 """The measure of every seed, by setting and run."""
@@ -61,7 +63,7 @@ def against(name: str, measure: str, reference: str) -> str:
         if run == reference:
             return mean
         difference, error = paired(results[setting][run], results[setting][reference])
-        return f"{mean} ({difference:+.2g} ± {error:.2g})"
+        return f"{mean} ({difference:+.2g}{_PM}{error:.2g})"
 
     return markdown(["run", *settings], [[run, *(cell(run, s) for s in settings)] for run in runs])
 
@@ -95,7 +97,7 @@ def listops() -> str:
     rows = []
     for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
         difference, error = paired(seeds, results["ReinMax"])
-        beside = "" if run == "ReinMax" else f"{difference:+.1f} ± {error:.1f}"
+        beside = "" if run == "ReinMax" else f"{difference:+.1f}{_PM}{error:.1f}"
         rows.append([run, f"{fmean(seeds.values()):.1f} %", beside, f"{max(seeds.values()):.1f} %", rates[run]])
     return markdown(["run", "wrong answers", "to ReinMax", "worst seed", "learning rate"], rows)
 

@@ -13,6 +13,7 @@ import yaml
 from pages import GENERATED, ROOT, Page, pages
 
 from ils_lightning import packaged
+from ils_lightning.bench.command import PARTS
 from ils_lightning.cli import OWN_VERBS, TRAINER_VERBS, main
 from ils_lightning.compare import spec
 
@@ -96,6 +97,8 @@ def accepts(verb: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(import_module(module), name, asked)
     main([verb, *words])
     assert len(called) == 1
+    if verb == "bench":
+        assert set(called[0].arguments.get("parts") or []) <= set(PARTS)
     if verb == "compare" and not called[0].arguments["file"].endswith(".yaml"):
         asked_for = called[0].arguments
         parts = {key: asked_for.get(key) for key in ("runs", "settings", "seeds")}

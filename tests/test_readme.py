@@ -49,7 +49,7 @@ def test_own_estimator_is_the_same_on_its_page():
 
 @pytest.mark.parametrize("page", [README, WHICH], ids=lambda page: page.name)
 def test_report_on_a_loss_of_ones_own(page, tmp_path, monkeypatch):
-    rows = {row.name: row for row in run(page, "gradient_report(", tmp_path, monkeypatch).report.rows}
+    rows = {row.name: row for row in run(page, "report = gradient_report(", tmp_path, monkeypatch).report.rows}
     assert set(rows) == {"StraightThrough", "ReinMax", "LeaveOneOut"}
     low = {name: row.relative_bias_low for name, row in rows.items()}
     assert max(low["ReinMax"], low["LeaveOneOut"]) < 0.05 < low["StraightThrough"]  # the loss is quadratic in z

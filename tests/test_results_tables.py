@@ -28,4 +28,4 @@ def test_a_table_by_hand(monkeypatch, tmp_path):
     monkeypatch.setattr(results_tables, "ROOT", tmp_path)
     rows = results_tables.against("small", "x", "A").splitlines()
     assert rows[0] == "| run | s |"
-    assert rows[2:] == ["| A | **1.50** |", "| B | 3.50 (+2 ± 1) |"]
+    assert rows[2:] == ["| A | **1.50** |", "| B | 3.50 (+2\u00a0±\u00a01) |"]
