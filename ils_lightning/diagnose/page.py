@@ -49,5 +49,4 @@ def table(report: GradientReport) -> str:
 def _table(report: GradientReport, letters: Callable[[str], str]) -> str:
     rows = [[letters(column.text(row)) for column in COLUMNS] for row in report.applicable]
     headings = [letters(column.heading) for column in COLUMNS]
-    scrolls = report_page.table(headings, rows, best=True).replace(">", ' style="overflow-x: auto">', 1)
-    return scrolls + report_page.notes(notes(report))
+    return report_page.table(headings, rows, best=True) + report_page.notes(notes(report))
