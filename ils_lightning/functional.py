@@ -24,6 +24,8 @@ from ils_lightning.estimators.categorical import log_softmax
 from ils_lightning.estimators.distribution import Categorical
 from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 
+__all__ = ["gumbel_softmax", "sample", "unimix"]
+
 
 def sample(
     logits: Tensor, estimator: Sampler | str = "StraightThrough", dim: int = -1, generator: Generator | None = None

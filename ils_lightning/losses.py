@@ -11,6 +11,8 @@ from torch import Tensor
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 
+__all__ = ["BilinearEnergy", "CrossEntropyAt", "ExpectedKL", "LogLoss", "LossAt", "RBFEnergy", "ToyLoss"]
+
 
 class ToyLoss(Described):
     """A loss between model draws and data; `latents` is the number of draws of the model it needs."""

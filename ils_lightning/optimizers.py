@@ -17,6 +17,9 @@ import torch
 _LARGE = 1e12
 
 
+__all__ = ["FusedRAdam"]
+
+
 class FusedRAdam(torch.optim.Adam):
     """`torch.optim.RAdam` to rounding, with its options; on a CPU its step takes a fraction of the time.
 

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from ils_lightning.bench import faces, growth, interface, samplers, timing
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE
+from ils_lightning.bench.section import Section
 from ils_lightning.cli import main
 
 TINY = {
@@ -147,3 +148,11 @@ def test_methods_take_turns():
     found = timing.interleaved(work, repeats=3, device=torch.device("cpu"), least=0.0)
     assert "".join(calls[-6:]) == "ababab"
     assert all(len(one.wall) == len(one.cpu) == 3 for one in found.values())
+
+
+def test_a_section_is_a_table_in_a_notebook():
+    section = Section("two", "a < b", [{"way": "x", "ms": 1.5}], note="idle machine")
+    shown = section._repr_html_()
+    assert shown.startswith("<p>a &lt; b</p><div")
+    assert "<td>x</td><td>1.5</td>" in shown
+    assert shown.endswith("<p>idle machine</p>")

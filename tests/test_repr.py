@@ -129,3 +129,4 @@ def test_a_notebook_gets_a_table_of_every_column(report):
     cells = Cells(report._repr_html_()).found
     assert {"estimator", "error", "memory", "ReinMax", "LeaveOneOut"} <= set(cells)
     assert any(report.truth in cell for cell in cells)
+    assert not any(re.search(r"\d %", cell) for cell in cells)  # a number and its unit stay together

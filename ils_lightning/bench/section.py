@@ -1,8 +1,11 @@
 """A part of the benchmark: rows of plain data, and which of them a table shows."""
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from ils_lightning import report_page
 
 Row = dict[str, Any]
 Advance = Callable[[str], None]
@@ -37,6 +40,10 @@ class Section:
         names = list(dict.fromkeys(str(row[down]) for row in self.rows))
         cells = {(str(row[down]), str(row[across])): cell(row.get(value)) for row in self.rows}
         return [down, *columns], [[name, *(cells.get((name, column), "") for column in columns)] for name in names]
+
+    def _repr_html_(self) -> str:
+        title, note = (f"<p>{html.escape(text)}</p>" for text in (self.title, self.note))
+        return title + report_page.table(*self.table()) + (note if self.note else "")
 
     def markdown(self) -> str:
         """Returns the table in Markdown, its title above."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from ils_lightning.callbacks.formula import formula, head
@@ -21,7 +22,7 @@ def show(name: str | None = None, form: Literal["terminal", "markdown"] = "termi
 
     Args:
         name: the estimator to describe; all of them, in a table, unless given.
-        form: the table for the terminal, or Markdown as in the README.
+        form: the table for the terminal, or Markdown.
     """
     width = shutil.get_terminal_size((_PIPE, 24)).columns
     if name is not None:
@@ -56,18 +57,30 @@ def _parts(kind: type[Estimator], width: int) -> Iterator[str]:
     options = list(_options(kind))
     yield "\n".join(["options:", *(_item(option, width) for option in options)]) if options else "It has no options."
     yield f"source: {kind.source}" if kind.source else ""
-    path = folder() / "estimators" / f"{kind.__module__.rpartition('.')[-1]}.yaml"
-    packaged = f"--model.estimator estimators/{path.stem}, which is {path}" if path.is_file() else ""
-    yield f"recommended settings: {packaged}" if packaged else f"to use: --model.estimator {kind.__name__}"
+    if path := settings(kind):
+        yield f"recommended settings: --model.estimator estimators/{path.stem}, which is {path}"
+    else:
+        yield f"to use: --model.estimator {kind.__name__}"
 
 
-def _options(kind: type[Estimator]) -> Iterator[str]:
-    """Each option with its default and what it is."""
+def arguments(kind: type[Estimator]) -> Iterator[tuple[str, str, str]]:
+    """Yields each option of an estimator: its name, its default (empty where it has none), and what it is."""
     section = re.search(r"^Args:\n((?: {4}.*\n?|\n)*)", inspect.getdoc(kind) or "", re.MULTILINE)
     said = dict(_ARGUMENT.findall(textwrap.dedent(section[1]))) if section else {}
     for name, parameter in inspect.signature(kind).parameters.items():
-        default = "" if parameter.default is parameter.empty else f" = {parameter.default}"
-        yield f"{name}{default}" + (f": {' '.join(said[name].split())}" if name in said else "")
+        default = "" if parameter.default is parameter.empty else str(parameter.default)
+        yield name, default, " ".join(said.get(name, "").split())
+
+
+def settings(kind: type[Estimator]) -> Path | None:
+    """Returns the packaged file of an estimator's recommended settings, where there is one."""
+    path = folder() / "estimators" / f"{kind.__module__.rpartition('.')[-1]}.yaml"
+    return path if path.is_file() else None
+
+
+def _options(kind: type[Estimator]) -> Iterator[str]:
+    for name, default, said in arguments(kind):
+        yield f"{name}{f' = {default}' if default else ''}{f': {said}' if said else ''}"
 
 
 def _item(text: str, width: int) -> str:

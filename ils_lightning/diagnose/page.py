@@ -1,5 +1,7 @@
 """The report as one HTML file that needs nothing else: table, figure, advice, and how to read them."""
 
+from collections.abc import Callable
+
 from ils_lightning import report_page
 from ils_lightning.diagnose.advice import advice
 from ils_lightning.diagnose.figure import draw
@@ -34,7 +36,17 @@ def page(report: GradientReport, configuration: str = "") -> str:
     )
 
 
+def in_notebook(report: GradientReport) -> str:
+    """Returns the table and its notes, in HTML whose cells keep to a line without the page's style."""
+    return _table(report, lambda text: text.replace(" ", "\u00a0"))
+
+
 def table(report: GradientReport) -> str:
     """Returns the table and its notes, in HTML."""
-    rows = [[column.text(row) for column in COLUMNS] for row in report.applicable]
-    return report_page.table([column.heading for column in COLUMNS], rows, best=True) + report_page.notes(notes(report))
+    return _table(report, str)
+
+
+def _table(report: GradientReport, letters: Callable[[str], str]) -> str:
+    rows = [[letters(column.text(row)) for column in COLUMNS] for row in report.applicable]
+    headings = [letters(column.heading) for column in COLUMNS]
+    return report_page.table(headings, rows, best=True) + report_page.notes(notes(report))

@@ -123,9 +123,9 @@ class GradientReport:
         return in_text(self)
 
     def _repr_html_(self) -> str:
-        from ils_lightning.diagnose.page import table
+        from ils_lightning.diagnose.page import in_notebook
 
-        return table(self)
+        return in_notebook(self)
 
     @property
     def applicable(self) -> list[Row]:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ils_lightning import distributions
 
+__all__ = ["OneHotCategorical"]
+
 
 class OneHotCategorical(distributions.OneHotCategorical, TorchDistributionMixin):
     """`ils_lightning.distributions.OneHotCategorical` as Pyro wants it: reparametrised by an estimator.

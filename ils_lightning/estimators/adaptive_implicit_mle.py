@@ -42,6 +42,15 @@ class AdaptiveImplicitMLE(Pullback):
     """
 
     source = "Minervini et al. 2023, 2209.04862"
+    equation = r"""
+        z &= M(\theta + \epsilon) \\
+        \epsilon &\sim \mathrm{Gumbel}(0, 1) \\
+        M &= \text{one-hot } \argmax \\
+        \lambda &= \beta \, \lVert\theta\rVert / \lVert g\rVert \\
+        \hat\nabla &= \frac{M(\theta + \lambda g + \epsilon) - M(\theta - \lambda g + \epsilon)}{2 \lambda} \\
+        m &\leftarrow 0.9 \, m + 0.1 \, (\text{non-zero entries of the numerator per row}) \\
+        \beta &\leftarrow \max(0, \beta + \text{rate} \cdot \operatorname{sign}(\text{target} - m))
+    """
     pooled = True
     beta: Tensor
     moved: Tensor

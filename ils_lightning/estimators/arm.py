@@ -21,6 +21,12 @@ class Arm(Antithetic):
     """
 
     source = "Yin and Zhou 2019, 1807.11143"
+    equation = r"""
+        u &\sim \mathrm{Uniform}(0, 1) \\
+        b &= \mathbf{1}[u > \sigma(-t)] \\
+        b' &= \mathbf{1}[u < \sigma(t)] \\
+        \hat\nabla_t &= \left(f(b) - f(b')\right) \left(u - \tfrac{1}{2}\right)
+    """
 
     def _many_categories(self) -> str:
         return "Arsm serves any number"

@@ -30,6 +30,16 @@ class Arms(Several):
     """
 
     source = "Dimitriev and Zhou 2021, 2105.14141"
+    equation = r"""
+        E_1, \dots, E_S &\sim \mathrm{Exp}(1) \\
+        D &= E / \textstyle\sum_j E_j \\
+        p &= \sigma(t) \\
+        u_i &= (1 - D_i)^{S-1}, \text{ or 1 minus it where } p \ge 1/2 \\
+        b_i &= \mathbf{1}[u_i < p] \\
+        P_{11} &= P(b_i = b_j = 1) \\
+        \hat\nabla_t &= \frac{p (1 - p)}{p - P_{11}} \, \frac{1}{S} \sum_i \left(f_i - \overline{f}_{-i}\right)
+            (b_i - p)
+    """
     purpose = "to be antithetic"
     binary = True
 

@@ -28,6 +28,13 @@ class Arsm(Estimator):
     """
 
     source = "Yin et al. 2019, 1905.01413"
+    equation = r"""
+        v &\sim \mathrm{Dirichlet}(1_K) \\
+        z &= \argmin_i v_i e^{-\theta_i} \\
+        z^{cj} &= \text{the same with } v_c \text{ and } v_j \text{ swapped} \\
+        F_{cj} &= f(z^{cj}) \\
+        \hat\nabla_c &= \sum_j \left(F_{cj} - \frac{1}{K} \sum_m F_{mj}\right) \left(\frac{1}{K} - v_j\right)
+    """
     cost = "K * (K - 1) // 2 + 1"
     calls = 2
     unbiased = True

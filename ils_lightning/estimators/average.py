@@ -24,6 +24,10 @@ class Average(Estimator):
     """
 
     kind = "wrapper"
+    equation = r"""
+        \hat\nabla &= \frac{1}{S} \sum_{s=1}^{S} \hat\nabla_s, \text{ where } \hat\nabla_s
+            \text{ are independent estimates}
+    """
 
     def __init__(self, estimator: Estimator, samples: int = 4) -> None:
         super().__init__()

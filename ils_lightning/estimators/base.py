@@ -74,6 +74,7 @@ class Estimator(Described, nn.Module):
         calls: how often f is called for one estimate (at usual sizes): each call moves running statistics of f's layers
             (BatchNorm), also one at relaxed points or other draws that train nothing.
         source: authors, year and identifier of the paper.
+        equation: what an estimate is, in TeX: rows of an `aligned` block, in the letters of the module's docstring.
     """
 
     _abstract = True
@@ -84,6 +85,7 @@ class Estimator(Described, nn.Module):
     closed_form: ClassVar[bool] = False
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
+    equation: ClassVar[str] = ""
     hard: bool = True
     ones: int = 1
     needs_log_weight: bool = False

@@ -27,6 +27,12 @@ class BitFlip(Estimator):
     """
 
     source = "Kunes et al. 2022, 2208.06124"
+    equation = r"""
+        b &\sim \mathrm{Bernoulli}(p) \\
+        i &\sim \mathrm{Uniform}\{1, \dots, D\} \\
+        b^1, b^0 &= b \text{ with } b_i \text{ set to 1 and to 0} \\
+        \hat\nabla_{t_i} &= D \, p_i (1 - p_i) \left(f(b^1) - f(b^0)\right), \quad \text{the others are 0}
+    """
     kind = "finite difference"
     cost = "2"
     calls = 2

@@ -44,6 +44,13 @@ class Daps(Several):
     """
 
     source = "Drolet et al. 2026, 2509.24716"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        A_i &= \overline{f} - f_i \\
+        w_i &\propto \exp\frac{A_i - \beta \log \pi(z_i)}{\eta + \beta} \\
+        \sum_i w_i &= 1, \quad \eta \text{ such that } 1 / \textstyle\sum_i w_i^2 \text{ is a share of } S \\
+        \hat\nabla &= -\sum_i w_i \, (z_i - \pi)
+    """
     unbiased = False
     exact_for = "none"
     purpose = "to weigh them against each other"

@@ -34,6 +34,12 @@ class DecoupledStraightThroughGumbelSoftmax(Sampler):
     """
 
     source = "Shah et al. 2024, 2410.13331"
+    equation = r"""
+        p &= \theta / \tau_f + G \\
+        z &= \text{one-hot } \argmax p \\
+        y &= \operatorname{softmax}(p \, \tau_f / \tau_b) \\
+        \hat\nabla &= \frac{1}{\tau_b} J_y \, g
+    """
 
     def __init__(self, forward_temperature: Option = 1.0, backward_temperature: Option = 0.5) -> None:
         super().__init__()

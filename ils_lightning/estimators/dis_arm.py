@@ -23,6 +23,12 @@ class DisArm(Antithetic):
     """
 
     source = "Dong, Mnih and Tucker 2020, 2006.10680"
+    equation = r"""
+        u &\sim \mathrm{Uniform}(0, 1) \\
+        b &= \mathbf{1}[u > \sigma(-t)] \\
+        b' &= \mathbf{1}[u < \sigma(t)] \\
+        \hat\nabla_t &= \tfrac{1}{2} \left(f(b) - f(b')\right) (b - b') \, \sigma(\lvert t\rvert)
+    """
 
     def _many_categories(self) -> str:
         return "DisArmTree serves any number"

@@ -28,6 +28,21 @@ class DisArmTree(Estimator):
     """
 
     source = "Dong et al. 2021, 2106.08056"
+    equation = r"""
+        \alpha_n &= \operatorname{logsumexp}_{\text{left}} \theta
+            - \operatorname{logsumexp}_{\text{right}} \theta \\
+        p_n &= \sigma(\alpha_n) \\
+        u_n &\sim \mathrm{Uniform}(0, 1) \\
+        b_n &= \mathbf{1}[1 - u_n < p_n] \\
+        b'_n &= \mathbf{1}[u_n < p_n], \quad z, z' \text{ the leaves reached} \\
+        w_n &= \begin{cases}
+            (-1)^{b'_n} \mathbf{1}[b_n \ne b'_n] \max(p_n, 1 - p_n) & \text{both paths pass } n \\
+            b_n - p_n & \text{on the path of } z \text{ only} \\
+            -(b'_n - p_n) & \text{on that of } z' \text{ only} \\
+            0 & \text{elsewhere}
+        \end{cases} \\
+        \hat\nabla &= \tfrac{1}{2} \left(f(z) - f(z')\right) \sum_n w_n \frac{\partial \alpha_n}{\partial \theta}
+    """
     cost = "2"
     unbiased = True
     exact_for = "all"

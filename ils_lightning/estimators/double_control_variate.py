@@ -35,6 +35,14 @@ class DoubleControlVariate(Several):
     """
 
     source = "Titsias and Shi 2022, 2111.05300"
+    equation = r"""
+        b_1, \dots, b_S &\sim \mathrm{Bernoulli}(p) \\
+        f_k &= f(b_k) \\
+        G_k &= \nabla f(b_k) \\
+        F_k &= f_k + a \sum_{\text{latents}} \overline{G}_{-k} \, (b_k - p) \\
+        \hat\nabla_t &= \frac{1}{S} \sum_k \left(F_k - \overline{F}_{-k}\right) (b_k - p) - a \, \overline{G} \, p
+            (1 - p)
+    """
     needs_gradient = True
     binary = True
 

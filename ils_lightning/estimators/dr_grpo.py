@@ -24,6 +24,10 @@ class DrGrpo(Grpo):
     """
 
     source = "Liu et al. 2025, 2503.20783"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        \hat\nabla &= \frac{1}{S} \sum_i \left(f_i - \overline{f}\right) (z_i - \pi)
+    """
 
     def __init__(self, samples: int = 8) -> None:
         super().__init__(samples)

@@ -34,6 +34,14 @@ class EntmaxMarginal(SparsemaxMarginal):
     """
 
     source = "Correia et al. 2020, 2007.01919"
+    equation = r"""
+        \xi &= \operatorname{entmax}_\alpha(\theta) = \max\left(0, (\alpha - 1) \theta - c\right)^{1 / (\alpha - 1)}
+            \\
+        \text{objective} &= \sum_z \xi(z) f(z) \\
+        F_j &= \mathbb{E}_\xi[f(z) \mid z \text{ has category } j] \\
+        s_j &= \xi_j^{2 - \alpha}, \text{ 0 off the support} \\
+        \hat\nabla_j &= s_j \left(F_j - \frac{\sum_i s_i F_i}{\sum_i s_i}\right)
+    """
     kind = "marginal"
     cost = "K^L"
 

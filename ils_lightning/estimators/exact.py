@@ -31,6 +31,10 @@ class Exact(Estimator):
     """
 
     kind = "exact"
+    equation = r"""
+        \mathbb{E} f &= \sum_z p(z) f(z) \\
+        \frac{\partial \, \mathbb{E} f}{\partial \theta} &= \sum_z p(z) \left(f(z) - \mathbb{E} f\right) (z - \pi)
+    """
     cost = "K^L"
     unbiased = True
     exact_for = "all"

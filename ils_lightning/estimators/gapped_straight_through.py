@@ -33,6 +33,13 @@ class GappedStraightThrough(Pullback):
     """
 
     source = "Fan et al. 2022, 2206.07235"
+    equation = r"""
+        z &\sim \pi \\
+        M &= \max_k \theta_k \\
+        \theta' &= \theta + z \, (M - \theta) - (1 - z) \max(0, \theta - M + \text{gap}) \\
+        q &= \operatorname{softmax}(\theta' / \tau) \\
+        \hat\nabla &= \frac{1}{\tau} J_q \, g
+    """
 
     def __init__(self, gap: Option | Literal["adaptive"] = 1.0, temperature: Option = 1.0) -> None:
         super().__init__()

@@ -41,6 +41,9 @@ class Grouped(Pullback):
     """
 
     kind = "wrapper"
+    equation = r"""
+        \hat\nabla^{(t)} &= \text{the estimate of copy } t, \text{ for rows } [t, \ast \text{batch}]
+    """
 
     def __init__(self, estimator: Pullback, groups: int) -> None:
         super().__init__()

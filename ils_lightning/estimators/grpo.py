@@ -34,6 +34,10 @@ class Grpo(Several):
     """
 
     source = "Shao et al. 2024, 2402.03300"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        \hat\nabla &= \frac{1}{S} \sum_i \frac{f_i - \overline{f}}{\operatorname{std} f + \epsilon} \, (z_i - \pi)
+    """
     unbiased = False
     exact_for = "none"
     purpose = "to compare with the group"

@@ -32,6 +32,15 @@ class GumbelRao(Pullback):
     """
 
     source = "Paulus et al. 2020, 2010.04838"
+    equation = r"""
+        z &\sim \pi, \quad k \text{ the drawn category} \\
+        Z &= \sum_j e^{\theta_j} \\
+        E_j &\sim \mathrm{Exp}(1) \\
+        l_k &= \log Z - \log E_k \\
+        l_j &= -\log\left(E_j e^{-\theta_j} + E_k / Z\right) \\
+        y_r &= \operatorname{softmax}(l^{(r)} / \tau) \text{ for each of } R \text{ such } l \\
+        \hat\nabla &= \frac{1}{R} \sum_{r=1}^{R} \frac{1}{\tau} J_{y_r} \, g
+    """
 
     def __init__(self, resamples: int = 100, temperature: Option = 0.5) -> None:
         super().__init__()

@@ -25,6 +25,10 @@ class GumbelSoftmax(Sampler):
     """
 
     source = "Jang et al. 2016, 1611.01144"
+    equation = r"""
+        y &= \operatorname{softmax}((\theta + G) / \tau) \\
+        \hat\nabla &= \frac{1}{\tau} J_y \, \nabla f(y)
+    """
     hard = False
     closed_form = True
 

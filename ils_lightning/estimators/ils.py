@@ -43,6 +43,13 @@ class ILS(Pullback):
     """
 
     source = "Shlis 2019, github.com/mshlis/ILSampling"
+    equation = r"""
+        z &\sim \pi \\
+        \Delta &= g - g \cdot z \\
+        \pi_D &= h(z - \alpha \Delta), \text{ where } h \text{ normalises and leaves one-hot vectors as they are} \\
+        L_I &= \mathrm{KL}(\pi_D \,\Vert\, \pi) \\
+        \hat\nabla &= \frac{\partial L_I}{\partial \theta} = \pi - \pi_D
+    """
     fallbacks: Tensor
 
     def __init__(

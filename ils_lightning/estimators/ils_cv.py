@@ -47,6 +47,15 @@ class ILSCV(ReinMax):
 
     pooled = True
     source = "this project"
+    equation = r"""
+        d &= z - \pi \\
+        R &= \text{the estimate of ReinMax} \\
+        A_{bk} &= \sum_{b' \ne b} R_{b'k} d_{b'k} - \overline{R_k} \sum_{b' \ne b} d_{b'k} \\
+        \eta_{bk} &= \max\left(0, 1 - \frac{\sum_{b' \ne b} (R_{b'k} d_{b'k})^2}{A_{bk}^2}\right)
+            \frac{A_{bk}}{\sum_{b' \ne b} d_{b'k}^2} \\
+        c_{bk} &= \eta_{bk} d_{bk} \\
+        \hat\nabla_{bk} &= R_{bk} - c_{bk} + \pi_{bk} \sum_j c_{bj}
+    """
 
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__(temperature)

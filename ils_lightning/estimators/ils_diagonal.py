@@ -53,6 +53,19 @@ class ILSDiagonal(Curved):
         torch.Size([1, 300])
     """
 
+    equation = r"""
+        d &= z - \pi \\
+        \rho &= g - h z \\
+        M_s v &= \frac{J_\pi v + s^2 d \, (d \cdot v)}{1 + s^2} \\
+        \hat\nabla &= M_s \rho + \tfrac{1}{2} J_\pi h \\
+        c &= \sum_b (\rho - \pi \cdot \rho) \, d \\
+        h &\leftarrow \frac{D h + c}{D + u} \\
+        D &= \max\left(\langle d^2 \rangle, \langle \pi (1 - \pi) \rangle\right) \\
+        u &= 2 (1 - \text{decay}) \max(0, O - 2 Z) \\
+        Z &= \langle z d^2 \rangle \\
+        O &= \langle \pi_k \pi_j \rangle \text{ where another category } j \text{ is drawn}
+    """
+
     statistics = ("h", "D")
     h: Tensor
     D: Tensor

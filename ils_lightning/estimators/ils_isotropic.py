@@ -28,6 +28,13 @@ class ILSIsotropic(Curved):
         >>> loss.sum().backward()
     """
 
+    equation = r"""
+        d &= z - \pi \\
+        M_s v &= \frac{J_\pi v + s^2 d \, (d \cdot v)}{1 + s^2} \\
+        \hat\nabla &= M_s (g - \eta z) \\
+        \eta &= \frac{\langle g \cdot d \rangle}{\langle 1 - \lVert\pi\rVert^2 \rangle}
+    """
+
     statistics = ("S", "P")
     S: Tensor
     P: Tensor

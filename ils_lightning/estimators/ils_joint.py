@@ -54,6 +54,17 @@ class ILSJoint(ILSNewton):
         torch.Size([6, 6])
     """
 
+    equation = r"""
+        e &= M_s (g - H z) + \tfrac{1}{2} J_\pi \operatorname{diag} H \\
+        d &= z - \pi \quad \text{(as ILSNewton)} \\
+        u_l &= \sum_{m \ne l} H_{lm} d_m \\
+        H_{lm} &= \operatorname{sym}(T_{lm} A_m^{-1}) \\
+        \kappa, \nu &= \max\left(0, 1 - \frac{\langle (e \cdot n)^2 \rangle}{\langle e \cdot n \rangle^2}\right)
+            \frac{\langle e \cdot n \rangle}{\langle \lVert n\rVert^2 + \varepsilon N^2 \rangle} \\
+        & \text{with } n = M_s u \text{ and } n = M_s \theta - J_\pi \theta \\
+        \hat\nabla &= e - \kappa \, M_s u - \nu \, (M_s \theta - J_\pi \theta)
+    """
+
     statistics = ("S", "P", "T", "fit")
     latent_axis: ClassVar[dict[str, int]] = {"fit": 2}
     T: Tensor

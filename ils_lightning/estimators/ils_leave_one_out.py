@@ -50,6 +50,14 @@ class ILSLeaveOneOut(Learnt, Several):
     pooled = True
     pooled_by_state = True
     source = "this project"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        d_i &= z_i - \pi \\
+        a_j &= g_j - H z_j + \tfrac{1}{2} \operatorname{diag} H \\
+        m_j(z) &= f_j + \kappa \, a_j \cdot (z - z_j) \\
+        \hat\nabla &= \frac{1}{S (S - 1)} \sum_{i \ne j}
+            \left[\left(f_i - m_j(z_i)\right) d_i + \kappa \, J_\pi a_j\right]
+    """
     statistics = ("fit",)
     latent_axis: ClassVar[dict[str, int]] = {"fit": 2}
     fit: Tensor

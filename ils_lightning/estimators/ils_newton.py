@@ -50,6 +50,19 @@ class ILSNewton(Curved):
         torch.Size([1, 3, 3])
     """
 
+    equation = r"""
+        d &= z - \pi \\
+        M_s v &= \frac{J_\pi v + s^2 d \, (d \cdot v)}{1 + s^2} \\
+        \hat\nabla &= M_s (g - H z) + \tfrac{1}{2} J_\pi \operatorname{diag} H \\
+        S &= \langle (g - \overline{g}) \, d^\top \rangle \\
+        P &= \langle J_\pi \rangle \\
+        H &= \operatorname{sym}\left[(S + r \eta C)(P + r C + t (I - C) + 10^{-12} I)^{-1}\right] \\
+        C &= I - \tfrac{1}{K} \mathbf{1} \mathbf{1}^\top \\
+        \eta &= \frac{\operatorname{tr} S}{\operatorname{tr} P} \\
+        t &= \frac{\operatorname{tr} P}{K} \\
+        r &= \text{ridge} \cdot t
+    """
+
     statistics = ("S", "P")
     S: Tensor
     P: Tensor

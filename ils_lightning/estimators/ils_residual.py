@@ -48,6 +48,12 @@ class ILSResidual(Learnt, Estimator):
     pooled = True
     pooled_by_state = True
     source = "this project"
+    equation = r"""
+        d &= z - \pi \\
+        a &= \langle g - H z + \tfrac{1}{2} \operatorname{diag} H \rangle \\
+        m(z) &= c + \kappa \, a \cdot (z - \pi) \\
+        \hat\nabla &= \left(f(z) - m(z)\right) d + \kappa \, J_\pi a
+    """
     statistics = ("a", "totals")
     a: Tensor
     totals: Tensor

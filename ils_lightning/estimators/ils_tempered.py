@@ -34,6 +34,13 @@ class ILSTempered(Tempered, ILSJoint):
         torch.Size([6, 6])
     """
 
+    equation = r"""
+        m &= \operatorname{softmax}(\theta / \tau) + z \\
+        R v &= m \left(v - \tfrac{1}{2} m \cdot v\right) - \tfrac{1}{2} J_\pi v \\
+        \hat\nabla &= R (g - H z) + \mathbb{E}[R H z] - \kappa \, R u - \nu \, (R \theta - \mathbb{E} R \theta) \\
+        H, u, \kappa, \nu &\text{ as in ILSJoint}
+    """
+
     def __init__(self, decay: float = 0.9, ridge: float = 0.01, temperature: Option = 1.5) -> None:
         super().__init__(decay, ridge)
         self.temper(temperature)

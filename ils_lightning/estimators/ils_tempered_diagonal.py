@@ -29,6 +29,12 @@ class ILSTemperedDiagonal(Tempered, ILSDiagonal):
         torch.Size([1, 300])
     """
 
+    equation = r"""
+        m &= \operatorname{softmax}(\theta / \tau) + z \\
+        R v &= m \left(v - \tfrac{1}{2} m \cdot v\right) - \tfrac{1}{2} J_\pi v \\
+        \hat\nabla &= R (g - h z) + \mathbb{E}[R h z], \quad h \text{ as in ILSDiagonal}
+    """
+
     def __init__(self, decay: float = 0.9, temperature: Option = 1.5) -> None:
         super().__init__(decay)
         self.temper(temperature)

@@ -35,6 +35,12 @@ class ImplicitMLE(Pullback):
     """
 
     source = "Niepert et al. 2021, 2106.01798"
+    equation = r"""
+        z &= M(\theta + \epsilon) \\
+        \epsilon &\sim \mathrm{Gumbel}(0, 1) \\
+        M &= \text{one-hot } \argmax \\
+        \hat\nabla &= \frac{1}{\lambda} \left[M(\theta + \epsilon) - M(\theta - \lambda g + \epsilon)\right]
+    """
 
     def __init__(self, scale: Option = 10.0, divisor: Option | None = None) -> None:
         super().__init__()

@@ -27,7 +27,12 @@ class LeaveOneOut(Several):
         >>> LeaveOneOut(samples=2)(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
     """
 
-    source = "Kool et al. 2019, ICLR workshop"
+    source = "Kool et al. 2019, openreview r1lgTGL5DE"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        \hat\nabla &= \frac{1}{S} \sum_i \left(f_i - \overline{f}_{-i}\right) (z_i - \pi) \\
+        &= \frac{1}{S - 1} \sum_i \left(f_i - \overline{f}\right) (z_i - \pi)
+    """
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__(samples)

@@ -29,6 +29,11 @@ class LocalExpectation(Estimator):
     """
 
     source = "De Smet et al. 2023, 2311.12569"
+    equation = r"""
+        z &\sim \pi \\
+        f_{lk} &= f(z \text{ with latent } l \text{ at category } k) \\
+        \hat\nabla_l &= J_{\pi_l} f_l, \quad \text{averaged over samples}
+    """
     kind = "score function"
     cost = "S * (L * (K - 1) + 1)"
     unbiased = True

@@ -13,6 +13,7 @@ from ils_lightning.estimators.categorical import plain_call, transformed
 DIFFERENTIATES = "differentiates the loss by itself"
 LEARNS = "learns from its draws until .eval() is called"
 Loss = Callable[[Tensor], Tensor]
+"""Maps draws `[samples, *batch, latents, categories]` to the loss of each, `[samples, *batch]`."""
 _FLAT = ("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Bernoulli")
 """What autograd calls functions whose derivative is zero wherever they have one."""
 

@@ -41,6 +41,14 @@ class MinimumVariance(Pullback):
     """
 
     source = "AISTATS 2026, openreview 5LZQfHUVER"
+    equation = r"""
+        z &\sim \pi, \quad k \text{ the drawn category} \\
+        J &= \operatorname{diag}(\pi) - \pi \pi^\top \\
+        \hat\nabla &= S(k)^\top g, \quad S(1), \dots, S(K) \text{ minimise} \\
+        & \tfrac{1}{2} \sum_x \pi_x \lVert S(x)\rVert^2 + \tfrac{\tau}{4} \sum_{i, x, c}
+            \left[\pi_x S_{ic}(x) + \pi_i S_{xc}(i) - \mathbf{1}(i = x) J_{ic}\right]^2 \\
+        & \text{subject to } \sum_x \pi_x S(x) = J
+    """
 
     def __init__(self, penalty: Option = inf) -> None:
         super().__init__()

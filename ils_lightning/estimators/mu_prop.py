@@ -31,6 +31,11 @@ class MuProp(Estimator):
     """
 
     source = "Gu et al. 2016, 1511.05176"
+    equation = r"""
+        z &\sim \pi \\
+        f' &= \nabla f(\pi) \\
+        \hat\nabla &= \left[f(z) - \eta \left(f(\pi) + f' \cdot (z - \pi)\right)\right] (z - \pi) + \eta \, J_\pi f'
+    """
     cost = "S + 1"
     calls = 2
     unbiased = True

@@ -37,6 +37,14 @@ class Rebar(Estimator):
     """
 
     source = "Tucker et al. 2017, 1703.07370"
+    equation = r"""
+        z_r &= \theta + G \\
+        z &= \text{one-hot } \argmax z_r \\
+        z_t &\sim (\theta + G \mid \argmax = z) \\
+        c(y) &= f(\operatorname{softmax}(y / \tau)) \\
+        \hat\nabla &= \left[f(z) - \eta \, c(z_t)\right] (z - \pi) + \eta \, \frac{\partial c(z_r)}{\partial \theta}
+            - \eta \, \frac{\partial c(z_t)}{\partial \theta}
+    """
     cost = "2 * S"
     calls = 2
     unbiased = True

@@ -36,6 +36,16 @@ class Redge(Sampler):
     """
 
     source = "Gourevitch et al. 2026, 2601.00781"
+    equation = r"""
+        \alpha &= 1, \text{ then } n - 1 \text{ steps from } 1 - t_1 \text{ down to } 10^{-4} \\
+        \sigma &= 1 - \alpha \\
+        x &\sim \mathcal{N}(0, I) \\
+        x_0(x, t) &= \operatorname{softmax}\left(\theta + \alpha_t x / \sigma_t^2\right) \\
+        x &\leftarrow \alpha_s x_0 + \sigma_s \, \frac{x - \alpha_t x_0}{\sigma_t},
+            \text{ for } t \to s, \text{ until } s = 0 \\
+        z &\sim x_0 \\
+        \hat\nabla &= \left(\frac{\partial x_0}{\partial \theta}\right)^\top g
+    """
     hard = False
 
     def __init__(self, steps: int = 3, first_time: Option = 0.9) -> None:

@@ -29,6 +29,17 @@ class RedgeCov(Redge):
                 [1.]])
     """
 
+    equation = r"""
+        v &= \max(\pi (1 - \pi), 0.1) \\
+        x &\sim \mathcal{N}(\pi, \operatorname{diag} v) \\
+        x_0(x, t) &= \operatorname{softmax}\left(\theta
+            + \frac{\alpha_t x - \alpha_t \sigma_t \pi - \alpha_t^2 / 2}{v \, \sigma_t^2}\right) \\
+        x &\leftarrow \alpha_s x_0 + \sigma_s \, \frac{x - \alpha_t x_0}{\sigma_t},
+            \text{ for } t \to s, \text{ until } s = 0 \\
+        z &\sim x_0 \\
+        \hat\nabla &= \left(\frac{\partial x_0}{\partial \theta}\right)^\top g
+    """
+
     def _noise_and_denoiser(self, theta: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor, Tensor], Tensor]]:
         pi = softmax(theta)
         variance = (pi * (1 - pi)).clamp(min=_LEAST)

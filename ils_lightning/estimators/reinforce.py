@@ -30,6 +30,10 @@ class Reinforce(Estimator):
     """
 
     source = "Williams 1992, 10.1007/BF00992696"
+    equation = r"""
+        z &\sim \pi \\
+        \hat\nabla &= \left(f(z) - b\right) (z - \pi), \quad \text{averaged over samples}
+    """
     cost = "S"
     unbiased = True
     exact_for = "all"

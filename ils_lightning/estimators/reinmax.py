@@ -28,6 +28,11 @@ class ReinMax(Pullback):
     """
 
     source = "Liu et al. 2023, 2304.08612"
+    equation = r"""
+        z &\sim \pi \\
+        q &= \tfrac{1}{2} \left(\operatorname{softmax}(\theta / \tau) + z\right) \\
+        \hat\nabla &= 2 J_q \, g - \tfrac{1}{2} J_\pi \, g
+    """
 
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()

@@ -43,6 +43,14 @@ class ReinMaxCV(Pullback):
     """
 
     source = "Wang and Bui 2026, 2603.08257"
+    equation = r"""
+        z &\sim \pi \\
+        q &= \tfrac{1}{2} (\pi + z) \\
+        \theta_D &= \log q \\
+        \hat\nabla &= 2 J_q \, g - \tfrac{1}{2} J_\pi \, g + \eta
+            \left[\mathrm{GR}(\theta_D, \tau \mid z) - \mathrm{STGS}(\theta_D, \tau \mid z)\right] g \\
+        & \mathrm{GR}: \text{Gumbel-Rao}, \quad \mathrm{STGS}: \text{ST-Gumbel-Softmax, given } z
+    """
     exact_for = "quadratic"
 
     def __init__(self, weight: Option = 1.0, resamples: int = 100, temperature: Option = 1.0) -> None:

@@ -33,6 +33,12 @@ class ReinMaxRao(Pullback):
     """
 
     source = "Wang and Bui 2026, 2603.08257"
+    equation = r"""
+        z &\sim \pi \\
+        \theta_D &= \log \tfrac{1}{2} (\pi + z) \\
+        \hat\nabla &= 2 \, \mathrm{GR}(\theta_D, \tau \mid z) \, g - \tfrac{1}{2} J_\pi \, g \\
+        & \mathrm{GR}: \text{Gumbel-Rao, given the draw } z
+    """
 
     def __init__(self, resamples: int = 100, temperature: Option = 1.0) -> None:
         super().__init__()

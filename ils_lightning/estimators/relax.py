@@ -39,6 +39,14 @@ class Relax(Estimator):
     """
 
     source = "Grathwohl et al. 2018, 1711.00123"
+    equation = r"""
+        z_r &= \theta + G \\
+        z &= \text{one-hot } \argmax z_r \\
+        z_t &\sim (\theta + G \mid \argmax = z) \\
+        c(y) &= \text{critic}(y), \text{ optionally } + f(\operatorname{softmax}(y / \tau)) \\
+        \hat\nabla &= \left[f(z) - c(z_t)\right] (z - \pi) + \frac{\partial c(z_r)}{\partial \theta} -
+            \frac{\partial c(z_t)}{\partial \theta}
+    """
     unbiased = True
     exact_for = "all"
     cost = "S"

@@ -36,6 +36,18 @@ class Rodeo(Several):
     """
 
     source = "Shi et al. 2022, 2202.09497"
+    equation = r"""
+        b_1, \dots, b_S &\sim \mathrm{Bernoulli}(p) \\
+        f_k &= f(b_k) \\
+        G_k &= \nabla f(b_k) \\
+        (h_{1k}, h_{2k})(y) &=
+            \mathrm{net}\left(\overline{G}_{-k} \cdot y - \overline{G \cdot b}_{-k}, \overline{f}_{-k}\right) \\
+        (A h)(b) &= \overline{w_i \left[h(b^{\text{flip } i}) - h(b)\right]} \\
+        w_i &= p_i (1 - b_i) + (1 - p_i) \, b_i \\
+        \hat\nabla_t &= \frac{1}{S} \sum_k
+            \left[\left(f_k - \overline{(f_j + a \, (A h_{1j})(b_j))}_{-k}\right) (b_k - p)
+            + \beta \, A[h_{2k}(y)(y - p)](b_k)\right]
+    """
     needs_gradient = True
     binary = True
 

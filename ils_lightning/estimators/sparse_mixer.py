@@ -36,6 +36,13 @@ class SparseMixer(Sampler):
     """
 
     source = "Liu et al. 2023, 2310.00811"
+    equation = r"""
+        D &\sim \pi \\
+        B &\sim \mathrm{Bernoulli}(1/2) \\
+        & f \text{ sees the weight } a \pi_D \text{ at expert } D \\
+        a &= 1 \text{ if } D = \argmax \pi \text{ or } B = 1, \text{ else } 1/2 \\
+        \hat\nabla &= 2 \, g_D \, \frac{\partial \pi_D}{\partial \theta}
+    """
     hard = False
     exact_for = "linear"
     chance: ClassVar[float] = 1 / 2

@@ -29,6 +29,13 @@ class SparseMixerV2(SparseMixer):
     """
 
     source = "Liu et al. 2024, 2409.12136"
+    equation = r"""
+        D &\sim \pi \\
+        B &\sim \mathrm{Bernoulli}(1/4) \\
+        & f \text{ sees the weight } a \pi_D \text{ at expert } D \\
+        a &= 1 \text{ if } D = \argmax \pi \text{ or } B = 1, \text{ else } 1/3 \\
+        \hat\nabla &= g_D \, \frac{\partial \pi_D}{\partial \theta}
+    """
     chance: ClassVar[float] = 1 / 4
     shorter: ClassVar[float] = 1 / 3
     factor: ClassVar[Literal[1, 2]] = 1

@@ -22,5 +22,13 @@ class SparseMixerV2Star(SparseMixerV2):
                 [1]])
     """
 
+    equation = r"""
+        D &\sim \pi \\
+        B &\sim \mathrm{Bernoulli}(5/8) \\
+        & f \text{ sees the weight } a \pi_D \text{ at expert } D \\
+        a &= 1 \text{ if } D = \argmax \pi \text{ or } B = 1, \text{ else } 1/3 \\
+        \hat\nabla &= 2 \, g_D \, \frac{\partial \pi_D}{\partial \theta}
+    """
+
     chance: ClassVar[float] = 5 / 8
     factor: ClassVar[Literal[1, 2]] = 2

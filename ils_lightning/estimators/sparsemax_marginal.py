@@ -41,6 +41,13 @@ class SparsemaxMarginal(Estimator):
     """
 
     source = "Correia et al. 2020, 2007.01919"
+    equation = r"""
+        \xi &= \operatorname{sparsemax}(\theta), \text{ the projection onto the simplex} \\
+        \text{objective} &= \sum_z \xi(z) f(z) \\
+        F_j &= \mathbb{E}_\xi[f(z) \mid z \text{ has category } j] \\
+        s_j &= 1 \text{ on the support, else 0} \\
+        \hat\nabla_j &= s_j \left(F_j - \frac{\sum_i s_i F_i}{\sum_i s_i}\right)
+    """
     kind = "marginal"
     cost = "K^L"
     hard = False

@@ -29,6 +29,11 @@ class StraightThrough(Pullback):
     """
 
     source = "Bengio, Leonard and Courville 2013, 1308.3432"
+    equation = r"""
+        z &\sim \pi \\
+        q &= \operatorname{softmax}(\theta / \tau) \\
+        \hat\nabla &= \frac{1}{\tau} J_q \, g
+    """
 
     def __init__(self, temperature: Option = 1.0) -> None:
         super().__init__()

@@ -23,6 +23,11 @@ class StraightThroughGumbelSoftmax(Sampler):
     """
 
     source = "Jang et al. 2016, 1611.01144"
+    equation = r"""
+        z &= \text{one-hot } \argmax (\theta + G) \\
+        y &= \operatorname{softmax}((\theta + G) / \tau) \\
+        \hat\nabla &= \frac{1}{\tau} J_y \, g
+    """
 
     def __init__(self, temperature: Option = 0.5) -> None:
         super().__init__()

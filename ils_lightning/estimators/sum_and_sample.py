@@ -34,6 +34,12 @@ class SumAndSample(Estimator):
     """
 
     source = "Liu et al. 2019, 1810.04777"
+    equation = r"""
+        C &= \text{the } k \text{ most probable configurations} \\
+        P &= p(C) \\
+        z' &\sim p \text{ off } C \\
+        \hat\nabla &= \sum_{z \in C} p(z) f(z) (z - \pi) + (1 - P) f(z') (z' - \pi)
+    """
     cost = "min(largest + 1, K^L)"
     unbiased = True
     exact_for = "all"

@@ -77,7 +77,7 @@ def row(estimator: type[Estimator]) -> Row:
 
 
 def markdown() -> str:
-    """Returns the table in Markdown with its legend: the README's table.
+    """Returns the table in Markdown with its legend.
 
     Example:
         >>> print(markdown().splitlines()[0])
@@ -85,6 +85,23 @@ def markdown() -> str:
     """
     lines = [HEADINGS, ["---"] * len(HEADINGS), *[_cells(r) for r in rows()]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{LEGEND}\n"
+
+
+def names() -> str:
+    """Returns the names of all estimators in Markdown: a line for each kind, each name with a link to its file.
+
+    The README holds these lines.
+
+    Example:
+        >>> print(names().splitlines()[3])
+        - **exact**: [`Exact`](ils_lightning/estimators/exact.py)
+    """
+    lines = []
+    for kind in _KINDS:
+        of_kind = [c for c in classes() if c.kind == kind]
+        links = [f"[`{c.__name__}`]({c.__module__.replace('.', '/')}.py)" for c in of_kind]
+        lines.append(f"- **{kind}**: {', '.join(links)}")
+    return "\n".join(lines) + "\n"
 
 
 def text(width: int) -> str:

@@ -34,6 +34,12 @@ class TopKReinMax(TopKSubset):
     """
 
     source = "this project, after Liu et al. 2023, 2304.08612"
+    equation = r"""
+        p(z) &\propto e^{\theta \cdot z} \text{ over the } z \text{ with exactly } k \text{ ones} \\
+        \mu &= \mathbb{E} z \\
+        d &= z - \mu \\
+        \hat\nabla &= \tfrac{1}{2} \left[\operatorname{Cov}(z, z) \, g + d \, (d \cdot g)\right]
+    """
 
     def __init__(self, size: int = 1) -> None:
         super().__init__(size)

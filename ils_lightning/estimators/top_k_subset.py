@@ -34,6 +34,13 @@ class TopKSubset(Pullback):
     """
 
     source = "Ahmed et al. 2022, 2210.01941"
+    equation = r"""
+        p(z) &\propto e^{\theta \cdot z} \text{ over the } z \text{ with exactly } k \text{ ones} \\
+        w &= e^\theta \\
+        e_{i,r} &= e_{i-1,r} + w_i \, e_{i-1,r-1} \quad \text{(elementary symmetric polynomials)} \\
+        \mu &= \frac{\partial \log e_{n,k}}{\partial \theta} = \mathbb{E} z \\
+        \hat\nabla &= \left(\frac{\partial \mu}{\partial \theta}\right)^\top g = \operatorname{Cov}(z, z) \, g
+    """
 
     def __init__(self, size: int = 1) -> None:
         super().__init__()

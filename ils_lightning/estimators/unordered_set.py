@@ -39,6 +39,13 @@ class UnorderedSet(Estimator):
     """
 
     source = "Kool et al. 2020, 2002.06043"
+    equation = r"""
+        T &= S \text{ distinct configurations, drawn without replacement from } p, \quad D \text{ all of them} \\
+        R(s) &= \frac{P_{D - s}(T - s)}{P_D(T)} \\
+        R_s(s') &= \frac{P_{D - s - s'}(T - s - s')}{P_{D - s}(T - s)} \\
+        B_s &= p(s) f(s) + \sum_{s' \in T - s} p(s') R_s(s') f(s') \\
+        \hat\nabla &= \sum_{s \in T} p(s) R(s) \left(f(s) - B_s\right) (s - \pi)
+    """
     cost = "min(S, K^L)"
     unbiased = True
     exact_for = "all"

@@ -37,6 +37,13 @@ class VarGrad(Several):
     """
 
     source = "Richter et al. 2020, 2010.10436"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \text{ held fixed} \\
+        f &= \log q(z) - \log p(x, z) \\
+        \hat\nabla &= \frac{\partial}{\partial \theta} \, \tfrac{1}{2}
+            \operatorname{Var}_S\left[f + \log q_\theta(z) - \log q(z)\right] \\
+        &= \frac{1}{S - 1} \sum_i \left(f_i - \overline{f}\right) (z_i - \pi)
+    """
     purpose = "to have a variance"
     log_variance: Tensor
 

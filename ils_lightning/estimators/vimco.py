@@ -35,6 +35,13 @@ class Vimco(Several):
     """
 
     source = "Mnih and Rezende 2016, 1602.06725"
+    equation = r"""
+        z_1, \dots, z_S &\sim \pi \\
+        l_i &= -f(z_i) \\
+        L &= \log \frac{1}{S} \sum_i e^{l_i} \\
+        L_i &= L \text{ with } l_i \text{ replaced by the mean of the others} \\
+        \hat\nabla &= -\sum_i (L - L_i) (z_i - \pi)
+    """
     needs_log_weight = True
 
     def __init__(self, samples: int = 5) -> None:

@@ -1,5 +1,6 @@
 """What is written: the files of a new estimator or module, in a checkout of the project and anywhere else."""
 
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,7 @@ from ils_lightning.new import insertion
 from ils_lightning.new.names import Names
 
 Kind = Literal["estimator", "module"]
+_KIND = "pathwise"  # of the class in the template
 
 _PACKAGED_IMPORTS = """
 from ils_lightning.cli import main
@@ -146,16 +148,14 @@ def _edited(path: Path, purpose: str, *edits: Callable[[str], str]) -> Part:
 
 
 def _in_readme(path: Path, found: Names) -> list[Part]:
-    """The README with a row more in its table of estimators, which the tests compare with the classes."""
-    row = _text("estimator.row", found).rstrip()
-    kind = row.split("|")[2]
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = [number for number, line in enumerate(lines) if line.startswith("| `") and line.split("|")[2] == kind]
-    if not rows:
+    """The README with a name more in its list of estimators by kind, which the tests compare with the classes."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    line = re.search(rf"^- \*\*{_KIND}\*\*: (.+)$", text, re.MULTILINE)
+    if line is None:
         return []
-    later = [number for number in rows if lines[number].split("`")[1].lower() > found.of_class.lower()]
-    lines.insert(later[0] if later else rows[-1] + 1, row)
-    return [Part(path, "\n".join(lines) + "\n", "its row in the table of estimators")]
+    link = f"[`{found.of_class}`](ils_lightning/estimators/{found.of_file}.py)"
+    links = sorted([*line[1].split(", "), link], key=lambda one: one.split("`")[1].lower())
+    return [Part(path, text[: line.start(1)] + ", ".join(links) + text[line.end(1) :], "its name among the estimators")]
 
 
 def _among_packages(text: str) -> str:

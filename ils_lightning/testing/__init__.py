@@ -34,6 +34,7 @@ LAWS = (
     laws.edges,
     laws.refusals,
 )
+"""Every law of the contract, each a function of what makes an estimator."""
 
 __all__ = [
     "LAWS",

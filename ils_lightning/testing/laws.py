@@ -11,6 +11,7 @@ from ils_lightning.testing.problems import linear, quadratic
 from ils_lightning.testing.replicates import problem_for, scores, size
 
 Make = Callable[[], Estimator]
+"""What makes a fresh estimator: a class, or a function without arguments."""
 EXACT_FOR = ("none", "linear", "quadratic", "all")
 """Classes of losses, each within the next."""
 

@@ -1,0 +1,147 @@
+"""Writes the tables of docs/results.md anew from docs/results/*.csv: `python experiments/results_tables.py`.
+
+A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`. With `--show true` all are printed instead.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+
+from jsonargparse import auto_cli
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "results.md"
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_PM = "\u00a0±\u00a0"  # does not break in a cell
+
+Seeds = dict[str, float]
+Results = dict[str, dict[str, Seeds]]
+"""The measure of every seed, by setting and run."""
+
+
+def read(name: str, measure: str, factor: float = 1.0) -> Results:
+    """Returns what docs/results/NAME.csv says of a measure, runs in the order of the file."""
+    results: Results = defaultdict(lambda: defaultdict(dict))
+    with (ROOT / "docs" / "results" / f"{name}.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row[measure]:
+                results[row["setting"]][row["run"]][row["seed"]] = factor * float(row[measure])
+    return results
+
+
+def paired(seeds: Seeds, reference: Seeds) -> tuple[float, float]:
+    """Mean and standard error of the differences of equal seeds."""
+    differences = [value - reference[seed] for seed, value in seeds.items() if seed in reference]
+    return fmean(differences), stdev(differences) / sqrt(len(differences))
+
+
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, numbers to the right."""
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def against(name: str, measure: str, reference: str) -> str:
+    """Means of every run and setting, the lowest bold, with differences to the reference, paired by seed."""
+    results = read(name, measure)
+    settings = list(results)
+    means = {s: {run: fmean(seeds.values()) for run, seeds in results[s].items()} for s in settings}
+    runs = list(dict.fromkeys(run for s in settings for run in results[s]))
+    first = {run: next(i for i, s in enumerate(settings) if run in means[s]) for run in runs}
+    runs.sort(key=lambda run: (first[run], means[settings[first[run]]][run]))
+
+    def cell(run: str, setting: str) -> str:
+        if run not in means[setting]:
+            return ""
+        mean = f"{means[setting][run]:.2f}"
+        mean = f"**{mean}**" if means[setting][run] == min(means[setting].values()) else mean
+        if run == reference:
+            return mean
+        difference, error = paired(results[setting][run], results[setting][reference])
+        return f"{mean} ({difference:+.2g}{_PM}{error:.2g})"
+
+    return markdown(["run", *settings], [[run, *(cell(run, s) for s in settings)] for run in runs])
+
+
+def vae_digits() -> str:
+    """Every estimator on the digits."""
+    return against("vae_digits", "test/loss", "ReinMax")
+
+
+def vae_mnist() -> str:
+    """Five epochs on MNIST."""
+    return against("vae_mnist", "test/loss", "ReinMax")
+
+
+def codes_mnist() -> str:
+    """Share of the codes in use on MNIST: the mean over seeds, and the lowest of any seed."""
+    results = read("vae_mnist", "test/code_usage", 100)
+    runs = list(next(iter(results.values())))
+
+    def cell(seeds: Seeds) -> str:
+        return f"{fmean(seeds.values()):.0f} % ({min(seeds.values()):.0f} %)"
+
+    return markdown(["codes in use", *results], [[run, *(cell(results[s][run]) for s in results)] for run in runs])
+
+
+def listops() -> str:
+    """Latent trees: wrong answers on the published test file."""
+    results = read("listops", "test/error", 100)[""]
+    with (ROOT / "docs/results/listops.csv").open(encoding="utf-8") as file:
+        rates = {row["run"]: row["tuned"].rpartition("=")[2] for row in csv.DictReader(file)}
+    rows = []
+    for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
+        difference, error = paired(seeds, results["ReinMax"])
+        beside = "" if run == "ReinMax" else f"{difference:+.1f}{_PM}{error:.1f}"
+        rows.append([run, f"{fmean(seeds.values()):.1f} %", beside, f"{max(seeds.values()):.1f} %", rates[run]])
+    return markdown(["run", "wrong answers", "to ReinMax", "worst seed", "learning rate"], rows)
+
+
+def standing() -> str:
+    """The family, its two neighbours and the best of the rest, on every problem whose results are kept."""
+    family = ["ILS, step_size 0.1", "ILSCV", "ILSNewton", "ILSJoint", "ReinMax", "StraightThrough"]
+    problems = [
+        *[(f"digits VAE, {s}", read("vae_digits", "test/loss")[s], "") for s in ("L8K4", "L4K24", "L16K12")],
+        *[(f"MNIST VAE, 5 epochs, {s}", read("vae_mnist", "test/loss")[s], "") for s in ("L4K8", "L24K4", "L12K16")],
+        ("ListOps, wrong answers", read("listops", "test/error", 100)[""], " %"),
+    ]
+    rows = []
+    for title, results, unit in problems:
+        means = {run: fmean(seeds.values()) for run, seeds in results.items()}
+        others = {run: mean for run, mean in means.items() if run not in family and not run.startswith("ILS")}
+        best = min(others, key=lambda run: others[run])
+        decimals = 1 if unit else 2
+        cells = [f"{means[run]:.{decimals}f}{unit}" if run in means else "" for run in family]
+        rows.append([title, *cells, f"{best} {others[best]:.{decimals}f}{unit}"])
+    return markdown(["problem", "ILS as published", *family[1:], "best other"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table for table in (standing, vae_digits, vae_mnist, codes_mnist, listops)
+}
+
+
+def filled(page: str) -> str:
+    """The page with every table made anew."""
+    return BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n{block[3]}", page)
+
+
+def main(show: bool = False) -> None:
+    """Writes the tables of the results page anew.
+
+    Args:
+        show: print the tables instead.
+    """
+    if show:
+        print("\n".join(table() for table in TABLES.values()))
+    else:
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    auto_cli(main)
