@@ -64,12 +64,15 @@ class CodePictures(LightningModule):
             traversal, latents = self.traversal(codes[0])
         rows = [f"latent {latent}" for latent in latents.tolist()]
         columns = [str(category) for category in range(traversal.shape[1])]
-        grids = (
+        grids: tuple[tuple[str, Tensor, str, list[str], list[str]], ...] = (
             ("reconstructions", torch.stack([x, again]), "images, and what their most probable codes mean", [], []),
             ("samples", samples.unflatten(0, (_SHOWN, _SHOWN)), "images of codes drawn from the prior", [], []),
             ("traversal", traversal, "the first image's code with one latent set to each category", rows, columns),
         )
-        return {name: plots.image_grid(images.float().cpu(), *words) for name, images, *words in grids}
+        return {
+            name: plots.image_grid(images.float().cpu(), title, labels, numbers)
+            for name, images, title, labels, numbers in grids
+        }
 
     def traversal(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Changes one latent of an image's `codes` at a time, to each category (the first 16 at most).
