@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.serialization import add_safe_globals
 
 from ils_lightning.errors import DescriptionError, Refusal, cause
-from ils_lightning.type_hints import unused_among
+from ils_lightning.type_hints import is_abstract, unused_among
 
 set_parsing_settings(import_path_denylist=[])  # the parser's own list of names that it refuses, or it would warn
 # A class named inside free-form data stays data: only arguments typed as a class of ours make objects.
@@ -72,17 +72,6 @@ def _written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_written, value))}]"
     return f"float('{value}')" if isinstance(value, float) and not math.isfinite(value) else repr(value)
-
-
-def is_abstract(cls: type) -> bool:
-    """Whether a class says of itself, by an attribute `_abstract`, that it is there to be derived from.
-
-    Example:
-        >>> from ils_lightning.estimators import Estimator, ReinMax
-        >>> is_abstract(Estimator), is_abstract(ReinMax)
-        (True, False)
-    """
-    return "_abstract" in vars(cls)
 
 
 def _subclasses(cls: type) -> list[str]:

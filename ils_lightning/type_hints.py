@@ -20,6 +20,17 @@ _PLAIN = {
 }
 
 
+def is_abstract(cls: type) -> bool:
+    """Whether a class says of itself, by an attribute `_abstract`, that it is there to be derived from.
+
+    Example:
+        >>> from ils_lightning.estimators import Estimator, ReinMax
+        >>> is_abstract(Estimator), is_abstract(ReinMax)
+        (True, False)
+    """
+    return "_abstract" in vars(cls)
+
+
 def hints(owner: type) -> dict[str, Any]:
     """Returns the types of the arguments that `owner` is made with, its bases' included, by name."""
     found: dict[str, Any] = {}
@@ -159,8 +170,6 @@ def bases(kind: Any) -> Iterator[type]:
 
 def _concrete(base: type) -> Iterator[str]:
     """Names of the classes below `base` that are meant to be used: those made to be derived from are not."""
-    from ils_lightning.describe import is_abstract  # which takes torch, that a command without models does not need
-
     if not (base.__name__.startswith("_") or is_abstract(base) or isabstract(base)):  # the latter: other libraries'
         yield base.__name__
     for child in base.__subclasses__():

@@ -21,11 +21,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-import ils_lightning.bench.samplers
-import ils_lightning.cli.diagnosing
-import ils_lightning.cli.training
-import ils_lightning.compare
-import ils_lightning.sample  # noqa: F401 (imported once, for all processes that are forked)
 from ils_lightning.cli import main
 
 Run = Callable[[list[str]], Any]

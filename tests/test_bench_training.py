@@ -8,8 +8,8 @@ import torch
 import ils_lightning.estimators as package
 from ils_lightning.bench import compiled, epoch, steps
 from ils_lightning.cli import main
-from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import ReinMax
+from ils_lightning.type_hints import is_abstract
 
 
 def bench(folder, part):

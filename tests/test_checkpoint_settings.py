@@ -12,9 +12,9 @@ from hostile import Case, attempt, complaints
 from lightning import LightningDataModule, LightningModule
 
 import ils_lightning.cli.diagnosing
-import ils_lightning.sample  # noqa: F401 (imported once, for all processes that are forked)
+import ils_lightning.cli.sample  # noqa: F401 (imported once, for all processes that are forked)
 from ils_lightning import Refusal, vetted
-from ils_lightning.compare.keys import assign
+from ils_lightning.compare.grid.keys import assign
 
 QUICK = ["--trainer.max_steps=4", "--model.chunk=2", "--trainer.val_check_interval=1", "--trainer.accelerator=cpu"]
 QUICK += ["--trainer.enable_progress_bar=false", "--trainer.logger=false"]

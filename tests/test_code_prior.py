@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ils_lightning.cli import main
+from ils_lightning.cli.sample import load
 from ils_lightning.data import Images
 from ils_lightning.data.image_set import ImageSet
 from ils_lightning.estimators.categorical import enumerate_states
 from ils_lightning.modules import CodePrior
 from ils_lightning.networks.causal import CausalCodes
-from ils_lightning.sample import load
 
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.limit_test_batches=1")
 SMALL = (

@@ -11,10 +11,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from ils_lightning.cli import main
 from ils_lightning.compare import Comparison, Run, Settings, compare
-from ils_lightning.compare.curves import bias_floor
-from ils_lightning.compare.job import Job
-from ils_lightning.compare.spec import assign, read
-from ils_lightning.compare.statistics import bootstrap
+from ils_lightning.compare.grid.spec import assign, read
+from ils_lightning.compare.report.curves import bias_floor
+from ils_lightning.compare.report.statistics import bootstrap
+from ils_lightning.compare.training.job import Job
 from ils_lightning.packaged import find
 
 ESTIMATOR = "model.init_args.estimator"

@@ -15,11 +15,13 @@ import yaml
 from rich.console import Console
 
 from ils_lightning.cli import _repeatable
-from ils_lightning.compare import compare, screen, table, training, wide
-from ils_lightning.compare.attempt import attempt
-from ils_lightning.compare.job import make
+from ils_lightning.compare import compare
+from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.launchers import Pool
-from ils_lightning.compare.spec import read
+from ils_lightning.compare.report import screen, table, wide
+from ils_lightning.compare.training import fit as training
+from ils_lightning.compare.training.attempt import attempt
+from ils_lightning.compare.training.job import make
 from ils_lightning.packaged import find
 
 ESTIMATOR = "model.init_args.estimator"

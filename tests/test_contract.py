@@ -11,10 +11,10 @@ from simulate import problem_for
 from torch import Tensor
 
 import ils_lightning.estimators as package
-from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import Estimator
 from ils_lightning.testing import laws
 from ils_lightning.testing.laws import gradient
+from ils_lightning.type_hints import is_abstract
 
 
 def concrete(base: type[Estimator] = Estimator) -> set[type[Estimator]]:

@@ -12,11 +12,12 @@ from test_compare import write
 
 from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli import main
-from ils_lightning.compare import compare, training
-from ils_lightning.compare.attempt import attempt
-from ils_lightning.compare.job import Job, make
-from ils_lightning.compare.journal import storage
-from ils_lightning.compare.spec import read
+from ils_lightning.compare import compare
+from ils_lightning.compare.grid.spec import read
+from ils_lightning.compare.training import fit as training
+from ils_lightning.compare.training.attempt import attempt
+from ils_lightning.compare.training.job import Job, make
+from ils_lightning.compare.tuning.journal import storage
 from ils_lightning.estimators import GumbelSoftmax
 
 CONTENT: dict[str, Any] = {

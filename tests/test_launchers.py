@@ -17,9 +17,9 @@ from test_compare import SMALL, untimed, write
 
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
-from ils_lightning.compare.job import Job, make
+from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.launchers import launch, slurm_array
-from ils_lightning.compare.spec import read
+from ils_lightning.compare.training.job import Job, make
 
 TWO = {**SMALL, "seeds": [0], "runs": [{**run, "floor": False} for run in SMALL["runs"]]}
 LOCAL = ["cluster=local", "timeout_min=5"]
@@ -115,7 +115,7 @@ def test_mistakes_are_one_line(
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ils_lightning.compare.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("ils_lightning.extras.find_spec", lambda name: None)
     for name, extra in (("submitit", "slurm"), ("ray", "ray")):
         with pytest.raises(
             ValueError, match=rf"--launcher {name} needs {name}: pip install 'ils-lightning\[{extra}\]'"

@@ -13,8 +13,9 @@ from test_compare import write
 from ils_lightning import plots
 from ils_lightning.callbacks import report
 from ils_lightning.cli import main
-from ils_lightning.compare import compare, screen, table, wide
-from ils_lightning.compare.names import folder_names, require_showable
+from ils_lightning.compare import compare
+from ils_lightning.compare.grid.names import folder_names, require_showable
+from ils_lightning.compare.report import screen, table, wide
 from ils_lightning.report_page import figure as on_a_page
 
 ODD = ["[hard]", "..", "a b", "a/b", "A b", "$x^{$", "5$ and 6$", "=SUM(A1)", "<b>|x", "\N{ROCKET}", "a" * 40]

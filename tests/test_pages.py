@@ -15,7 +15,7 @@ from pages import GENERATED, ROOT, Page, pages
 from ils_lightning import packaged
 from ils_lightning.bench.command import PARTS
 from ils_lightning.cli import OWN_VERBS, TRAINER_VERBS, main
-from ils_lightning.compare import spec
+from ils_lightning.compare.grid import spec
 
 PAGES = pages()
 COOKBOOK = "docs/cookbook/"  # its scripts are tried by test_cookbook

@@ -9,7 +9,7 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ils_lightning.compare import compare
-from ils_lightning.compare.spec import read
+from ils_lightning.compare.grid.spec import read
 from ils_lightning.data import NoData
 from ils_lightning.estimators import ILSCV, Exact, ILSIsotropic, LeaveOneOut, Rebar, ReinMax, StraightThrough
 from ils_lightning.modules import PolynomialProgramming

@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 from lightning import LightningModule
 
-from ils_lightning.compare.previews import Previews
+from ils_lightning.compare.training.previews import Previews
 from ils_lightning.describe import preview
 from ils_lightning.errors import Refusal
 from ils_lightning.packaged import load

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from ils_lightning import __version__, plots, report_page
-from ils_lightning.compare.curves import Curve
-from ils_lightning.compare.figure import draw as draw_curves
+from ils_lightning.compare.report.curves import Curve
+from ils_lightning.compare.report.figure import draw as draw_curves
 from ils_lightning.modules import Tracked
 
 EMPTY = {"meta", "img", "path", "use", "rect", "br"}

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ils_lightning.cli import main
-from ils_lightning.sample import load
+from ils_lightning.cli.sample import load
 
 FIT = ("fit", "--config=vae_digits", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false")
 

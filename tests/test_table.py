@@ -6,8 +6,8 @@ import pytest
 
 from ils_lightning import estimators
 from ils_lightning.cli import main
-from ils_lightning.describe import is_abstract
 from ils_lightning.estimators import Average, Estimator, ReinMax, table
+from ils_lightning.type_hints import is_abstract
 
 CLASSES = [c for c in table.classes() if c.kind != "wrapper"]
 

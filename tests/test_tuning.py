@@ -12,12 +12,12 @@ from examples import EXAMPLES
 from test_compare import lines, untimed, write
 
 from ils_lightning.compare import compare
-from ils_lightning.compare.journal import storage
-from ils_lightning.compare.ranges import OWN, RATE, searched, start
-from ils_lightning.compare.search import Range, Search
-from ils_lightning.compare.spec import Comparison, read
-from ils_lightning.compare.study import Study
-from ils_lightning.compare.tuning import validated
+from ils_lightning.compare.grid.search import Range, Search
+from ils_lightning.compare.grid.spec import Comparison, read
+from ils_lightning.compare.tuning.choice import validated
+from ils_lightning.compare.tuning.journal import storage
+from ils_lightning.compare.tuning.ranges import OWN, RATE, searched, start
+from ils_lightning.compare.tuning.study import Study
 from ils_lightning.data import DiscreteData
 from ils_lightning.describe import arguments, create, describe
 from ils_lightning.estimators import Estimator
@@ -129,7 +129,7 @@ def test_a_number_of_trials_and_optuna_are_needed(tmp_path: Path, monkeypatch: p
     file = write(tmp_path, CONTENT)
     with pytest.raises(ValueError, match="at least 1; given 0"):
         compare(file, tmp_path / "out", tune=0)
-    monkeypatch.setattr("ils_lightning.compare.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("ils_lightning.extras.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"--tune needs optuna: pip install 'ils-lightning\[tune\]'"):
         compare(file, tmp_path / "out", tune=1)
 
@@ -215,7 +215,7 @@ def test_the_trial_of_a_process_that_is_gone_is_made_by_another(tmp_path: Path) 
 def test_options_are_never_chosen_by_the_test_data(
     change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ils_lightning.compare.attempt.train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("ils_lightning.compare.training.attempt.train", lambda *_: pytest.fail("trained"))
     with pytest.raises(ValueError, match=r"chosen by 'test/loss', on the test data .* search.measure .* val/loss"):
         search(tmp_path, **change)
     assert not (tmp_path / "out/trials.csv").exists()

@@ -9,7 +9,7 @@ from typing import get_type_hints
 from jsonargparse import ArgumentParser, auto_cli, capture_parser
 
 from ils_lightning.cli import OWN_VERBS, TRAINER_VERBS, diagnosing, encoding, training
-from ils_lightning.cli.messages import OneLine
+from ils_lightning.cli.one_line import OneLine
 
 _RUNS = {"diagnose": diagnosing.run, "encode": encoding.run}
 _INTRODUCTION = """# Verbs and options

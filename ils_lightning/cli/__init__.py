@@ -27,7 +27,7 @@ TRAINER_VERBS: Mapping[str, str] = {
 }
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
-    "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.sample:sample"),
+    "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.cli.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators, or describe one: estimators NAME", "ils_lightning.cli.estimators:show"),
     "new": ("write the starting files of an estimator or a module of your own", "ils_lightning.new:new"),
@@ -146,7 +146,8 @@ def _run_own(verb: str, *words: str) -> None:
     command = getattr(import_module(module), function)
     from jsonargparse import auto_cli
 
-    from ils_lightning.cli.messages import OneLine, explained
+    from ils_lightning.cli.one_line import OneLine
+    from ils_lightning.messages import explained
 
     parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}

@@ -39,10 +39,11 @@ from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail, of_a_callback, told_in_one_line
 from ils_lightning.cli.guards import EndlessData, NamedLogs, OwnFiles, RefusedRun, SaveConfiguration, plain
-from ils_lightning.cli.messages import OneLine, explained
+from ils_lightning.cli.one_line import OneLine
 from ils_lightning.cli.ranks import lost_another, refusal_of_a_fork
 from ils_lightning.data.base import DiscreteData
 from ils_lightning.errors import Refusal, Told, of_memory
+from ils_lightning.messages import explained
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.trainer_options import not_installed, refusing_trainers, require_sensible, tell_what_it_refuses
 from ils_lightning.type_hints import null_among, unused_among

@@ -9,16 +9,17 @@ from rich.console import Console
 
 from ils_lightning import atomic, packaged, plots
 from ils_lightning.callbacks.interruption import ended_like_by_ctrl_c
-from ils_lightning.compare import figure, launchers, page, ranking, screen, table, tensorboard, wide
-from ils_lightning.compare.curves import Curve, curves
-from ils_lightning.compare.extras import require
-from ils_lightning.compare.keys import overrides
+from ils_lightning.compare import launchers
+from ils_lightning.compare.grid.keys import overrides
+from ils_lightning.compare.grid.spec import Comparison, Level, Range, Run, Search, Settings, Tune, read
 from ils_lightning.compare.launchers import Launch
-from ils_lightning.compare.outcome import Outcome, in_order, missing
+from ils_lightning.compare.report import figure, page, ranking, screen, table, tensorboard, wide
+from ils_lightning.compare.report.curves import Curve, curves
+from ils_lightning.compare.report.table import Row
 from ils_lightning.compare.runner import Runner
-from ils_lightning.compare.spec import Comparison, Level, Range, Run, Search, Settings, Tune, read
-from ils_lightning.compare.table import Row
+from ils_lightning.compare.training.outcome import Outcome, in_order, missing
 from ils_lightning.errors import Refusal
+from ils_lightning.extras import require
 
 _MOST_TO_DO = 8  # lines on the screen
 
@@ -101,7 +102,7 @@ def _tuned(
 ) -> Comparison:
     """Returns the comparison with the options that a search chose, as tuned.yaml in the folder has it."""
     require("optuna", "--tune", "tune")
-    from ils_lightning.compare import tuned, tuner
+    from ils_lightning.compare.tuning import tuned, tuner
 
     search = tuner.Tuner(comparison, trials, folder.resolve(), launch)
     search.run()

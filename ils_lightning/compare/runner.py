@@ -2,30 +2,14 @@
 
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from ils_lightning.compare import check
-from ils_lightning.compare.job import make
+from ils_lightning.compare.grid.spec import Comparison, Run
 from ils_lightning.compare.launchers import Launch, Launcher
-from ils_lightning.compare.outcome import Outcome, in_order, outcomes
-from ils_lightning.compare.previews import Previews
-from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.compare.tuning import Part, chosen, trials
+from ils_lightning.compare.training import check, progress
+from ils_lightning.compare.training.job import make
+from ils_lightning.compare.training.outcome import Outcome, in_order, outcomes
+from ils_lightning.compare.training.previews import Previews
+from ils_lightning.compare.tuning.choice import Part, chosen, trials
 from ils_lightning.errors import Refusal
-
-
-def columns() -> list[ProgressColumn]:
-    """What the bars of a comparison show."""
-    done = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    return [*done, TimeElapsedColumn(), TimeRemainingColumn()]
 
 
 class Runner:
@@ -61,7 +45,7 @@ class Runner:
         check.data_are_there(self.comparison, self.parts)
         self.folder.mkdir(parents=True, exist_ok=True)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
-        bar = Progress(*columns())
+        bar = progress.bar()
         task = bar.add_task("runs", total=len(tried) + len(self.parts) * len(self.comparison.seeds))
         with self.launch(lambda share: bar.advance(task, share)) as launcher, bar:
             self.tuning = self._train(launcher, tried, (tune and tune.measure) or self.comparison.measure)

@@ -5,7 +5,7 @@ from ils_lightning.estimators.arm import Arm
 from ils_lightning.estimators.arms import Arms
 from ils_lightning.estimators.arsm import Arsm
 from ils_lightning.estimators.average import Average
-from ils_lightning.estimators.base import Estimator, Loss, Pullback, Sampler, evaluate
+from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.baselines import Baseline, MovingAverage, NetworkBaseline
 from ils_lightning.estimators.bit_flip import BitFlip
 from ils_lightning.estimators.daps import Daps
@@ -47,6 +47,7 @@ from ils_lightning.estimators.reinmax_cv import ReinMaxCV
 from ils_lightning.estimators.reinmax_rao import ReinMaxRao
 from ils_lightning.estimators.relax import Relax
 from ils_lightning.estimators.rodeo import Rodeo
+from ils_lightning.estimators.sampler import Pullback, Sampler
 from ils_lightning.estimators.sparse_mixer import SparseMixer
 from ils_lightning.estimators.sparse_mixer_v2 import SparseMixerV2
 from ils_lightning.estimators.sparse_mixer_v2_star import SparseMixerV2Star

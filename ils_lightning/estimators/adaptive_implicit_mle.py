@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Pullback
 from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
 from ils_lightning.estimators.distributed import mean_over_rows, sum_over_ranks
 from ils_lightning.estimators.loss import LEARNS, refuse_transforms
+from ils_lightning.estimators.sampler import Pullback
 
 DECAY = 0.9
 

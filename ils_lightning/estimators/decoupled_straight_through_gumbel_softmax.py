@@ -11,9 +11,10 @@ of the forward; at tau_f = 1 the whole is straight-through Gumbel-Softmax at tau
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Sampler, is_one, per_row
+from ils_lightning.estimators.base import Option, is_one, per_row
 from ils_lightning.estimators.categorical import gumbel, one_hot, softmax
 from ils_lightning.estimators.distribution import Categorical, Distribution
+from ils_lightning.estimators.sampler import Sampler
 
 
 class DecoupledStraightThroughGumbelSoftmax(Sampler):

@@ -21,9 +21,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
+from ils_lightning.estimators.base import Option, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian
 from ils_lightning.estimators.learnt import Learnt
+from ils_lightning.estimators.sampler import Pullback
 
 J = jacobian
 SMALLEST_TRACE = 1e-12

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import jacobian, softmax
+from ils_lightning.estimators.sampler import Pullback
 
 
 class GappedStraightThrough(Pullback):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Estimator, Lesson, Loss, Pullback
+from ils_lightning.estimators.base import Estimator, Lesson, Loss
 from ils_lightning.estimators.distribution import Distribution
+from ils_lightning.estimators.sampler import Pullback
 
 
 class Grouped(Pullback):

@@ -13,8 +13,9 @@ as tau -> 0 the expectation becomes ReinMax's.
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import exponential, put_ones, softmax
+from ils_lightning.estimators.sampler import Pullback
 
 
 class GumbelRao(Pullback):

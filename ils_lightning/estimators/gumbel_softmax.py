@@ -5,8 +5,9 @@ y = softmax((theta + G) / tau), G standard Gumbel;   f sees the soft y;   estima
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Loss, Option, Sampler, evaluate, per_row
+from ils_lightning.estimators.base import Loss, Option, evaluate, per_row
 from ils_lightning.estimators.categorical import gumbel, jacobian, softmax
+from ils_lightning.estimators.sampler import Sampler
 
 
 class GumbelSoftmax(Sampler):

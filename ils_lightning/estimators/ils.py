@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import difference, plain, plain_call, readable
 from ils_lightning.estimators.intermediate import (
     SMALLEST_SUM,
@@ -24,6 +24,7 @@ from ils_lightning.estimators.intermediate import (
     normalize,
     simplex,
 )
+from ils_lightning.estimators.sampler import Pullback
 
 
 class ILS(Pullback):

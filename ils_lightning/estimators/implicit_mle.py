@@ -12,8 +12,9 @@ The paper's algorithm and its released programs return z - z', without the divis
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
+from ils_lightning.estimators.sampler import Pullback
 
 
 class ImplicitMLE(Pullback):

@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import jacobian
+from ils_lightning.estimators.sampler import Pullback
 
 
 class MinimumVariance(Pullback):

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Option, Sampler, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import draw, gaussian, softmax
+from ils_lightning.estimators.sampler import Sampler
 
 _LAST = 1e-4
 """alpha at the noisiest step, as released."""

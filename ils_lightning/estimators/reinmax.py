@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
+from ils_lightning.estimators.base import Option, is_one, per_row
 from ils_lightning.estimators.categorical import beside, difference, jacobian, one_hot, plain, softmax
+from ils_lightning.estimators.sampler import Pullback
 
 
 class ReinMax(Pullback):

@@ -22,9 +22,10 @@ given z does not have the law of theta_D + G given z, and leaves a bias of 17 to
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import jacobian
 from ils_lightning.estimators.gumbel_rao import check_resamples, rao
+from ils_lightning.estimators.sampler import Pullback
 
 
 class ReinMaxCV(Pullback):

@@ -13,9 +13,10 @@ gradient of a linear f. It is shipped as published, exact for no class of f.
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import jacobian
 from ils_lightning.estimators.gumbel_rao import check_resamples, rao
+from ils_lightning.estimators.sampler import Pullback
 
 
 class ReinMaxRao(Pullback):

@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.base import Loss, Sampler, evaluate
+from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.sampler import Sampler
 
 
 class SparseMixer(Sampler):

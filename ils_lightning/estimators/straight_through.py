@@ -9,8 +9,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Pullback, is_one, per_row
+from ils_lightning.estimators.base import Option, is_one, per_row
 from ils_lightning.estimators.categorical import jacobian, softmax
+from ils_lightning.estimators.sampler import Pullback
 
 
 class StraightThrough(Pullback):

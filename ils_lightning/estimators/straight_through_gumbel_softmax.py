@@ -5,8 +5,9 @@ y = softmax((theta + G) / tau);   z = one-hot argmax(theta + G);   estimate = (1
 
 from torch import Tensor
 
-from ils_lightning.estimators.base import Option, Sampler, per_row
+from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import gumbel, one_hot, softmax
+from ils_lightning.estimators.sampler import Sampler
 
 
 class StraightThroughGumbelSoftmax(Sampler):

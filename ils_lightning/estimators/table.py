@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ils_lightning import estimators
-from ils_lightning.estimators.base import Estimator, Pullback, Sampler
+from ils_lightning.estimators.base import Estimator
+from ils_lightning.estimators.sampler import Pullback, Sampler
 
 LEGEND = (
     "S: samples; K: categories; L: latents. Exact for: the losses f for which the expectation is the gradient, at the "

@@ -11,8 +11,8 @@ The top k of theta + Gumbel is not this distribution. Exact for linear f; k = 1 
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.base import Pullback
 from ils_lightning.estimators.distribution import Categorical, Distribution
+from ils_lightning.estimators.sampler import Pullback
 from ils_lightning.estimators.subsets import Subsets, covariance, draw_subset, inclusion
 
 

@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ils_lightning.compare.extras import require
 from ils_lightning.compare.launchers.base import Launch, Launcher, checked, cores
 from ils_lightning.compare.launchers.pool import Pool
 from ils_lightning.errors import Refusal, did_you_mean
+from ils_lightning.extras import require
 
 __all__ = ["Launch", "Launcher", "Pool", "cores", "launch"]
 

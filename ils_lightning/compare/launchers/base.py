@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from ils_lightning.compare.attempt import Advance
-from ils_lightning.compare.job import Job
-from ils_lightning.compare.training import Result
+from ils_lightning.compare.training.attempt import Advance
+from ils_lightning.compare.training.fit import Result
+from ils_lightning.compare.training.job import Job
 from ils_lightning.errors import Refusal
 
 Answers = Iterator[tuple[int, Result | None]]

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from ils_lightning import worker_process
-from ils_lightning.compare.attempt import Advance, attempt, elsewhere
-from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher, checked, cores
-from ils_lightning.compare.training import Result
+from ils_lightning.compare.training.attempt import Advance, attempt, elsewhere
+from ils_lightning.compare.training.fit import Result
+from ils_lightning.compare.training.job import Job
 from ils_lightning.errors import Refusal
 
 

@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
-from ils_lightning.compare.attempt import Advance, elsewhere
-from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher
-from ils_lightning.compare.training import Result
+from ils_lightning.compare.training.attempt import Advance, elsewhere
+from ils_lightning.compare.training.fit import Result
+from ils_lightning.compare.training.job import Job
 from ils_lightning.errors import Refusal
 
 ray: Any = import_module("ray")

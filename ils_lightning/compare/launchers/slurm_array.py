@@ -11,10 +11,10 @@ import submitit
 from submitit.core.utils import FailedJobError
 from submitit.helpers import DelayedSubmission
 
-from ils_lightning.compare.attempt import Advance, elsewhere, is_claimed
-from ils_lightning.compare.job import Job
 from ils_lightning.compare.launchers.base import Answers, Launcher, cores
-from ils_lightning.compare.training import Result
+from ils_lightning.compare.training.attempt import Advance, elsewhere, is_claimed
+from ils_lightning.compare.training.fit import Result
+from ils_lightning.compare.training.job import Job
 from ils_lightning.errors import Refusal
 
 _DEFAULTS = {"name": "ils_lightning", "timeout_min": 24 * 60, "cpus_per_task": 1}

@@ -7,11 +7,8 @@ is allowed there is read from the signature of the class on that way.
 import re
 from collections.abc import Iterable, Mapping
 from inspect import Parameter, signature
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from ils_lightning.cli.errors import fail
 from ils_lightning.errors import DescriptionError, did_you_mean, listed
 from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, readable
 
@@ -25,22 +22,6 @@ _NO_CLASS = re.compile(
     r"does not correspond to a subclass|has no attribute|import path format|No module named '.*?'|"
     r"to be a subclass of|[Uu]nexpected import object|to be a function that returns"
 )
-
-
-class OneLine(ArgumentParser):
-    """A parser whose errors are one line: `auto_cli(..., parser_class=OneLine)`.
-
-    Attributes:
-        roots: types of the top-level keys, where they are not in the signature of a class.
-    """
-
-    roots: ClassVar[Mapping[str, Any]] = {}
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # one of the parser's own trials
-            super().error(message, ex)
-        parser: Any = getattr(ex, "subcommand_parser", None) or self
-        fail(explain(message, parser.get_defaults(skip_validation=True).keys(), self.roots))
 
 
 def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> str:

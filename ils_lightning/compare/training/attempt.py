@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from filelock import FileLock, Timeout
 
-from ils_lightning.compare.job import Job
-from ils_lightning.compare.training import Result, train
+from ils_lightning.compare.training.fit import Result, train
+from ils_lightning.compare.training.job import Job
 
 Advance = Callable[[float], None]
 """Is told the share of a job that is newly done; 1 is a whole job."""

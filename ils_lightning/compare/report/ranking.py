@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ils_lightning import plots
-from ils_lightning.compare.panels import panels, titled
-from ils_lightning.compare.spec import Comparison
-from ils_lightning.compare.table import Row, cell
+from ils_lightning.compare.grid.spec import Comparison
+from ils_lightning.compare.report.panels import panels, titled
+from ils_lightning.compare.report.table import Row, cell
 
 
 def draw(comparison: Comparison, rows: list[Row], narrow: bool = False) -> Figure:

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ils_lightning.compare import statistics
-from ils_lightning.compare.curves import Curve
-from ils_lightning.compare.outcome import Outcome, plateau
-from ils_lightning.compare.spec import Comparison
-from ils_lightning.compare.statistics import Difference
+from ils_lightning.compare.grid.spec import Comparison
+from ils_lightning.compare.report import statistics
+from ils_lightning.compare.report.curves import Curve
+from ils_lightning.compare.report.statistics import Difference
+from ils_lightning.compare.training.outcome import Outcome, plateau
 
 _NAN = float("nan")
 

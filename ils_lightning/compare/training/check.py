@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 from lightning import LightningDataModule, LightningModule
 
-from ils_lightning.cli.messages import explained
-from ils_lightning.compare.outcome import Outcome
-from ils_lightning.compare.previews import Previews
-from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.compare.training import make_trainer
-from ils_lightning.compare.training_loss import without_curve
+from ils_lightning.compare.grid.spec import Comparison, Run
+from ils_lightning.compare.training.fit import make_trainer
+from ils_lightning.compare.training.outcome import Outcome
+from ils_lightning.compare.training.previews import Previews
+from ils_lightning.compare.training.training_loss import without_curve
 from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal, did_you_mean, refusing
 from ils_lightning.estimators import Estimator
+from ils_lightning.messages import explained
 from ils_lightning.modules.protocols import has_curve
 
 

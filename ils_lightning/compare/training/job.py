@@ -10,7 +10,7 @@ import torch
 
 from ils_lightning import atomic
 from ils_lightning.checkpoint_io import require_undamaged, set_aside
-from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.compare.grid.spec import Comparison, Run
 from ils_lightning.errors import Refusal
 
 _FORMAT = 2  # of result.pt: results in another form are trained anew

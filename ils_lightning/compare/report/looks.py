@@ -4,7 +4,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ils_lightning.compare.curves import Curve
+from ils_lightning.compare.report.curves import Curve
 from ils_lightning.looks import PALETTE
 from ils_lightning.looks import looks as looks_of
 

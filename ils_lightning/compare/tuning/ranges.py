@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ils_lightning.compare.search import Range, Search
-from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.compare.grid.search import Range, Search
+from ils_lightning.compare.grid.spec import Comparison, Run
 from ils_lightning.describe import arguments
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator

@@ -6,11 +6,11 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from ils_lightning import tensorboard_session
-from ils_lightning.compare import table, wide
-from ils_lightning.compare.curves import Curve
-from ils_lightning.compare.names import folder_names
-from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.compare.table import Row
+from ils_lightning.compare.grid.names import folder_names
+from ils_lightning.compare.grid.spec import Comparison, Run
+from ils_lightning.compare.report import table, wide
+from ils_lightning.compare.report.curves import Curve
+from ils_lightning.compare.report.table import Row
 from ils_lightning.figure_text import plain
 from ils_lightning.modules import Tracked
 

@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from ils_lightning.compare.search import Range
+from ils_lightning.compare.grid.search import Range
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

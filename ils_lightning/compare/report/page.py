@@ -5,9 +5,9 @@ import math
 from matplotlib.figure import Figure
 
 from ils_lightning import report_page
-from ils_lightning.compare import screen, wide
-from ils_lightning.compare.spec import Comparison
-from ils_lightning.compare.table import Row, cell
+from ils_lightning.compare.grid.spec import Comparison
+from ils_lightning.compare.report import screen, wide
+from ils_lightning.compare.report.table import Row, cell
 
 _WORDS = {
     "measured": "mean over seeds of the measure that ranks, lower being better; s.e.: its standard error",

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ils_lightning.compare.outcome import Outcome
-from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.compare.grid.spec import Comparison, Run
+from ils_lightning.compare.training.outcome import Outcome
 from ils_lightning.errors import Refusal
 
 Part = tuple[Run, str, int, dict[str, Any]]

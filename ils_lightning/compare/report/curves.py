@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ils_lightning.compare.outcome import Outcome
-from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.compare.grid.spec import Comparison, Run
+from ils_lightning.compare.training.outcome import Outcome
 from ils_lightning.errors import Refusal
 from ils_lightning.metrics import kl_divergence
 from ils_lightning.modules import Tracked

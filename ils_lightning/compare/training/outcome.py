@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ils_lightning.compare.job import Job
-from ils_lightning.compare.spec import Comparison, Run
+from ils_lightning.compare.grid.spec import Comparison, Run
+from ils_lightning.compare.training.job import Job
 from ils_lightning.modules import Tracked
 
 

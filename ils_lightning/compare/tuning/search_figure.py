@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ils_lightning import plots
-from ils_lightning.compare.ranges import RATE
+from ils_lightning.compare.tuning.ranges import RATE
 
 if TYPE_CHECKING:
-    from ils_lightning.compare.tuner import Searched, Tuner
+    from ils_lightning.compare.tuning.tuner import Searched, Tuner
 
 _COLUMNS = 4
 

@@ -8,19 +8,17 @@ from pathlib import Path
 from statistics import fmean
 
 from optuna.storages import BaseStorage
-from rich.progress import Progress
 
-from ils_lightning.compare import check, job
-from ils_lightning.compare.journal import storage
+from ils_lightning.compare.grid.search import Range, Search
+from ils_lightning.compare.grid.spec import Comparison, Run
 from ils_lightning.compare.launchers import Launch, Launcher
-from ils_lightning.compare.outcome import outcomes
-from ils_lightning.compare.previews import Previews
-from ils_lightning.compare.ranges import searched, start
-from ils_lightning.compare.runner import columns
-from ils_lightning.compare.search import Range, Search
-from ils_lightning.compare.spec import Comparison, Run
-from ils_lightning.compare.study import Proposal, Study
-from ils_lightning.compare.tuning import validated
+from ils_lightning.compare.training import check, job, progress
+from ils_lightning.compare.training.outcome import outcomes
+from ils_lightning.compare.training.previews import Previews
+from ils_lightning.compare.tuning.choice import validated
+from ils_lightning.compare.tuning.journal import storage
+from ils_lightning.compare.tuning.ranges import searched, start
+from ils_lightning.compare.tuning.study import Proposal, Study
 from ils_lightning.errors import Refusal
 
 _PAUSE = 0.5  # seconds between two looks at the trials of other processes
@@ -80,7 +78,7 @@ class Tuner:
 
     def run(self) -> None:
         """Makes the trials that are missing, and waits for those of other processes."""
-        bar = Progress(*columns())
+        bar = progress.bar()
         seeds = len(self.search.seeds)
         task = bar.add_task("trainings of trials", total=len(self.searched) * self.trials * seeds)
         with self.launch(lambda share: bar.advance(task, share)) as launcher, bar:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning.columns import Column, fitted
-from ils_lightning.compare.table import Row, cell
+from ils_lightning.compare.report.table import Row, cell
 
 _WIDEST = 30  # letters of a name in a line: a long one leaves room for numbers
 

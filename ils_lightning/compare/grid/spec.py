@@ -8,13 +8,13 @@ from typing import Any, Literal
 from lightning import LightningDataModule
 
 from ils_lightning import packaged
-from ils_lightning.cli.messages import explained
-from ils_lightning.compare.keys import assign
-from ils_lightning.compare.names import require_showable
-from ils_lightning.compare.search import Range, Search
-from ils_lightning.compare.settings import Level, Settings
+from ils_lightning.compare.grid.keys import assign
+from ils_lightning.compare.grid.names import require_showable
+from ils_lightning.compare.grid.search import Range, Search
+from ils_lightning.compare.grid.settings import Level, Settings
 from ils_lightning.describe import arguments, preview
 from ils_lightning.errors import Refusal, did_you_mean, refusing
+from ils_lightning.messages import explained
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "read"]
 

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from ils_lightning import plots
-from ils_lightning.compare.budgets import budgets
-from ils_lightning.compare.curves import Curve
-from ils_lightning.compare.looks import legend_below, looks
-from ils_lightning.compare.panels import panels, titled
-from ils_lightning.compare.spec import Comparison
+from ils_lightning.compare.grid.spec import Comparison
+from ils_lightning.compare.report.budgets import budgets
+from ils_lightning.compare.report.curves import Curve
+from ils_lightning.compare.report.looks import legend_below, looks
+from ils_lightning.compare.report.panels import panels, titled
 from ils_lightning.looks import PALETTE
 from ils_lightning.looks import looks as looks_of
 

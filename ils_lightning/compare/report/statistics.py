@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ils_lightning.compare.curves import Curve
-from ils_lightning.compare.outcome import Outcome, plateau
+from ils_lightning.compare.report.curves import Curve
+from ils_lightning.compare.training.outcome import Outcome, plateau
 
 
 class Difference(NamedTuple):

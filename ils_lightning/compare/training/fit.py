@@ -15,10 +15,10 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed, Resumption
 from ils_lightning.checkpoint_io import set_aside, use_complete_checkpoints
-from ils_lightning.compare.job import Job
-from ils_lightning.compare.last_metrics import LastMetrics
-from ils_lightning.compare.stopwatch import Stopwatch
-from ils_lightning.compare.training_loss import TrainingLoss
+from ils_lightning.compare.training.job import Job
+from ils_lightning.compare.training.last_metrics import LastMetrics
+from ils_lightning.compare.training.stopwatch import Stopwatch
+from ils_lightning.compare.training.training_loss import TrainingLoss
 from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.errors import Refusal, is_of_the_disk

@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning import atomic, packaged, plots
-from ils_lightning.compare import search_figure
-from ils_lightning.compare.spec import ALL
-from ils_lightning.compare.table import cell, csv_text
-from ils_lightning.compare.tuner import Searched, Tuner
+from ils_lightning.compare.grid.spec import ALL
+from ils_lightning.compare.report.table import cell, csv_text
+from ils_lightning.compare.tuning import search_figure
+from ils_lightning.compare.tuning.tuner import Searched, Tuner
 
 _EDGE = 0.03  # share of a range, at either end, in which a chosen value may mean that better ones lie outside
 

@@ -2,7 +2,7 @@
 
 import math
 
-from ils_lightning.compare.table import Row, in_markdown
+from ils_lightning.compare.report.table import Row, in_markdown
 
 
 def markdown(rows: list[Row]) -> str:

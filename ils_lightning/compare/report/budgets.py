@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ils_lightning import plots
-from ils_lightning.compare.curves import Curve
-from ils_lightning.compare.looks import legend_below, looks
-from ils_lightning.compare.panels import panels
+from ils_lightning.compare.report.curves import Curve
+from ils_lightning.compare.report.looks import legend_below, looks
+from ils_lightning.compare.report.panels import panels
 
 _AXES: list[tuple[str, Callable[[Curve], Tensor]]] = [
     ("optimiser steps", lambda curve: curve.steps),

@@ -1,0 +1,1 @@
+"""What is compared: the comparison file, its settings, names and keys."""

@@ -1,0 +1,1 @@
+"""What a comparison came to: curves, tables, figures, page and TensorBoard runs."""

@@ -1,0 +1,1 @@
+"""One training of a comparison: what is trained, by which Trainer, and what it came to."""

@@ -1,0 +1,1 @@
+"""Options chosen on seeds that are not reported: searches, their trials and what they chose."""
