@@ -95,14 +95,19 @@ def null_among(description: Any, place: str) -> tuple[str, str] | None:
     kind = class_at(description["class_path"])
     known = hints(kind) if kind else {}
     for name, value in dict(description.get("init_args") or {}).items():
-        if value is not None:
+        if isinstance(value, Mapping | Namespace):
             if (found := null_among(value, f"{place}.{name}")) is not None:
                 return found
-        elif name in known and readable(known[name]) and not {type(None), Any}.intersection(leaves(known[name])):
-            default = signature(kind).parameters.get(name) if kind else None
-            if default is not None and default.default is not None:
-                return f"{place}.{name}", readable(known[name])
+        elif value is None and name in known and not _takes_null(kind, name, known[name]):
+            return f"{place}.{name}", readable(known[name])
     return None
+
+
+def _takes_null(kind: Any, name: str, declared: Any) -> bool:
+    """Whether null may stand for an option: its type has it, its default is it, or nothing is known of either."""
+    default = signature(kind).parameters.get(name)
+    takes = {type(None), Any}.intersection(leaves(declared))
+    return bool(takes) or not readable(declared) or default is None or default.default is None
 
 
 def unused_among(description: Any, place: str) -> str:
@@ -112,9 +117,12 @@ def unused_among(description: Any, place: str) -> str:
         description: what was parsed, of one object or of several.
         place: of the description.
     """
+    return _unused(description, place) if "dict_kwargs" in str(description) else ""
+
+
+def _unused(description: Any, place: str) -> str:
     if isinstance(description, list):
-        found = (unused_among(one, place) for one in description)
-        return next(filter(None, found), "")
+        return next(filter(None, (_unused(one, place) for one in description)), "")
     if not isinstance(description, Mapping | Namespace):
         return ""
     given, path = description.get("dict_kwargs"), description.get("class_path")
@@ -122,15 +130,9 @@ def unused_among(description: Any, place: str) -> str:
     if kind and not any(one.kind is one.VAR_KEYWORD for one in signature(kind).parameters.values()):
         unused = ", ".join(dict(given or {}))
         return f"{place}.dict_kwargs: {kind.__name__} takes its own options only, in init_args; given {unused}"
-    below = (unused_among(part, f"{place}.{name}") for name, part in _children(description))
-    return next(filter(None, below), "")
-
-
-def _children(description: Any) -> list[tuple[str, Any]]:
     parts = description.get("init_args") if "class_path" in description else description
-    return (
-        [(name, parts[name]) for name in vars(parts)] if isinstance(parts, Namespace) else list((parts or {}).items())
-    )
+    below = vars(parts) if isinstance(parts, Namespace) else parts or {}
+    return next(filter(None, (_unused(part, f"{place}.{name}") for name, part in below.items())), "")
 
 
 def _sequence(kind: Any) -> str:
