@@ -174,7 +174,7 @@ def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.Captu
     ids=[*KILLED, "one worker", "two workers"],
 )
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(job: partial, tmp_path: Path) -> None:
-    """`python tests/kills.py 20` does the same twenty times over."""
+    """`python experiments/kills.py 20` does the same twenty times over."""
     folders = [tmp_path / "whole", tmp_path / "killed"]
     for one in folders:
         one.mkdir()

@@ -1,4 +1,4 @@
-"""A part of `python tests/fuzz.py`, and proof that it reports what is not refused as it should be."""
+"""A part of `python tests/fuzzing/fuzz.py`, and proof that it reports what is not refused as it should be."""
 
 import subprocess
 import sys

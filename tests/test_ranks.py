@@ -1,6 +1,6 @@
 """Runs of two ranks from the command line: equal weights, one checkpoint, synchronised metrics, resumed alike.
 
-`python tests/kills.py 20 ranks` kills one rank, or both, at random moments.
+`python experiments/kills.py 20 ranks` kills one rank, or both, at random moments.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Bad input to the command line and its files: `python tests/fuzz.py` tries all of it, or the families named.
+"""Bad input to the command line and its files: `python tests/fuzzing/fuzz.py` tries all of it, or the families named.
 
 Every case must end with exit status 2 and one short line that names what is wrong, leave nothing behind, and end soon.
 """

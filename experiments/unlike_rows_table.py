@@ -1,4 +1,4 @@
-"""Prints what pooling a curvature over unlike rows costs: `python tests/unlike_rows_table.py --help`.
+"""Prints what pooling a curvature over unlike rows costs: `python experiments/unlike_rows_table.py --help`.
 
 On the random problems whose rows differ, with the population's curvature and all expectations by enumeration.
 """

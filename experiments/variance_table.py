@@ -1,4 +1,4 @@
-"""Prints variances relative to ReinMax's on the random problems: `python tests/variance_table.py --help`."""
+"""Prints variances relative to ReinMax's on the random problems: `python experiments/variance_table.py --help`."""
 
 from collections.abc import Callable
 
