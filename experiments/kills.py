@@ -1,5 +1,4 @@
-"""Kills fits and comparisons at random moments and resumes them: `python experiments/kills.py 20 fit` (`compare`, `ranks`).
-
+"""Kills fits and comparisons at random moments and resumes them: `python experiments/kills.py 20 fit` or `ranks`.
 
 Processes are forked from this one, in which everything is imported already, and get SIGKILL, each at any moment past
 the first last.ckpt. Every start after the first has to go on from a step above 0: one that begins anew is an error,

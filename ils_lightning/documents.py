@@ -16,6 +16,16 @@ ENTRIES = 100_000
 _DEEPEST = 50
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's plain data, of which no key may stand twice in a mapping: the first would be lost without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise Refusal(f"the key {twice!r} stands twice in one mapping, line {node.start_mark.line + 1} and below")
+        return super().construct_mapping(node, deep)
+
+
 def read(text: str, where: str) -> Any:
     """Returns what a YAML document says.
 
@@ -28,7 +38,7 @@ def read(text: str, where: str) -> Any:
     """
     try:
         _require_bounded(text)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise Refusal(f"{where} is not readable as YAML: {error}") from None
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -48,7 +49,7 @@ class EncodingTrainer(Trainer):
             output: the file, .npz for NumPy or .pt for torch.
             weights_only: read nothing but weights and plain data from the checkpoint.
         """
-        chosen = list(splits or get_args(Split))
+        chosen = list(splits or (split for split in get_args(Split) if _has(datamodule, split)))
         if Path(output).suffix not in (".npz", ".pt"):
             raise Refusal(f"--output must end in .npz or .pt; given {str(output)!r}")
         if not isinstance(model, HasCodes):
@@ -72,7 +73,7 @@ def _table(model: Any, datamodule: LightningDataModule, split: str) -> Table:
     codes, labels = [], []
     for batch in in_order(datamodule, split):
         x, label = _image_and_label(batch)
-        codes.append(model.encode(move_data_to_device(x, model.device)).cpu().long())
+        codes.append(_codes(model, move_data_to_device(x, model.device)))
         labels.append(torch.full((len(codes[-1]),), -1) if label is None else label.cpu().long())
     if not codes:
         return {}
@@ -87,6 +88,25 @@ def _table(model: Any, datamodule: LightningDataModule, split: str) -> Table:
     }
 
 
+def _codes(model: Any, x: Any) -> Tensor:
+    """The codes `[batch, latents]` of a batch, if that is what the model answers."""
+    found = model.encode(x)
+    rows = len(x) if isinstance(x, Tensor) else None
+    if not isinstance(found, Tensor):
+        given = type(found).__name__
+    elif found.is_floating_point() or found.is_complex() or found.dim() == 0 or len(found) != (rows or len(found)):
+        given = f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)}"
+    else:
+        return found.detach().cpu().long()
+    asked = f"codes [{rows or 'batch'}, latents] of whole numbers"
+    raise Refusal(f"{type(model).__name__}.encode(x) must return {asked}; given {given}")
+
+
+def _has(datamodule: LightningDataModule, split: str) -> bool:
+    """Whether the data have loaders of a split: Lightning's own method for them does nothing but raise."""
+    return isinstance(datamodule, SplitData) or is_overridden(f"{split}_dataloader", datamodule)
+
+
 def in_order(datamodule: LightningDataModule, split: str) -> Iterable[Any]:
     """Returns the batches of a split, every row once, as they are stored.
 
@@ -97,7 +117,8 @@ def in_order(datamodule: LightningDataModule, split: str) -> Iterable[Any]:
         return datamodule.in_order(split)
     loader: Any = getattr(datamodule, f"{split}_dataloader")()
     if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-        return DataLoader(loader.dataset, batch_size=loader.batch_size or 1, collate_fn=loader.collate_fn)
+        size = None if loader.batch_sampler is None else loader.batch_size or 1  # None: the rows are batches already
+        return DataLoader(loader.dataset, batch_size=size, collate_fn=loader.collate_fn)
     if loader is None or (isinstance(loader, Sequence) and not len(loader)):
         return []
     raise Refusal(

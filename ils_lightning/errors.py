@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-_TOO_LARGE = r"allocate|out of memory|[Ss]torage size|overflow"
+_TOO_LARGE = r"allocate|out of memory|[Ss]torage size|[Oo]verflow"
 _LONGEST = 900  # letters of a message
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
@@ -98,13 +98,14 @@ def of_the_disk(error: OSError) -> str | None:
 def is_of_memory(error: BaseException) -> bool:
     """Whether sizes that no machine has room for caused the error."""
     return isinstance(error, MemoryError | OverflowError) or (
-        isinstance(error, RuntimeError) and re.search(_TOO_LARGE, str(error)) is not None
+        isinstance(error, RuntimeError | TypeError) and re.search(_TOO_LARGE, str(error)) is not None
     )
 
 
 def of_memory(error: BaseException) -> str | None:
     """Says so if there is not enough memory."""
-    return f"not enough memory: {error}" if is_of_memory(error) else None
+    first, *_ = str(error).strip().split("\n")
+    return f"not enough memory: {first}" if is_of_memory(error) else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
+from torch.nn.parameter import is_lazy
+
+from ils_lightning.errors import Refusal
 
 
 def set_up(
@@ -26,4 +29,16 @@ def set_up(
         checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=weights_only)
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
+    require_numbers(model)
     model.to(trainer.strategy.root_device)
+
+
+def require_numbers(model: LightningModule) -> None:
+    """Checks that what a model has learnt are numbers: nothing that comes out of others is a result.
+
+    Raises:
+        ValueError: when a parameter holds NaN.
+    """
+    for name, parameter in model.named_parameters():
+        if not is_lazy(parameter) and parameter.isnan().any():
+            raise Refusal(f"the weights of this {type(model).__name__} are not finite: {name} holds NaN")

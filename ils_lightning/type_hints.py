@@ -34,7 +34,7 @@ def is_abstract(cls: type) -> bool:
 def hints(owner: type) -> dict[str, Any]:
     """Returns the types of the arguments that `owner` is made with, its bases' included, by name."""
     found: dict[str, Any] = {}
-    for base in reversed(owner.__mro__):
+    for base in reversed(getattr(owner, "__mro__", ())):  # a function has none
         if "__init__" in base.__dict__ and base is not object:
             found |= _annotations(base)
     own = _annotations(owner)

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ils_lightning.errors import Refusal
-from ils_lightning.modules.protocols import HasFigures, HasHistograms
+from ils_lightning.modules.protocols import shown
 
 
 class Figures(Callback):
@@ -63,9 +63,7 @@ class Figures(Callback):
         self._written = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                figures = module.figures() if isinstance(module, HasFigures) else {}
-                histograms = module.histograms() if isinstance(module, HasHistograms) else {}
-                for name, figure in figures.items():
+                for name, figure in shown(module, "figures").items():
                     logger.experiment.add_figure(f"visual/{name}", figure, trainer.global_step)
-                for name, values in histograms.items():
+                for name, values in shown(module, "histograms").items():
                     logger.experiment.add_histogram(f"values/{name}", values, trainer.global_step)

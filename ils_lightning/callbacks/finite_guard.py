@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
+from ils_lightning.set_up import require_numbers
 
 
 class FiniteGuard(Callback):
@@ -33,6 +34,19 @@ class FiniteGuard(Callback):
             raise Refusal(f"FiniteGuard: action must be 'stop' or 'skip'; given {action!r}")
         self.action, self.skipped = action, 0
         self._loss: Tensor | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to measure weights that are no numbers."""
+        require_numbers(pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to predict by weights that are no numbers."""
+        require_numbers(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to validate weights that are no numbers; within a fit, its own steps are looked at."""
+        if trainer.state.fn == "validate":
+            require_numbers(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses weights of half precision under an optimiser whose eps such numbers cannot hold: it divides by 0."""

@@ -1,6 +1,7 @@
 """What a run says when it ends: a short table, and the module's figures as PNG and SVG."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from ils_lightning import plots
 from ils_lightning.modules.base import DiscreteModule
-from ils_lightning.modules.protocols import HasFigures, HasSummary
+from ils_lightning.modules.protocols import shown
 
 _FILE = 1000  # columns where no terminal breaks lines
 
@@ -25,7 +26,7 @@ class FitReport(Callback):
         folder = trainer.log_dir if trainer.loggers else None  # all ranks take part in this
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        own = pl_module.summary() if isinstance(pl_module, HasSummary) else _logged(trainer)
+        own = shown(pl_module, "summary") or _logged(trainer)
         rows = {**own, "optimiser steps": f"{trainer.global_step:,}"}
         if folder is not None:
             pictures = self._pictures(pl_module, Path(folder))
@@ -37,10 +38,15 @@ class FitReport(Callback):
         _tell(pl_module)
 
     def _pictures(self, module: LightningModule, folder: Path) -> list[str]:
-        if not isinstance(module, HasFigures):
+        if not (found := shown(module, "figures")):
             return []
         folder.mkdir(parents=True, exist_ok=True)
-        return [plots.save(figure, folder / name)[0].name for name, figure in module.figures().items()]
+        return [plots.save(figure, folder / _of_file(name))[0].name for name, figure in found.items()]
+
+
+def _of_file(name: str) -> str:
+    """A figure's name as that of a file in the run's own folder: names of charts have slashes."""
+    return re.sub(r"[/\\\0]+", "-", str(name)).lstrip(".-") or "figure"
 
 
 class EvaluationReport(Callback):

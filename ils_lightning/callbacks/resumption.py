@@ -38,7 +38,13 @@ class Resumption(Callback):
         self._trainer: Trainer | None = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps the checkpoint until the optimisers that it is for are made."""
+        """Keeps the checkpoint until the optimisers that it is for are made.
+
+        Raises:
+            ValueError: when a run is to go on from it and it does not say where that one was.
+        """
+        if trainer.state.fn == "fit":
+            _require_place(checkpoint)
         self._checkpoint = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,6 +151,19 @@ def _followers(trainer: Trainer) -> Iterator[tuple[int, LRSchedulerConfig]]:
 def _updates(config: LRSchedulerConfig) -> int:
     """How often a scheduler was updated."""
     return getattr(config.scheduler, "last_epoch", 0)
+
+
+def _require_place(checkpoint: dict[str, Any]) -> None:
+    """Checks that a checkpoint says where its run was: without, Lightning counts from 0 on weights that are trained."""
+    for name in ("epoch", "global_step"):
+        if not isinstance(count := checkpoint.get(name), int) or not 0 <= count < 2**63:
+            raise Refusal(f"the checkpoint's {name} must be a whole number of at least 0; given {count!r}")
+    loops = checkpoint.get("loops")
+    if not isinstance(loops, dict) or not isinstance(loops.get("fit_loop"), dict):
+        raise Refusal(
+            "the checkpoint does not say where its run was (it has no loops.fit_loop), so no fit can go on from it; "
+            "test, predict and diagnose can read it"
+        )
 
 
 def _require_same(optimizers: list[Optimizer], states: Any, names: list[str]) -> None:

@@ -151,5 +151,5 @@ def _run_own(verb: str, *words: str) -> None:
 
     parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
     options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}
-    with told_in_one_line({Refusal: explained, RuntimeError: of_memory}, f"{verb}: "):
+    with told_in_one_line({Refusal: explained, RuntimeError: of_memory, TypeError: of_memory}, f"{verb}: "):
         auto_cli(command, args=_repeatable(words, command), **options)

@@ -6,6 +6,7 @@ evaluation needs a file.
 """
 
 import pickle
+import re
 import sys
 import warnings
 import zipfile
@@ -103,8 +104,19 @@ def _load(path: str) -> Any:
             require_undamaged(Path(path))
             return torch.load(path, weights_only=True, map_location="cpu")
     except _UNREADABLE as error:
-        reason = _not_of_torch(path) or str(error).strip().split("\n")[-1]
+        reason = _not_of_torch(path) or _not_plain(str(error)) or str(error).strip().split("\n")[-1]
         fail(f"--ckpt_path: {path!r} is no checkpoint that can be loaded safely (weights and plain data): {reason}")
+
+
+def _not_plain(report: str) -> str:
+    """Says of which class an object is that is no plain data, and what lets it be loaded."""
+    if (found := re.search(r"GLOBAL ([\w.]+)", report)) is None:
+        return ""
+    module, _, name = found[1].rpartition(".")
+    return (
+        f"it holds a {found[1]}. If that is yours, let {module or 'its module'} call "
+        f"torch.serialization.add_safe_globals([{name}]), and name a class of that module, as by --model"
+    )
 
 
 def _not_of_torch(path: str) -> str:
@@ -143,9 +155,9 @@ def serializable(settings: Any) -> Any:
     return {n: serializable(value) if isinstance(value, dict | list) else value for n, value in known.items()}
 
 
-def _note_version(written_by: str | None) -> None:
+def _note_version(written_by: Any) -> None:
     """Says so where another minor version wrote the checkpoint."""
-    if written_by is not None and written_by.split(".")[:2] != __version__.split(".")[:2]:
+    if isinstance(written_by, str) and written_by.split(".")[:2] != __version__.split(".")[:2]:
         sys.stderr.write(f"note: ils_lightning {written_by} wrote the checkpoint; this is {__version__}\n")
 
 

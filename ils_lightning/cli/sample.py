@@ -15,6 +15,7 @@ from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.errors import Refusal, is_of_memory
 from ils_lightning.modules.code_pictures import evaluating
 from ils_lightning.modules.protocols import HasSamples
+from ils_lightning.set_up import require_numbers
 from ils_lightning.type_hints import class_at
 
 
@@ -66,7 +67,9 @@ def load(ckpt_path: str, own: Sequence[str] = ()) -> Any:
     with warnings.catch_warnings():
         for message in ("JsonargparseDeprecationWarning", r"was deprecated in v4.* will be\s+removed in v5"):
             warnings.filterwarnings("ignore", f"(?s).*{message}")  # Lightning's own calls
-        return kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
+        model = kind.load_from_checkpoint(ckpt_path, map_location="cpu", weights_only=True)
+    require_numbers(model)
+    return model
 
 
 def _check(count: int, output: str, images: str | None, seed: int) -> None:
@@ -83,11 +86,20 @@ def _check(count: int, output: str, images: str | None, seed: int) -> None:
 def _drawn(model: Any, count: int, seed: int) -> Tensor:
     try:
         with evaluating(model):
-            return model.sample(count, torch.Generator().manual_seed(seed)).float()
+            drawn = model.sample(count, torch.Generator().manual_seed(seed))
     except (RuntimeError, MemoryError, OverflowError) as error:
         if not is_of_memory(error):
             raise
         raise Refusal(f"count: {count} images do not fit into the memory: {error}") from None
+    if not isinstance(drawn, Tensor) or drawn.dim() != 4 or len(drawn) != count:
+        given = list(drawn.shape) if isinstance(drawn, Tensor) else type(drawn).__name__
+        raise Refusal(
+            f"{type(model).__name__}.sample({count}) must return images [{count}, channels, height, width]; "
+            f"given {given}"
+        )
+    if not torch.isfinite(drawn).all():
+        raise Refusal(f"the images that this {type(model).__name__} draws are not finite: look at its weights")
+    return drawn.float()
 
 
 def _write_picture(drawn: Tensor, path: Path) -> Path:

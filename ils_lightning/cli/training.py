@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning import atomic
 from ils_lightning.callbacks import (
@@ -55,6 +56,7 @@ _TOLD: Told = {
     MisconfigurationException: str,
     ModuleNotFoundError: lambda error: of_a_callback(error) or not_installed(error),
     RuntimeError: lambda error: lost_another(error) or of_memory(error),
+    TypeError: of_memory,
     Exception: lambda error: refusal_of_a_fork(error) or of_a_callback(error),
 }
 
@@ -84,6 +86,8 @@ class CommandLine(LightningCLI):
         for part in ("model", "data"):
             if (found := null_among(self.config[words[0]].get(part), part)) is not None:
                 fail(f"--{found[0]}: must be {found[1]}; given null")
+        if "\\x00" in repr(self.config[words[0]]):
+            fail("a value of the configuration holds the character NUL, which no path or name may")
         for part in ("model", "data", "trainer"):
             if told := unused_among(self.config[words[0]].get(part), part):
                 fail(f"--{told}")
@@ -114,6 +118,11 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the callbacks and the logger that were not chosen otherwise."""
+        if is_overridden("train_dataloader", self.model):
+            raise Refusal(
+                f"--model: {type(self.model).__name__} has a train_dataloader of its own, and data are a part by "
+                "themselves here: put it into a LightningDataModule, and name that by --data"
+            )
         chosen = self.config_init[self.config["subcommand"]].trainer
         given = chosen.callbacks or []
         given = given if isinstance(given, list) else [given]
@@ -152,12 +161,12 @@ class CommandLine(LightningCLI):
     def _defaults(self, chosen: Any) -> list[Callback]:
         bars = chosen.enable_progress_bar in (None, True) and not chosen.barebones
         # bars first: they are taken away before tables are written
-        default: list[Callback] = [RankSeed(), *([StepProgress()] if bars else []), EvaluationReport()]
+        default: list[Callback] = [RankSeed(), *([StepProgress()] if bars else []), FiniteGuard(), EvaluationReport()]
         if self.config["subcommand"] == "predict":
             default.append(SavePredictions())
         if self.config["subcommand"] == "fit":
             dashboard = Dashboard(self._configuration())
-            default += [FiniteGuard(), EndlessData(), dashboard, Figures(), Hyperparameters(), FitReport()]
+            default += [EndlessData(), dashboard, Figures(), Hyperparameters(), FitReport()]
             default += [LearningRate()] if getattr(self.model, "_lr_scheduler", None) is not None else []
             if chosen.enable_checkpointing in (None, True) and not (chosen.fast_dev_run or chosen.barebones):
                 default += _checkpoints(self.model)

@@ -13,14 +13,15 @@ experiments/pooling_table.py`). What pays is to take away the noise of the other
 without bias: see `ILSJoint`.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option
 from ils_lightning.estimators.family import SMALLEST_TRACE, Curved, centred
+
+LARGEST_RIDGE = 1e6
+"""Beyond it the system is singular to float64."""
 
 
 class ILSNewton(Curved):
@@ -69,8 +70,8 @@ class ILSNewton(Curved):
 
     def __init__(self, decay: float = 0.9, ridge: float = 0.01, base: Option = 0.5) -> None:
         super().__init__(decay, base)
-        if not 0 <= ridge < math.inf:
-            raise Refusal(f"ILSNewton: ridge must be at least 0 and finite; given {ridge}")
+        if not 0 <= ridge <= LARGEST_RIDGE:
+            raise Refusal(f"{type(self).__name__}: ridge must be from 0 to {LARGEST_RIDGE:g}; given {ridge}")
         self.ridge = ridge
         self.ranges["ridge"] = (0.0, False)
 

@@ -1,6 +1,8 @@
 """What the verbs ask of a model: any LightningModule with the method in question will do, of this package or not."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
@@ -72,6 +74,22 @@ class HasSummary(Protocol):
     def summary(self) -> dict[str, str]:
         """Quantities and values, in words."""
         ...
+
+
+def shown(model: Any, name: Literal["figures", "histograms", "summary"]) -> dict[str, Any]:
+    """Returns what a model shows of itself; nothing of a method of that name that is something else."""
+    method = getattr(model, name, None)
+    if not callable(method) or any(map(_is_required, signature(method).parameters.values())):
+        return {}
+    found = method()
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _is_required(parameter: Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def has_curve(model: Any) -> bool:

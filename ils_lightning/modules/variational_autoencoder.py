@@ -22,6 +22,8 @@ from ils_lightning.modules.meets_data import IMAGE_SHAPE
 from ils_lightning.modules.prior import Prior, UniformPrior
 from ils_lightning.networks import MLP, Network
 
+_MOST_DRAWS = 1_000_000
+
 
 class Objective(NamedTuple):
     """What a training step needs: the scalar to differentiate, -ELBO `[batch]` in nats, and parts of it to log."""
@@ -87,6 +89,11 @@ class VariationalAutoencoder(CodePictures, Measured):
                 f"{type(self).__name__}: latents, categories, draws and importance_samples must be at least 1, "
                 f"kl_warmup 0 or more steps; given {self.latents}, {self.categories}, {draws}, {importance_samples} "
                 f"and {kl_warmup}"
+            )
+        if max(draws, importance_samples) > _MOST_DRAWS:
+            raise Refusal(
+                f"{type(self).__name__}: draws and importance_samples of one image must be at most {_MOST_DRAWS:,}; "
+                f"given {draws} and {importance_samples}"
             )
         self.kl_warmup, self.draws, self.importance_samples = kl_warmup, draws, importance_samples
         self.estimator.build(*code)

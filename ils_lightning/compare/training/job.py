@@ -15,6 +15,7 @@ from ils_lightning.errors import Refusal
 
 _FORMAT = 2  # of result.pt: results in another form are trained anew
 
+_LONGEST = 80  # bytes of a name in that of a folder, which may have 255
 _PARTS = {"steps", "values", "times", "tracked", "metrics", "optimizer_steps", "seconds", "evaluations"}
 
 
@@ -49,7 +50,7 @@ class Job:
         try:
             require_undamaged(finished)
             found = torch.load(finished, weights_only=True)
-            if not isinstance(found, dict) or not ("failed" in found or found.keys() >= _PARTS):
+            if not _is_result(found):
                 raise Refusal("it is not the result of a training")
         except OSError:
             if finished.exists():
@@ -65,6 +66,25 @@ class Job:
         atomic.save(result, self.folder / "result.pt")
 
 
+def _is_result(found: Any) -> bool:
+    """Whether this is what a training came to: why it failed, or its curve and what was measured."""
+    if not isinstance(found, dict):
+        return False
+    if "failed" in found:
+        return isinstance(found["failed"], str)
+    curves: list[Any] = [found.get(name) for name in ("steps", "values", "times")]
+    tracked, measured = found.get("tracked"), found.get("metrics")
+    return (
+        found.keys() >= _PARTS
+        and all(isinstance(one, torch.Tensor) and one.dim() > 0 for one in curves)
+        and len({len(one) for one in curves}) == 1
+        and isinstance(tracked, tuple | list)
+        and len(tracked) == 2
+        and isinstance(measured, dict)
+        and all(isinstance(found[name], int | float) for name in ("optimizer_steps", "seconds", "evaluations"))
+    )
+
+
 def make(comparison: Comparison, run: Run, setting: str, seed: int, change: dict[str, Any], folder: Path) -> Job:
     """Returns a job of a comparison whose trainings are kept under `folder`."""
     config = comparison.configuration(run, seed, setting, change)
@@ -74,4 +94,8 @@ def make(comparison: Comparison, run: Run, setting: str, seed: int, change: dict
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name).strip("_").lower()
+    slug = "".join(letter if letter.isalnum() else "_" for letter in name).strip("_").lower()
+    if len(slug.encode()) <= _LONGEST:
+        return slug
+    start = slug.encode()[: _LONGEST - 9].decode(errors="ignore")
+    return f"{start}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
