@@ -4,8 +4,8 @@
     m_j(z) = f_j + kappa a_j.(z - z_j): f to second order around z_j, for any one-hot z, where kappa is 1
     estimate = 1/(S (S - 1)) sum_{i != j} [(f_i - m_j(z_i)) d_i + kappa J_pi a_j]
 
-Unbiased for every f: m_j does not see z_i, and E m_j(z_i) d_i = J_pi a_j. Without variance where f is quadratic
-within each latent and additive over them. kappa, for each latent, is the moving regression of LeaveOneOut's estimate on
+Unbiased for every f: m_j does not see z_i, and E m_j(z_i) d_i = J_pi a_j. Without variance where f is additive over
+latents, each with a diagonal curvature. kappa, for each latent, is the moving regression of LeaveOneOut's estimate on
 what the models explain of it, in [0, 1]: 0 is LeaveOneOut, before anything is known and where the models explain
 nothing. kappa = 1 and H = 0 is the double control variate of Titsias and Shi (2021, 2111.05300) for categories.
 """
