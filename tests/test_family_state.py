@@ -250,5 +250,5 @@ def test_options_out_of_range_are_refused(make):
 
 
 def test_negative_ridge_is_refused():
-    with pytest.raises(ValueError, match=r"ridge must be at least 0 and finite; given -0\.1"):
+    with pytest.raises(ValueError, match=r"ridge must be from 0 to 1e\+06; given -0\.1"):
         ILSNewton(ridge=-0.1)

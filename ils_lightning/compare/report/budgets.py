@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 
 from ils_lightning import plots
@@ -50,5 +51,8 @@ def _scale(axes: Axes, curves: list[Curve]) -> None:
     if low > 0:
         axes.set_yscale("log")
         plots.plain_log_ticks(axes.yaxis)
+        if high < 2 * low:  # where 1, 2 and 5 of a decade would leave one number, or none
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.yaxis.set_minor_locator(NullLocator())
     if high > low:
         axes.set_ylim(low - 0.03 * (high - low) if low <= 0 else low * (high / low) ** -0.03, high)
