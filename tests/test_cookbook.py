@@ -12,6 +12,10 @@ PAGES = sorted((Path(__file__).parent.parent / "docs" / "cookbook").glob("*.md")
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
+LONG = ("checkpoint", "dreamer", "export_codes", "lightning_module", "plain_pytorch", "tensorboard", "vq_vae")
+SLOW = (pytest.mark.slow,)
+
+
 def numbers(text: str) -> list[float]:
     return [float(x) for x in re.findall(r"-?\d+\.?\d*", text)]
 
@@ -103,7 +107,7 @@ def test_every_page_is_tried():
     assert [page.stem for page in PAGES] == sorted(FOUND)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [pytest.param(one, marks=SLOW * (one.stem in LONG), id=one.stem) for one in PAGES])
 def test_the_script_runs_and_finds_what_the_page_says(page: Path, tmp_path: Path):
     if page.stem == "pyro":
         pytest.importorskip("pyro", reason="Pyro is an optional part")

@@ -24,6 +24,7 @@ BUILT = (
     "docs/changelog.md",
     "docs/cookbook/index.md",
 )  # when the site is built, as are the folders of GENERATED
+LONG = ("docs/which_estimator.md",)  # whose code takes a minute
 RUN = ("model", "data", "trainer", "seed_everything")
 
 
@@ -32,7 +33,12 @@ def with_blocks(*languages: str) -> list[Page]:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in with_blocks("python") if not page.name.startswith(COOKBOOK)], ids=lambda page: page.name
+    "page",
+    [
+        pytest.param(page, marks=(pytest.mark.slow,) * (page.name in LONG), id=page.name)
+        for page in with_blocks("python")
+        if not page.name.startswith(COOKBOOK)
+    ],
 )
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     (tmp_path / "page.py").write_text("\n\n".join(page.blocks("python")), encoding="utf-8")
