@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-_TOO_LARGE = r"allocate|out of memory|[Ss]torage size|[Oo]verflow"
+_TOO_LARGE = r"allocate|out of memory|[Ss]torage size|overflow|Overflow when unpacking"
 _LONGEST = 900  # letters of a message
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)

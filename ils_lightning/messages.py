@@ -6,11 +6,11 @@ is allowed there is read from the signature of the class on that way.
 
 import re
 from collections.abc import Iterable, Mapping
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any
 
 from ils_lightning.errors import DescriptionError, did_you_mean, listed
-from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, readable
+from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, is_required, readable
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
@@ -138,19 +138,12 @@ def _of_that_name(name: str, kind: Any) -> str:
     found = classes(kind, name)
     if len(found) > 1:
         return f"; several classes are called so, give one in full: {', '.join(map(_in_full, found))}"
-    needed = [option for option, parameter in signature(found[0]).parameters.items() if _is_required(parameter)]
+    needed = [option for option, parameter in signature(found[0]).parameters.items() if is_required(parameter)]
     return f"; it needs {', '.join(needed)}" if needed else ""
 
 
 def _in_full(owner: type) -> str:
     return f"{owner.__module__}.{owner.__qualname__}"
-
-
-def _is_required(parameter: Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
 
 
 def _wrong_value(given: str, kind: Any) -> str:

@@ -3,7 +3,7 @@
 import types
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from inspect import isabstract, signature
+from inspect import Parameter, isabstract, signature
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -39,6 +39,14 @@ def hints(owner: type) -> dict[str, Any]:
             found |= _annotations(base)
     own = _annotations(owner)
     return {name: kind for name, kind in (own or found).items() if name != "return"}
+
+
+def is_required(parameter: Parameter) -> bool:
+    """Whether a call must give this argument."""
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def class_at(path: str) -> type | None:

@@ -8,6 +8,7 @@ from lightning import LightningModule
 from ils_lightning.compare.training.previews import Previews
 from ils_lightning.describe import preview
 from ils_lightning.errors import Refusal
+from ils_lightning.modules import DiscreteVAE
 from ils_lightning.packaged import load
 
 
@@ -59,3 +60,18 @@ def test_a_mistake_is_told_as_if_all_were_parsed(estimator: dict, arguments: dic
     with pytest.raises(Refusal) as expected:
         preview(wrong, LightningModule)
     assert str(found.value) == str(expected.value)
+
+
+class Handing(DiscreteVAE):
+    """A model that hands most of its options on."""
+
+    def __init__(self, scale: float = 1.0, **options: object) -> None:
+        super().__init__(**options)  # pyright: ignore[reportArgumentType]
+        self.scale = scale
+
+
+def test_options_that_are_handed_on_are_parsed_every_time() -> None:
+    previews = Previews()
+    for estimator in (REINMAX, NEWTON):
+        wanted = description("vae_digits", estimator) | {"class_path": f"{__name__}.Handing"}
+        assert type(previews.make(wanted).estimator).__name__ == estimator["class_path"]

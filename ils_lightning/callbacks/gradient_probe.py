@@ -53,7 +53,8 @@ class GradientProbe(Callback):
         rivals: other estimators to measure.
         draws: estimates by each.
         rows: rows of the batch to measure on.
-        share: of the training time that measurements may take: one that would come too early is left out.
+        share: of the training time that measurements may take: one that would come too early is left out,
+            but for the one at the end.
 
     Example:
         >>> callback = GradientProbe(every=200, rivals=["ReinMax", "LeaveOneOut"])

@@ -1,13 +1,14 @@
 """What the verbs ask of a model: any LightningModule with the method in question will do, of this package or not."""
 
 from collections.abc import Mapping
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from ils_lightning.modules.base import Tracked
+from ils_lightning.type_hints import is_required
 
 
 @runtime_checkable
@@ -79,17 +80,10 @@ class HasSummary(Protocol):
 def shown(model: Any, name: Literal["figures", "histograms", "summary"]) -> dict[str, Any]:
     """Returns what a model shows of itself; nothing of a method of that name that is something else."""
     method = getattr(model, name, None)
-    if not callable(method) or any(map(_is_required, signature(method).parameters.values())):
+    if not callable(method) or any(map(is_required, signature(method).parameters.values())):
         return {}
     found = method()
     return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _is_required(parameter: Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
 
 
 def has_curve(model: Any) -> bool:

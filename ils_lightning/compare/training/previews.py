@@ -35,7 +35,11 @@ class Previews:
         if key not in self._common:
             model = preview(description, LightningModule)
             known = hints(type(model))
-            self._common[key] = type(model), {name: self._made(known[name], one) for name, one in common.items()}
+            if known.keys() >= {
+                _PART,
+                *common,
+            }:  # else **kwargs hands some on, of types unknown here
+                self._common[key] = type(model), {name: self._made(known[name], one) for name, one in common.items()}
             return model
         kind, arguments = self._common[key]
         try:
