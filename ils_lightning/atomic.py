@@ -42,7 +42,8 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written to refuses this as well, in words about another file
+            partial.unlink()
 
 
 def remove_abandoned(folder: Path) -> None:

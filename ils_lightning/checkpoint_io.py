@@ -3,6 +3,7 @@
 import sys
 import zipfile
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ def require_undamaged(path: Path) -> None:
 
 
 def set_aside(path: Path, why: BaseException, instead: str) -> None:
-    """Renames a file that cannot be used, and says so on the standard error."""
+    """Renames a file (or a folder in its place) that cannot be used, and says so on the standard error."""
+    names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
+    kept = next(name for name in names if not name.exists())
     with suppress(FileNotFoundError):  # another process did
-        path.replace(path.with_name(f"{path.name}.damaged"))
+        path.replace(kept)
     reason = type(why).__name__ if not isinstance(why, ValueError) else one_line(str(why))
-    sys.stderr.write(f"note: {path} cannot be used ({reason}): it is kept as {path.name}.damaged, and {instead}\n")
+    sys.stderr.write(f"note: {path} cannot be used ({reason}): it is kept as {kept.name}, and {instead}\n")
 
 
 class CompleteCheckpoints(TorchCheckpointIO):

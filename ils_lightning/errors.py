@@ -87,6 +87,11 @@ def is_of_the_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (*_FULL, *_NO_PLACE)
 
 
+def is_of_the_place(error: BaseException) -> bool:
+    """Whether only one path is at fault, as where a folder has the name of a file."""
+    return isinstance(error, OSError) and error.errno in _NO_PLACE
+
+
 def of_the_disk(error: OSError) -> str | None:
     """Says what could not be read or written, if the disk is at fault."""
     if not is_of_the_disk(error):

@@ -1,5 +1,7 @@
 """Inside torch.func (vmap, grad) and torch.compile an estimator serves, or says in one line why it does not."""
 
+from typing import Any
+
 import pytest
 import torch
 from examples import EXAMPLES, Example, obeying
@@ -129,6 +131,25 @@ def test_what_cannot_be_transformed_says_why(reason: str, example: Example):
         with pytest.raises(ValueError, match=rf"{reason}, for which torch.func \(vmap, grad\) has no place"):
             transform(grad(lambda x: estimator(x, f).sum()))(logits)
     torch.testing.assert_close(dict(estimator.named_buffers()), before)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # by torch.func.jvp itself
+@pytest.mark.parametrize("estimator", [ReinMax(), LeaveOneOut()], ids=["ReinMax", "LeaveOneOut"])
+def test_forward_mode_and_several_gradients_at_a_time_are_refused_in_one_line(estimator: Any):
+    logits = torch.zeros(4, 2, 3, requires_grad=True)
+    with pytest.raises(ValueError, match=r"has no forward mode \(jvp"):
+        torch.func.jvp(lambda x: estimator(x, f).sum(), (logits.detach(),), (torch.ones(4, 2, 3),))
+    with pytest.raises(ValueError, match=r"one upstream gradient a backward pass, not several"):
+        torch.autograd.grad(estimator(logits, f), logits, torch.eye(4), is_grads_batched=True)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # by torch.func.jvp itself
+def test_a_draw_has_no_forward_mode_and_serves_one_gradient_at_a_time():
+    logits = torch.zeros(4, 2, 3, requires_grad=True)
+    with pytest.raises(ValueError, match=r"has no forward mode \(jvp"):
+        torch.func.jvp(lambda x: f(ReinMax().sample(x)).sum(), (logits.detach(),), (torch.ones(4, 2, 3),))
+    with pytest.raises(ValueError, match=r"one upstream gradient a backward pass, not several"):
+        torch.autograd.grad(f(ReinMax().sample(logits)), logits, torch.eye(4), is_grads_batched=True)
 
 
 def test_losses_without_gradient_and_unused_rows_inside_transforms():

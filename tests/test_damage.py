@@ -119,6 +119,43 @@ def test_a_damaged_checkpoint_is_begun_anew(
     assert sum(shares) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("name", ["result.pt", "last.ckpt"])
+def test_a_folder_in_place_of_a_file_is_kept_aside(name: str, job: Job, finished: Job) -> None:
+    (job.folder / "result.pt").unlink()
+    (job.folder / name).unlink(missing_ok=True)
+    (job.folder / name / "mine").mkdir(parents=True)
+    assert differences(without_clocks(attempt(job, lambda share: None)), without_clocks(finished.result())) == []
+    assert (job.folder / f"{name}.damaged/mine").is_dir()
+
+
+def test_what_is_kept_aside_is_never_overwritten(job: Job) -> None:
+    for content in ("first", "second"):
+        (job.folder / "result.pt").write_text(content)
+        assert job.result() is None
+    kept = [(job.folder / name).read_text() for name in ("result.pt.damaged", "result.pt.damaged1")]
+    assert kept == ["first", "second"]
+
+
+def test_a_folder_in_place_of_a_lock_is_told_and_holds_up_no_other(job: Job) -> None:
+    (job.folder / "result.pt").unlink()
+    (job.folder / "claim").unlink(missing_ok=True)
+    (job.folder / "claim").mkdir()
+    result = attempt(job, lambda share: None)
+    assert result == {
+        "failed": f"cannot read or write {job.folder / 'claim'}: Is a directory. What was saved before stays"
+    }
+
+
+def test_folders_in_place_of_parts_of_a_report_hold_up_no_other_part(tmp_path: Path) -> None:
+    file = write(tmp_path, CONTENT)
+    for name in ("results.csv", "figure.svg"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"of the report, all is written but .*results.csv: Is a.*figure.svg: Is a"):
+        compare(file, tmp_path / "out", workers=1)
+    there = {path.name for path in (tmp_path / "out").iterdir()}
+    assert there >= {"figure.png", "report.html", "table.md", "table.csv", "ranking.md", "tensorboard"}
+
+
 def test_a_damaged_file_holds_up_no_other_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path, CONTENT)
     compare(file, tmp_path / "out", workers=1)

@@ -27,7 +27,7 @@ CONTENT: dict[str, Any] = {
     "change": {"trainer.max_steps": 4, "model.init_args.chunk": 2, "model.init_args.record_every": 1},
     "runs": [{"name": name, "change": {"model.init_args.estimator": "GumbelSoftmax"}} for name in ODD],
 }
-CONTROLS = ["\x1b[2J", "a\x00b", "two\nlines", "\x9b", " ", "", "a\u2028b"]
+CONTROLS = ["turned\u202e", "\x1b[2J", "a\x00b", "two\nlines", "\x9b", " ", "", "a\u2028b"]
 
 
 @pytest.mark.slow

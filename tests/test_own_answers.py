@@ -212,6 +212,11 @@ def test_sizes_that_nothing_has_room_for(option: str, capsys: pytest.CaptureFixt
     assert any(word in line for word in ("memory", "at most", "ridge must be"))
 
 
+def test_a_learning_rate_that_is_no_number_is_at_fault_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(["fit", "--model.optimizer.lr=.inf"], capsys)
+    assert line.endswith("model.optimizer: lr must be finite; given inf")
+
+
 def test_a_key_that_stands_twice_and_one_that_no_path_can_hold(capsys: pytest.CaptureFixture[str]) -> None:
     Path("twice.yaml").write_text("trainer: {max_epochs: 1}\ntrainer: {max_epochs: 2}\n")
     assert "the key 'trainer' stands twice" in refused(["fit", "--config=twice.yaml"], capsys)

@@ -1,6 +1,7 @@
 """`python -m ils_lightning compare FILE`: estimators x settings x seeds through the Trainer, and their report."""
 
 import gc
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ils_lightning.compare.report.curves import Curve, curves
 from ils_lightning.compare.report.table import Row
 from ils_lightning.compare.runner import Runner
 from ils_lightning.compare.training.outcome import Outcome, in_order, missing
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, is_of_the_place
 from ils_lightning.extras import require
 
 _MOST_TO_DO = 8  # lines on the screen
@@ -73,11 +74,14 @@ def compare(
     folder = folder or Path("lightning_logs") / "compare" / Path(file).stem
     launch = launchers.launch(launcher, folder, workers, overrides(launcher_options or []))
     broken: list[str] = []
+    unwritten: list[str] = []
     with ended_like_by_ctrl_c():
         if tune is not None:
             whole = _tuned(file, part, tune, folder, launch, broken)
             part = whole.select(*wanted) if any(wanted) else whole
-        broken += _compare(file, whole, part, folder, launch)
+        broken += _compare(file, whole, part, folder, launch, unwritten)
+    if unwritten:
+        raise Refusal(f"of the report, all is written but what follows; move it away: {'; '.join(unwritten)}")
     if broken:
         raise Refusal(
             f"{len(broken)} of the trainings ended in an error; the next start tries again. The first: {broken[0]}"
@@ -85,7 +89,9 @@ def compare(
     return folder
 
 
-def _compare(file: str, whole: Comparison, part: Comparison, folder: Path, launch: Launch) -> list[str]:
+def _compare(
+    file: str, whole: Comparison, part: Comparison, folder: Path, launch: Launch, unwritten: list[str]
+) -> list[str]:
     """Trains a part of a comparison, reports it with what else of the whole is finished, and returns what broke."""
     runner = Runner(part, folder.resolve() / "runs", launch)
     found, tuning = runner.run(), runner.tuning
@@ -93,7 +99,7 @@ def _compare(file: str, whole: Comparison, part: Comparison, folder: Path, launc
         there = Runner(whole, folder.resolve() / "runs", launch)
         found = in_order(whole, [*found, *there.finished()])
         tuning = there.tuning
-    _report(whole, found, tuning, folder, packaged.find(file, "comparison").read_text(encoding="utf-8"))
+    unwritten += _report(whole, found, tuning, folder, packaged.find(file, "comparison").read_text(encoding="utf-8"))
     return runner.broken
 
 
@@ -110,23 +116,51 @@ def _tuned(
     return read(str(tuned.report(file, search, folder, Console())))
 
 
-def _report(comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path, file: str) -> None:
+def _report(
+    comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path, file: str
+) -> list[str]:
+    """Writes every part of the report that can be written, and returns why the others cannot."""
     found = curves(comparison, outcomes)
     rows = table.rows(comparison, found)
-    atomic.write_text(table.raw(outcomes), folder / "results.csv")
-    atomic.write_text(table.comma_separated(rows), folder / "table.csv")
-    atomic.write_text(table.markdown(rows), folder / "table.md")
-    atomic.write_text(wide.markdown(rows), folder / "ranking.md")
-    if tuning:
-        atomic.write_text(table.raw(tuning), folder / "tuning.csv")
+    to_do = [f"not trained yet: {line}" for line in missing(comparison, outcomes)]
+    texts = {
+        "results.csv": table.raw(outcomes),
+        "table.csv": table.comma_separated(rows),
+        "table.md": table.markdown(rows),
+        "ranking.md": wide.markdown(rows),
+        **({"tuning.csv": table.raw(tuning)} if tuning else {}),
+    }
+    unwritten = _written(partial(atomic.write_text, text, folder / name) for name, text in texts.items())
     console = Console()
     screen.show(rows, console)
     figures = _figures(comparison, found, rows)
-    for name, (drawn, _) in figures.items():
-        plots.save(drawn, folder / name)
-    tensorboard.write(folder / "tensorboard", found, rows, comparison)
-    to_do = [f"not trained yet: {line}" for line in missing(comparison, outcomes)]
-    atomic.write_text(page.page(comparison, rows, figures, file, to_do), folder / "report.html")
+    unwritten += _written(partial(plots.save, drawn, folder / name) for name, (drawn, _) in figures.items())
+    whole_page = page.page(comparison, rows, figures, file, to_do)
+    unwritten += _written(
+        [
+            partial(tensorboard.write, folder / "tensorboard", found, rows, comparison),
+            partial(atomic.write_text, whole_page, folder / "report.html"),
+        ]
+    )
+    _tell(to_do, folder, console)
+    return unwritten
+
+
+def _written(parts: Iterable[Callable[[], object]]) -> list[str]:
+    """Writes parts of a report; what stands in the way of one, such as a folder of its name, keeps no other back."""
+    unwritten = []
+    for write in parts:
+        try:
+            write()
+        except OSError as error:
+            if not is_of_the_place(error):
+                raise
+            unwritten.append(f"{error.filename}: {error.strerror}")
+    return unwritten
+
+
+def _tell(to_do: list[str], folder: Path, console: Console) -> None:
+    """Says on the screen what is left to do, and where everything is."""
     rest = (
         [f"and {len(to_do) - _MOST_TO_DO} lines more, in report.html"]
         if len(to_do) > _MOST_TO_DO + 1

@@ -38,10 +38,32 @@ def _plain(function: Any) -> Any:
         return output
 
     parts = {"forward": staticmethod(forward), "backward": staticmethod(function.backward)}
-    return type(function.__name__, (torch.autograd.Function,), parts)
+    return type(function.__name__, (BackwardOnly,), parts)
 
 
-class Deliver(torch.autograd.Function):
+class BackwardOnly(torch.autograd.Function):
+    """A function that has no derivative but what its backward pass delivers, to one upstream gradient at a time."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise Refusal(
+            "an estimate is delivered by a backward pass and has no forward mode (jvp, jacfwd, dual numbers): use "
+            "backward(), or grad, vjp and jacrev of torch.func"
+        )
+
+
+def one_at_a_time(gradient: Tensor | None) -> None:
+    """Raises a ValueError where torch hands several upstream gradients over in one."""
+    if gradient is None or torch.compiler.is_compiling():
+        return
+    if torch._C._functorch.is_legacy_batchedtensor(gradient):
+        raise Refusal(
+            "an estimate serves one upstream gradient a backward pass, not several at a time (is_grads_batched, "
+            "jacobian(vectorize=True)): use one pass for each, or jacrev of torch.func"
+        )
+
+
+class Deliver(BackwardOnly):
     """The loss; backward hands c to the loss, c * estimate to the logits and `own_gradients(c)` to own parameters."""
 
     generate_vmap_rule = True
@@ -57,6 +79,7 @@ class Deliver(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, c: Tensor) -> tuple:
+        one_at_a_time(c)
         logits, estimate = ctx.saved_tensors
         with torch.no_grad():
             gradient = c[..., None, None].to(logits.dtype) * estimate.to(logits.dtype)
@@ -72,7 +95,7 @@ def no_own(c: Tensor) -> Sequence[Tensor | None]:
     return ()
 
 
-class Tie(torch.autograd.Function):
+class Tie(BackwardOnly):
     """x `[*batch, latents, categories]` and a zero for each row; an error when the loss is used and x is not."""
 
     generate_vmap_rule = True
@@ -88,6 +111,7 @@ class Tie(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None) -> tuple:
+        one_at_a_time(c)
         if c is None:
             return g, None
         if g is None:
@@ -106,7 +130,7 @@ def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | N
     return z, tie if tied else None
 
 
-class Draw(torch.autograd.Function):
+class Draw(BackwardOnly):
     """An exact draw z and its tie, a zero for each row; backward applies the estimator to one example's gradient."""
 
     @staticmethod
@@ -121,7 +145,7 @@ class Draw(torch.autograd.Function):
         return _delivered(ctx, g, c), None, None
 
 
-class TransformableDraw(torch.autograd.Function):
+class TransformableDraw(BackwardOnly):
     """The same for torch.func and torch.compile, to which what is saved must be an output."""
 
     @staticmethod
@@ -166,6 +190,7 @@ def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
         if c is not None:
             raise no_gradient(name)
         return None
+    one_at_a_time(g)
     if ctx.estimator.training and ctx.estimator.pooled_by_state:
         refuse_transforms(name, LEARNS)
     logits, pi, drawn = ctx.saved_tensors
@@ -198,7 +223,7 @@ def once(name: str, logits: Tensor, *gradients: Tensor | None) -> tuple:
     return tuple(None if x is None else call(Once, x, logits, name) for x in gradients)
 
 
-class Once(torch.autograd.Function):
+class Once(BackwardOnly):
     """A gradient that depends on the logits in a way that backward does not know."""
 
     generate_vmap_rule = True

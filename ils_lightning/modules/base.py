@@ -1,5 +1,6 @@
 """The base of the LightningModules: an injected estimator, optimisers from the configuration, plain hparams."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -7,6 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning import __version__
@@ -143,6 +145,7 @@ class DiscreteModule(MeetsData):
             for group in optimizer.param_groups:
                 own = group["lr"] != optimizer.defaults["lr"]
                 group["lr"] = group["lr"] if own else self.learning_rate
+        _require_finite(optimizer)
         if self._lr_scheduler is None:
             return optimizer
         with refusing({ValueError: lambda error: f"model.lr_scheduler: {error}"}):
@@ -216,3 +219,11 @@ class DiscreteModule(MeetsData):
     def note(self) -> str:
         """What a reader of the results must know of them, in one line; nothing where all went well."""
         return ""
+
+
+def _require_finite(optimizer: Optimizer) -> None:
+    """Raises a ValueError where an option of the optimiser would make every parameter NaN at the first step."""
+    for group in optimizer.param_groups:
+        for name, value in group.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise Refusal(f"model.optimizer: {name} must be finite; given {value}")

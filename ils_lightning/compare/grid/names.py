@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ils_lightning.errors import Refusal
 
 _LONGEST = 100  # bytes of a folder's name
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # controls of the direction of writing
 _IN_NO_NAME = re.compile(r'[ /\\:*?"<>|]')
 
 
@@ -21,7 +22,8 @@ def require_showable(what: str, text: str, lines: bool = False) -> None:
         lines: whether it may have several lines, or none.
 
     Raises:
-        ValueError: when it has characters that control a terminal or end a string, or nothing to be seen.
+        ValueError: when it has characters that control a terminal, turn the direction of what follows or end a string,
+            or nothing to be seen.
 
     Example:
         >>> require_showable("a run's name", "a\x1b[2J")
@@ -29,8 +31,13 @@ def require_showable(what: str, text: str, lines: bool = False) -> None:
         ils_lightning.errors.Refusal: a run's name must be text that can be shown, on one line; given 'a\x1b[2J'
     """
     shown = text.replace("\n", " ") if lines else text
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in shown) or not (lines or text.strip()):
+    if any(map(_controls, shown)) or not (lines or text.strip()):
         raise Refusal(f"{what} must be text that can be shown{'' if lines else ', on one line'}; given {text!r}")
+
+
+def _controls(letter: str) -> bool:
+    """Whether a letter is no letter: it acts on what stands around it."""
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in _TURNS
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:

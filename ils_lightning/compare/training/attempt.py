@@ -11,15 +11,20 @@ from filelock import FileLock, Timeout
 
 from ils_lightning.compare.training.fit import Result, train
 from ils_lightning.compare.training.job import Job
+from ils_lightning.errors import is_of_the_place, of_the_disk
 
 Advance = Callable[[float], None]
 """Is told the share of a job that is newly done; 1 is a whole job."""
 
 
 def attempt(job: Job, advance: Advance) -> Result | None:
-    """Returns the result of a job, training it if need be; None while another process trains it."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    """Returns the result of a job, training it if need be; None while another process trains it.
+
+    Where something stands in the way of its folder or of a file there, that is the answer, and is not kept: the others
+    go on.
+    """
     try:
+        job.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(job.folder / "claim", timeout=0):
             result = job.result()
             if result is None:
@@ -30,6 +35,10 @@ def attempt(job: Job, advance: Advance) -> Result | None:
             return result
     except Timeout:
         return None
+    except OSError as error:
+        if not is_of_the_place(error):
+            raise
+        return {"failed": of_the_disk(error)}
 
 
 def elsewhere(job: Job, advance: Advance) -> Result | None:

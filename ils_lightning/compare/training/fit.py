@@ -99,7 +99,7 @@ def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
         try:
             return _fitted_from(last, job, watch)
         except Exception as error:
-            if is_of_the_disk(error) or watch.started:
+            if (is_of_the_disk(error) and not last.is_dir()) or watch.started:
                 raise
             set_aside(last, error, "the training begins anew")
             watch.load_state_dict(Stopwatch(watch.advance).state_dict())

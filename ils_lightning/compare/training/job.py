@@ -52,8 +52,10 @@ class Job:
             found = torch.load(finished, weights_only=True)
             if not _is_result(found):
                 raise Refusal("it is not the result of a training")
-        except OSError:
-            if finished.exists():
+        except OSError as error:
+            if finished.is_dir():
+                set_aside(finished, error, "the training is done again")
+            elif finished.exists():
                 raise
             return None
         except Exception as error:  # torch and zipfile meet damage in many ways
