@@ -56,7 +56,7 @@ def one_at_a_time(gradient: Tensor | None) -> None:
     """Raises a ValueError where torch hands several upstream gradients over in one."""
     if gradient is None or torch.compiler.is_compiling():
         return
-    if torch._C._functorch.is_legacy_batchedtensor(gradient):
+    if torch._C._functorch.is_legacy_batchedtensor(gradient):  # pyright: ignore[reportAttributeAccessIssue]
         raise Refusal(
             "an estimate serves one upstream gradient a backward pass, not several at a time (is_grads_batched, "
             "jacobian(vectorize=True)): use one pass for each, or jacrev of torch.func"
