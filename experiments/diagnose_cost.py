@@ -12,7 +12,6 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
 from ils_lightning.data import Digits
@@ -20,6 +19,7 @@ from ils_lightning.diagnose import inputs, report, target
 from ils_lightning.diagnose.named import default_estimators
 from ils_lightning.estimators import Loss, ReinMax, Sampler
 from ils_lightning.modules import DiscreteVAE
+from ils_lightning.tables import on_screen
 
 LATENTS, CATEGORIES = 8, 4
 MEMORY, SETTLE, SEED = 2**26, 30, 0
@@ -78,9 +78,9 @@ def main(rows: list[int] = [1, 16], draws: int = 10_000, exact_rows: int = 100) 
     torch.set_num_threads(1)
     print(exact(exact_rows))
     columns = [seconds_of_samplers(number, draws) for number in rows]
-    table = Table(
-        "sampler", *(f"rows = {number}" for number in rows), title=f"processor seconds of {draws:,} estimates"
-    )
+    table = on_screen(f"processor seconds of {draws:,} estimates")
+    for heading in ("sampler", *(f"rows = {number}" for number in rows)):
+        table.add_column(heading)
     for name in columns[0]:
         table.add_row(name, *(f"{column[name]:.2f}" for column in columns))
     table.add_row("all", *(f"{sum(column.values()):.2f}" for column in columns))

@@ -12,9 +12,7 @@ import tempfile
 from collections.abc import Callable
 
 from lightning import Trainer, seed_everything
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from torch.optim import Adam
 
 from ils_lightning.data import Digits
@@ -28,6 +26,7 @@ from ils_lightning.estimators import (
 )
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
+from ils_lightning.tables import on_screen
 
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "ReinMax": ReinMax,
@@ -72,7 +71,7 @@ def measured(make: Callable[[], Estimator], seed: int, epochs: int = EPOCHS) -> 
 
 def main(seeds: int) -> None:
     """Prints the table."""
-    table = Table(box=box.SIMPLE, title=f"-ELBO in nats after {EPOCHS} epochs, mean of {seeds} seeds")
+    table = on_screen(f"-ELBO in nats after {EPOCHS} epochs, mean of {seeds} seeds")
     headings = ["estimator", "last epoch's steps", "training images, tested", "test images", "trained - tested"]
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left")

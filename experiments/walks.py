@@ -19,15 +19,14 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 import ils_lightning
 import ils_lightning.cli.training
 import ils_lightning.compare
 from ils_lightning.cli import main
 from ils_lightning.estimators import ILSJoint, ILSNewton, ReinMax
+from ils_lightning.tables import on_screen
 
 HOME = str(Path(ils_lightning.__file__).parent)
 
@@ -130,7 +129,8 @@ def walks() -> dict[str, Walk]:
 
 def show() -> None:
     """Prints the table."""
-    table = Table("walk", box=box.SIMPLE)
+    table = on_screen()
+    table.add_column("walk")
     for heading in ("calls", "functions", "files", "moves"):
         table.add_column(heading, justify="right")
     for name, walk in walks().items():

@@ -6,15 +6,14 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from ils_lightning.bench import figure, machine
 from ils_lightning.bench.section import Section
 from ils_lightning.errors import Refusal, did_you_mean
 from ils_lightning.plots import save
+from ils_lightning.tables import on_screen
 
 PARTS = {
     "samplers": "draw and backward from logits, time and memory against peers",
@@ -75,7 +74,7 @@ def _measured(part: str, repeats: int, device: torch.device) -> list[Section]:
 
 def _show(section: Section, console: Console) -> None:
     headings, lines = section.table()
-    table = Table(title=section.title, caption=section.note or None, box=box.SIMPLE, title_justify="left")
+    table = on_screen(section.title, section.note)
     table.padding = (0, 0)
     for number, heading in enumerate(headings):
         table.add_column(heading.replace(" x ", " x\n"), justify="right" if number else "left", no_wrap=not number)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ils_lightning import report_page
+from ils_lightning import report_page, tables
 
 Row = dict[str, Any]
 Advance = Callable[[str], None]
@@ -47,10 +47,7 @@ class Section:
 
     def markdown(self) -> str:
         """Returns the table in Markdown, its title above."""
-        headings, lines = self.table()
-        rows = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
-        text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-        return f"{self.title}\n\n{text}\n" + (f"\n{self.note}\n" if self.note else "")
+        return f"{self.title}\n\n{tables.markdown(*self.table())}" + (f"\n{self.note}\n" if self.note else "")
 
 
 def cell(value: Any) -> str:

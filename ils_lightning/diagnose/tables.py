@@ -1,6 +1,5 @@
 """A report as a table for the terminal, as CSV and as JSON."""
 
-import csv
 import io
 import json
 from dataclasses import asdict, fields
@@ -8,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ils_lightning.columns import Column, fitted
+from ils_lightning import tables
 from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.errors import Refusal
+from ils_lightning.tables import Column, fitted, on_screen
 
 _WIDEST = 38
 """Letters of a name in a line: a longer one goes on below, where its options are divided."""
@@ -100,7 +99,7 @@ def in_text(report: GradientReport, width: int = 80) -> str:
 
 
 def _table(report: GradientReport, columns: list[Column[Row]]) -> Table:
-    table = Table(box=box.SIMPLE, title=report.title or None, title_justify="left")
+    table = on_screen(report.title)
     for place, column in enumerate(columns):
         widest = None if place else _WIDEST
         table.add_column(
@@ -136,11 +135,7 @@ def _general(row: Row) -> str:
 def comma_separated(report: GradientReport) -> str:
     """Returns the rows as CSV, without the cosine curves."""
     names = [one.name for one in fields(Row) if one.name != "cosines"]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in report.rows)
-    return text.getvalue()
+    return tables.comma_separated([{name: getattr(row, name) for name in names} for row in report.rows])
 
 
 def to_json(report: GradientReport) -> str:

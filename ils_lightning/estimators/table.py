@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ils_lightning import estimators
+from ils_lightning import estimators, tables
 from ils_lightning.estimators.base import Estimator
 from ils_lightning.estimators.sampler import Pullback, Sampler
 
@@ -84,8 +84,7 @@ def markdown() -> str:
         >>> print(markdown().splitlines()[0])
         | name | kind | K | unbiased | exact for | f evaluations | needs gradient | options | paper |
     """
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *[_cells(r) for r in rows()]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{LEGEND}\n"
+    return f"{tables.markdown(HEADINGS, map(_cells, rows()), words=len(HEADINGS))}\n{LEGEND}\n"
 
 
 def names() -> str:
@@ -190,6 +189,6 @@ def _text(default: object) -> str:
 
 
 def _cells(r: Row) -> list[str]:
-    """Returns a row's cells for Markdown: names as code, bars and stars as they are."""
-    name, *rest = (text.replace("|", "\\|").replace("*", "\\*") for text in astuple(r))
+    """Returns a row's cells for Markdown: names as code, stars as they are."""
+    name, *rest = (text.replace("*", "\\*") for text in astuple(r))
     return [f"`{name}`", *rest]

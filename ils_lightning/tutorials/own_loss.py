@@ -6,11 +6,11 @@ is a categorical variable, its logits are what is learnt, and the loss is any fu
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from ils_lightning.estimators import Estimator, Exact, LeaveOneOut, ReinMax, StraightThrough
 from ils_lightning.estimators.categorical import enumerate_states
+from ils_lightning.tables import on_screen
 
 HOURS = torch.tensor([4.0, 3.0, 2.0, 2.0])  # of each task
 COPIES = 20_000
@@ -57,7 +57,9 @@ def main() -> None:
     torch.manual_seed(0)
     logits = torch.randn(4, 3)
     start, gradient = exact(logits)
-    table = Table("estimator", "bias", "noise", "evaluations of f", "E f after training")
+    table = on_screen()
+    for heading in ("estimator", "bias", "noise", "evaluations of f", "E f after training"):
+        table.add_column(heading)
     for estimator in (StraightThrough(), ReinMax(), LeaveOneOut(samples=4)):
         found = estimates(estimator, logits)
         bias = (found.mean(dim=0) - gradient).norm() / gradient.norm()

@@ -3,13 +3,12 @@
 from functools import partial
 from itertools import groupby
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ils_lightning.columns import Column, fitted
 from ils_lightning.compare.report.table import Row, cell
+from ils_lightning.tables import Column, fitted, on_screen
 
 _WIDEST = 30  # letters of a name in a line: a long one leaves room for numbers
 
@@ -73,7 +72,7 @@ def notes(rows: list[Row]) -> list[str]:
 def _table(rows: list[Row], columns: list[Column]) -> Table:
     """The rows below each other; ranked by a measure, those of a setting stand below its name."""
     title = ", ".join(dict.fromkeys(row.measure or row.tracked for row in rows if row.seeds))
-    table = Table(box=box.SIMPLE, title=escape(title), title_justify="left")
+    table = on_screen(title)
     for number, column in enumerate(columns):
         left, widest = column.heading in ("run", "tuned"), None if number else _WIDEST
         justify = "left" if left else "right"

@@ -1,11 +1,10 @@
 """The table: a row for each run and setting; as CSV and Markdown, and the raw outcomes as CSV."""
 
-import csv
-import io
 from dataclasses import asdict, dataclass
 
 import torch
 
+from ils_lightning import tables
 from ils_lightning.compare.grid.spec import Comparison
 from ils_lightning.compare.report import statistics
 from ils_lightning.compare.report.curves import Curve
@@ -146,7 +145,7 @@ def _compare(curves: list[Curve], rows: list[Row], comparison: Comparison) -> No
 
 def comma_separated(rows: list[Row]) -> str:
     """Returns the table as CSV."""
-    return csv_text([asdict(row) for row in rows])
+    return tables.comma_separated([asdict(row) for row in rows])
 
 
 def raw(outcomes: list[Outcome]) -> str:
@@ -161,39 +160,15 @@ def raw(outcomes: list[Outcome]) -> str:
         line |= {"evaluations": outcome.optimizer_steps * outcome.evaluations}
         line |= {"plateau": "", "last": "", **whole}
         lines.append(line | {name: outcome.metrics.get(name, "") for name in metrics} | {"failed": outcome.failed})
-    return csv_text(lines)
-
-
-def csv_text(lines: list[dict]) -> str:
-    """Returns lines as CSV; their columns are those of the first."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
-    writer.writeheader()
-    writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
-    return text.getvalue()
-
-
-def _inert(value: object) -> object:
-    """A text that a spreadsheet would take for a formula, marked as text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
-
-
-def in_markdown(text: str) -> str:
-    r"""Returns a text for a cell of a table in Markdown, which would read HTML in it.
-
-    Example:
-        >>> in_markdown("a|b <img>")
-        'a\\|b &lt;img>'
-    """
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return tables.comma_separated(lines)
 
 
 def markdown(rows: list[Row]) -> str:
     """Returns the table in Markdown; columns that are empty throughout are left out."""
-    lines = [{name: in_markdown(cell(value)) for name, value in asdict(row).items()} for row in rows]
+    lines = [{name: cell(value) for name, value in asdict(row).items()} for row in rows]
     names = [name for name in lines[0] if any(line[name] for line in lines)]
-    head = f"| {' | '.join(name.replace('_', ' ') for name in names)} |\n|{'---|' * len(names)}\n"
-    return head + "".join(f"| {' | '.join(line[name] for name in names)} |\n" for line in lines)
+    headings = [name.replace("_", " ") for name in names]
+    return tables.markdown(headings, ([line[name] for name in names] for line in lines))
 
 
 def cell(value: float | int | str) -> str:

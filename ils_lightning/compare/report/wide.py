@@ -2,16 +2,14 @@
 
 import math
 
-from ils_lightning.compare.report.table import Row, in_markdown
+from ils_lightning import tables
+from ils_lightning.compare.report.table import Row
 
 
 def markdown(rows: list[Row]) -> str:
     """Returns `cells` in Markdown."""
     head, *lines = cells(rows)
-    found = [f"| {' | '.join(map(in_markdown, head))} |", f"|---|{'---|' * (len(head) - 1)}"]
-    for name, *rest in lines:
-        found.append(f"| {in_markdown(name)} | {' | '.join(rest)} |")
-    return "\n".join(found) + "\n"
+    return tables.markdown(head, lines)
 
 
 def cells(rows: list[Row]) -> list[list[str]]:

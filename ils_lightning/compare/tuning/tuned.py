@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ils_lightning import atomic, packaged, plots
+from ils_lightning import atomic, packaged, plots, tables
 from ils_lightning.compare.grid.spec import ALL
-from ils_lightning.compare.report.table import cell, csv_text
+from ils_lightning.compare.report.table import cell
 from ils_lightning.compare.tuning import search_figure
 from ils_lightning.compare.tuning.tuner import Searched, Tuner
 
@@ -21,8 +20,8 @@ _EDGE = 0.03  # share of a range, at either end, in which a chosen value may mea
 def report(file: str, tuner: Tuner, folder: Path, console: Console) -> Path:
     """Writes trials.csv, tuned.csv, tuned.yaml and the figure tuning, prints the table; returns tuned.yaml's path."""
     lines = [_line(one, tuner) for one in tuner.searched]
-    atomic.write_text(csv_text(_trials(tuner.searched)), folder / "trials.csv")
-    atomic.write_text(csv_text(lines), folder / "tuned.csv")
+    atomic.write_text(tables.comma_separated(_trials(tuner.searched)), folder / "trials.csv")
+    atomic.write_text(tables.comma_separated(lines), folder / "tuned.csv")
     atomic.write_text(_comparison(packaged.load(file, "comparison"), tuner), folder / "tuned.yaml")
     if any(one.study.best() for one in tuner.searched):
         plots.save(search_figure.draw(tuner), folder / "tuning")
@@ -67,7 +66,7 @@ def _words(values: dict[str, float]) -> str:
 def _table(lines: list[dict[str, Any]], tuner: Tuner) -> Table:
     title = f"{tuner.measure or 'plateau'} on tuning seeds {', '.join(map(str, tuner.search.seeds))}"
     shown = [name for name in lines[0] if name != "measure" and any(line[name] not in ("", 0) for line in lines)]
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
+    table = tables.on_screen(title)
     for name in shown:
         table.add_column(name, justify="right" if name in ("trials", "failed", "first", "best") else "left")
     for line in lines:
