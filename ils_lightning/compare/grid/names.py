@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from unicodedata import bidirectional, category
 
 from ils_lightning.errors import Refusal
 
 _LONGEST = 100  # bytes of a folder's name
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # of a terminal, and what ends a line
 _TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # controls of the direction of writing
 _IN_NO_NAME = re.compile(r'[ /\\:*?"<>|]')
 
@@ -31,13 +32,9 @@ def require_showable(what: str, text: str, lines: bool = False) -> None:
         ils_lightning.errors.Refusal: a run's name must be text that can be shown, on one line; given 'a\x1b[2J'
     """
     shown = text.replace("\n", " ") if lines else text
-    if any(map(_controls, shown)) or not (lines or text.strip()):
+    controls = any(category(letter) in _CONTROLS or bidirectional(letter) in _TURNS for letter in shown)
+    if controls or not (lines or text.strip()):
         raise Refusal(f"{what} must be text that can be shown{'' if lines else ', on one line'}; given {text!r}")
-
-
-def _controls(letter: str) -> bool:
-    """Whether a letter is no letter: it acts on what stands around it."""
-    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in _TURNS
 
 
 def folder_names(labels: Sequence[str]) -> list[str]:
