@@ -228,6 +228,15 @@ def test_a_mistake_in_a_file_is_named_by_its_run_and_its_key(tmp_path, capsys, k
     assert f"error: compare: run 'second': {said}" in capsys.readouterr().err
 
 
+def test_a_comparison_without_data_is_told_what_may_stand_there(tmp_path, capsys):
+    base = {"model": {"class_path": "DiscreteVAE"}, "trainer": {"max_epochs": 1}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump({"title": "t", "base": base, "runs": [{"name": "a"}]}))
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path / "grid.yaml"), f"--folder={tmp_path}"])
+    said = capsys.readouterr().err
+    assert "data is None in run 'a'; it may be {class_path: my_module.MyClass}, given in base" in said
+
+
 def test_the_runs_that_it_is_given_stay_as_they_are():
     run = Run("a")
     comparison = Comparison("t", "toy1", [run], settings=Settings([1.5, 2.0], option="model.init_args.power"))

@@ -27,6 +27,13 @@ def test_loss_of_the_wrong_shape(example: Example):
         estimator(logits_of(estimator).requires_grad_(), lambda z: 1.0)  # type: ignore[arg-type]
 
 
+def test_rows_without_an_axis_of_latents_are_told_what_to_do():
+    with pytest.raises(ValueError, match=r"one row of 5 latents; for 5 rows of one latent give logits\.unsqueeze"):
+        ReinMax()(torch.zeros(5, 3, requires_grad=True), lambda z: z[..., 0])
+    with pytest.raises(ValueError, match=r"returned \[1, 4\]$"):
+        ReinMax()(torch.zeros(5, 3, requires_grad=True), lambda z: z[:, :4, 0])
+
+
 @pytest.mark.parametrize(
     ("value", "cause"),
     [(float("nan"), "NaN"), (float("inf"), r"\+inf"), (-float("inf"), "all categories masked")],

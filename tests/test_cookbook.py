@@ -12,7 +12,16 @@ PAGES = sorted((Path(__file__).parent.parent / "docs" / "cookbook").glob("*.md")
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-LONG = ("checkpoint", "dreamer", "export_codes", "lightning_module", "plain_pytorch", "tensorboard", "vq_vae")
+LONG = (
+    "checkpoint",
+    "compare",
+    "dreamer",
+    "export_codes",
+    "lightning_module",
+    "plain_pytorch",
+    "tensorboard",
+    "vq_vae",
+)
 SLOW = (pytest.mark.slow,)
 
 
@@ -68,6 +77,11 @@ def contrastive(printed: str) -> None:
     assert printed.endswith("a gradient [6, 3]\n")
 
 
+def compare(printed: str) -> None:
+    assert re.search(r"ReinMax +0\.\d+ .*\n.*StraightThrough +0\.\d+ ", printed)
+    assert "are in lightning_logs/compare/mine" in printed
+
+
 def export_codes(printed: str) -> None:
     assert re.search(r"codes \[150, 8\] torch.int64 of \d\d+ kinds", printed)
 
@@ -96,6 +110,7 @@ FOUND: dict[str, Callable[[str], None]] = {
         plain_pytorch,
         padding,
         contrastive,
+        compare,
         export_codes,
         checkpoint,
         tensorboard,

@@ -311,6 +311,15 @@ def test_advice_names_the_best_and_who_overtakes():
     assert "LeaveOneOut is better, having less bias" in advice(report)
 
 
+def test_advice_of_the_exact_gradient_names_the_draws_of_the_others():
+    logits, f = torch.randn(4, 1, 3), lambda z: z[..., 0, 0].square()
+    report = gradient_report(f, logits, ["Exact", "LocalExpectation"], draws=200)
+    _, other = report.rows
+    other.error_low = 0.0  # as where rounding leaves it
+    assert f"LocalExpectation cannot be told from it at {other.draws} draws" in advice(report)
+    assert other.draws >= 200
+
+
 def test_options_with_a_value_per_row_keep_theirs():
     problem = mlp(2, 4)
     logits = problem.logits.expand(2, -1, -1)

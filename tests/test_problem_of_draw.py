@@ -41,6 +41,44 @@ def test_loss_and_logits_are_those_written_by_hand(draw):
     torch.testing.assert_close(found, Exact().estimate(LOGITS, by_hand)[1])
 
 
+def test_draws_are_judged_in_one_call_where_they_can_be():
+    """By `torch.vmap`; code that chooses by values, which vmap does not take, is called once a draw."""
+    calls = {"batched": 0, "in turn": 0}
+
+    def batched() -> Tensor:
+        calls["batched"] += 1
+        return by_hand(sample(LOGITS, "ReinMax"))
+
+    def in_turn() -> Tensor:
+        calls["in turn"] += 1
+        losses = by_hand(sample(LOGITS, "ReinMax"))
+        return losses if losses.sum().item() > 0 else -losses
+
+    z = nn.functional.one_hot(torch.randint(3, (7, 5, 2)), 3).float().requires_grad_()
+    (expected,) = torch.autograd.grad(by_hand(z).sum(), z)
+    problems = {"batched": problem_of_draw(batched), "in turn": problem_of_draw(in_turn)}
+    calls.update({"batched": 0, "in turn": 0})
+    for problem in problems.values():
+        torch.testing.assert_close(problem.loss(z), by_hand(z))
+        torch.testing.assert_close(torch.autograd.grad(problem.loss(z).sum(), z)[0], expected)
+    assert calls == {"batched": 2, "in turn": 14}
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_router_is_judged_in_one_call(k):
+    router, x, outputs = Router(4, k, ReinMax() if k == 1 else TopKReinMax(size=2)), randn(6, 4), randn(4, 2, seed=3)
+    calls = []
+
+    def closure() -> Tensor:
+        calls.append(1)
+        return (router(x).weights @ outputs - 1).square().sum(-1)
+
+    problem = problem_of_draw(closure)
+    before = len(calls)
+    problem.loss(torch.zeros(50, 6, 1, 4).scatter(-1, torch.arange(k).expand(50, 6, 1, k), 1))
+    assert len(calls) == before + 1
+
+
 def test_other_draws_and_dropout_keep_their_noise():
     dropout = nn.Dropout()
 

@@ -17,9 +17,10 @@ def advice(report: GradientReport) -> str:
         return "None of these estimators applies to this loss; LeaveOneOut needs neither gradients nor enumeration."
     best = rows[0]
     sentence = f"Use {best.name}: {_reason(best, report)}"
-    equal = [row.name for row in rows[1:] if row.error_low <= best.error_high]
+    equal = [row for row in rows[1:] if row.error_low <= best.error_high]
     if equal:
-        sentence += f"; {_listed(equal)} cannot be told from it at {best.draws:,} draws"
+        draws = max(row.draws for row in (best, *equal))  # the exact gradient takes one
+        sentence += f"; {_listed([row.name for row in equal])} cannot be told from it at {draws:,} draws"
     elif len(rows) > 1:
         sentence += f", next to {rows[1].error:.1%} by {rows[1].name}"
     return f"{sentence}{_later(best, rows, report)}.{_scaled(best, rows)}"

@@ -1,6 +1,7 @@
 """The gradient problem of a draw inside code that was not written for it: a distribution, a quantizer, a router."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators import Estimator, Sampler
+from ils_lightning.estimators import Estimator, Loss, Sampler
+from ils_lightning.estimators.categorical import top
 from ils_lightning.estimators.replacing import Draw, replacing_draws
 from ils_lightning.modules.base import Problem
+
+Judge = Callable[[Tensor], Tensor]
+"""Maps one draw of the batch `[*batch, latents, categories]` to the closure's answer `[*batch]`."""
 
 
 def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0) -> Problem:
@@ -22,6 +27,9 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
     rows are then latents of one. Its other draws, and dropout, are made with the same noise each time (a generator of
     their own is not asked), so that the loss of a draw is one number. No estimator learns meanwhile; running statistics
     of the closure's own layers (BatchNorm) count each call, unless those are in evaluation mode.
+
+    Many draws are judged in one call of the closure by `torch.vmap`, where two draws get the same answers so. Code
+    that vmap does not take (`.item()`, a choice by values, `nn.GRU`, BatchNorm in training) is called once a draw.
 
     In a module it makes `problem`, by which `diagnose` and `GradientProbe` measure it:
 
@@ -70,7 +78,9 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
             f"{type(estimator).__name__} weighs its draws by their probability, so that its loss is no function of "
             "one-hot draws; measure the same code with ReinMax in its place"
         )
-    return Problem(_of_answer(logits, answer), _loss(closure, which, seed), estimator)
+    rows, judge = _of_answer(logits, answer), _judge(closure, which, seed)
+    batched = _can_be_batched(judge, rows, estimator.ones)
+    return Problem(rows, _all_at_once(judge) if batched else _in_turn(judge), estimator)
 
 
 def _of_answer(logits: Tensor, answer: Any) -> Tensor:
@@ -96,10 +106,10 @@ def _unlearning(estimator: Estimator, logits: Tensor) -> Tensor:
     return (copy.deepcopy(estimator).eval() if estimator.learns else estimator).sample(logits)
 
 
-def _loss(closure: Callable[[], Tensor], which: int, seed: int) -> Callable[[Tensor], Tensor]:
-    """The closure's answers `[samples, *batch]` for given draws `[samples, *batch, latents, categories]`."""
+def _judge(closure: Callable[[], Tensor], which: int, seed: int) -> Judge:
+    """The closure's answer `[*batch]` for a given draw `[*batch, latents, categories]`."""
 
-    def once(z: Tensor) -> Tensor:
+    def judge(z: Tensor) -> Tensor:
         count = -1
 
         def put(estimator: Estimator, logits: Tensor) -> Tensor:
@@ -110,7 +120,42 @@ def _loss(closure: Callable[[], Tensor], which: int, seed: int) -> Callable[[Ten
 
         return _called(closure, put, seed)
 
-    return lambda z: torch.stack([once(one) for one in z])
+    return judge
+
+
+def _in_turn(judge: Judge) -> Loss:
+    return lambda z: torch.stack([judge(one) for one in z])
+
+
+def _all_at_once(judge: Judge) -> Loss:
+    return torch.vmap(judge, randomness="same")
+
+
+def _can_be_batched(judge: Judge, logits: Tensor, ones: int) -> bool:
+    """Whether two draws judged in one call get the answers and slopes that they get in a call each."""
+    generator = torch.Generator(logits.device).manual_seed(0)
+    order = torch.rand((2, *logits.shape), generator=generator, device=logits.device)
+    z = top(order.masked_fill(logits == float("-inf"), -1), ones).to(logits.dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # vmap warns where it would go draw by draw itself
+            found = _answer_and_slope(_all_at_once(judge), z)
+    except Exception:  # whatever it is: a fault of the closure's own shows itself in the other way
+        return False
+    return all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+        for a, b in zip(found, _answer_and_slope(_in_turn(judge), z), strict=True)
+    )
+
+
+def _answer_and_slope(f: Loss, z: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        answer = f(leaf)
+        if not answer.requires_grad:
+            return answer, torch.zeros_like(z)
+        (slope,) = torch.autograd.grad(answer.sum(), leaf, allow_unused=True)
+    return answer.detach(), torch.zeros_like(z) if slope is None else slope
 
 
 def _called(closure: Callable[[], Tensor], draw: Draw, seed: int) -> Tensor:

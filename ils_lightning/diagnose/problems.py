@@ -32,7 +32,9 @@ def problem_of(model: nn.Module, batch: Any, rows: int | None = None) -> Iterato
     if not isinstance(model, HasProblem):
         raise Refusal(
             "the model must have a method problem(batch) that returns the logits [*batch, latents, categories] and the "
-            f"loss as a function of draws z [samples, *batch, latents, categories]; {type(model).__name__} has none"
+            f"loss as a function of draws z [samples, *batch, latents, categories]; {type(model).__name__} has none. "
+            "Where it draws by a function, a distribution or a layer of this package, the method is one line: return "
+            "ils_lightning.diagnose.problem_of_draw(lambda: self.losses(batch)), where losses answers one value a row"
         )
     with _kept(model):
         model.eval()

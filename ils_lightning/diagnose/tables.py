@@ -83,17 +83,21 @@ def _signed(row: Row) -> str:
     return f"{row.value_bias:+.2g}" if found and row.value_bias == row.value_bias else "0"
 
 
-def show(report: GradientReport, console: Console) -> None:
-    """Prints the table, as many columns as there is room for, what it was measured on, and what does not apply."""
-    console.print(fitted(COLUMNS, partial(_table, report), console, least=3, whole="report.csv"))
+def show(report: GradientReport, console: Console, whole: str = "report.csv") -> None:
+    """Prints the table, as many columns as there is room for, what it was measured on, and what does not apply.
+
+    `whole` is where the other columns are.
+    """
+    console.print(fitted(COLUMNS, partial(_table, report), console, least=3, whole=whole))
     for line in notes(report):
         console.print(line, highlight=False, markup=False)
 
 
 def in_text(report: GradientReport, width: int = 80) -> str:
-    """Returns what `show` prints, in plain letters that every terminal and log file has."""
+    """Returns what `show` prints of a report that is in no folder, in plain letters that every log file has."""
     text = io.StringIO()
-    show(report, Console(file=text, width=width, force_jupyter=False, force_terminal=False, color_system=None))
+    console = Console(file=text, width=width, force_jupyter=False, force_terminal=False, color_system=None)
+    show(report, console, whole="report.rows")
     lines = (line.rstrip() for line in text.getvalue().replace("\u2500", "-").splitlines())
     return "\n".join(lines).strip("\n")
 

@@ -29,13 +29,23 @@ def evaluate(f: Loss, z: Tensor) -> Tensor:
         given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise Refusal(
             f"the loss f must map z [samples, *batch, latents, categories] = {list(z.shape)} to one value per draw "
-            f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}"
+            f"and row, [samples, *batch] = {list(z.shape[:-2])}; it returned {given}{_rows_as_latents(z, given)}"
         )
     if not loss.is_floating_point():
         remedy = ".real or .abs()" if loss.is_complex() else ".float()"
         given = str(loss.dtype).removeprefix("torch.")
         raise Refusal(f"the loss f must answer floating-point numbers; given {given} (use {remedy})")
     return loss
+
+
+def _rows_as_latents(z: Tensor, given: Any) -> str:
+    """What is to be done where logits `[rows, categories]`, which are latents of one row here, were meant as rows."""
+    if z.dim() != 3 or given != list(z.shape[:2]):
+        return ""
+    return (
+        f". Logits of two axes are one row of {z.shape[1]} latents; for {z.shape[1]} rows of one latent give "
+        "logits.unsqueeze(-2), and read z[..., 0, :] in f"
+    )
 
 
 def no_gradient(name: str) -> Refusal:

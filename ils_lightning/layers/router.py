@@ -169,7 +169,9 @@ class Router(nn.Module):
         rows = logits[there].unsqueeze(-2)  # tokens that are not there teach the estimator nothing
         self.estimator.check(rows)
         z = self._one_after_another(rows) if self._in_turn() else drawn(self.estimator, rows)
-        return torch.zeros_like(logits).masked_scatter(there.unsqueeze(-1), z.squeeze(-2).to(logits.dtype)), None
+        nothing_drawn = torch.zeros_like(logits).reshape(-1, self.experts)
+        filled = nothing_drawn.index_put((there.reshape(-1),), z.squeeze(-2).to(logits.dtype))
+        return filled.reshape(logits.shape), None
 
     def _likeliest(self, logits: Tensor) -> Tensor:
         """The k likeliest experts, those of `SparseMixer` in turn and weighed as its draws are."""

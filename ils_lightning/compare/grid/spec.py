@@ -225,9 +225,10 @@ class Comparison:
             assign(config, key, value)
         for section in ("model", "data", "trainer"):
             if not isinstance(config.get(section), dict):
+                shape = "{max_epochs: 20}" if section == "trainer" else "{class_path: my_module.MyClass}"
                 raise Refusal(
                     f"the sections model, data and trainer of a comparison must be mappings; {section} is "
-                    f"{config.get(section)!r} in run {run.name!r}"
+                    f"{config.get(section)!r} in run {run.name!r}; it may be {shape}, given in base"
                 )
         for section in config:
             if section not in _SECTIONS:
