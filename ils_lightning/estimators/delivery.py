@@ -27,7 +27,10 @@ Own = Callable[[Tensor], Sequence[Tensor | None]]
 
 def call(function: Any, *inputs: Any) -> Any:
     """Applies a function that torch.func can transform; outside its transforms as one it cannot, at half the cost."""
-    return (_plain(function) if categorical.plain_call() else function).apply(*inputs)
+    if categorical.plain_call():
+        return _plain(function).apply(*inputs)
+    refuse_forward_mode()
+    return function.apply(*inputs)
 
 
 @cache
@@ -42,14 +45,30 @@ def _plain(function: Any) -> Any:
 
 
 class BackwardOnly(torch.autograd.Function):
-    """A function that has no derivative but what its backward pass delivers, to one upstream gradient at a time."""
+    """A function that has no derivative but what its backward pass delivers, to one upstream gradient at a time.
+
+    What torch.compile traces is none: it takes no function that has a `jvp`.
+    """
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise Refusal(
-            "an estimate is delivered by a backward pass and has no forward mode (jvp, jacfwd, dual numbers): use "
-            "backward(), or grad, vjp and jacrev of torch.func"
-        )
+        raise _no_forward_mode()
+
+
+def refuse_forward_mode() -> None:
+    """Raises a ValueError inside jvp and jacfwd of torch.func."""
+    if torch.compiler.is_compiling():
+        return
+    levels = torch._C._functorch.get_interpreter_stack() or []  # pyright: ignore[reportAttributeAccessIssue]
+    if any(level.key().name == "Jvp" for level in levels):
+        raise _no_forward_mode()
+
+
+def _no_forward_mode() -> Refusal:
+    return Refusal(
+        "an estimate is delivered by a backward pass and has no forward mode (jvp, jacfwd, dual numbers): use "
+        "backward(), or grad, vjp and jacrev of torch.func"
+    )
 
 
 def one_at_a_time(gradient: Tensor | None) -> None:
@@ -63,7 +82,7 @@ def one_at_a_time(gradient: Tensor | None) -> None:
         )
 
 
-class Deliver(BackwardOnly):
+class Deliver(torch.autograd.Function):
     """The loss; backward hands c to the loss, c * estimate to the logits and `own_gradients(c)` to own parameters."""
 
     generate_vmap_rule = True
@@ -95,7 +114,7 @@ def no_own(c: Tensor) -> Sequence[Tensor | None]:
     return ()
 
 
-class Tie(BackwardOnly):
+class Tie(torch.autograd.Function):
     """x `[*batch, latents, categories]` and a zero for each row; an error when the loss is used and x is not."""
 
     generate_vmap_rule = True
@@ -126,6 +145,7 @@ def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | N
     """
     if categorical.plain_call():
         return Draw.apply(logits, estimator, tied)
+    refuse_forward_mode()
     z, tie, *_ = TransformableDraw.apply(logits, estimator, tied)
     return z, tie if tied else None
 
@@ -145,7 +165,7 @@ class Draw(BackwardOnly):
         return _delivered(ctx, g, c), None, None
 
 
-class TransformableDraw(BackwardOnly):
+class TransformableDraw(torch.autograd.Function):
     """The same for torch.func and torch.compile, to which what is saved must be an output."""
 
     @staticmethod
@@ -223,7 +243,7 @@ def once(name: str, logits: Tensor, *gradients: Tensor | None) -> tuple:
     return tuple(None if x is None else call(Once, x, logits, name) for x in gradients)
 
 
-class Once(BackwardOnly):
+class Once(torch.autograd.Function):
     """A gradient that depends on the logits in a way that backward does not know."""
 
     generate_vmap_rule = True
