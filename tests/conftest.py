@@ -1,4 +1,4 @@
-"""One thread and one seed for every test; slow tests are left out of the coverage that CI reports."""
+"""One thread and one seed for every test; long tests are left out of the coverage that CI reports."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,22 @@ from coverage import Coverage
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow, too."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
-def _untraced_if_slow(request: pytest.FixtureRequest) -> Iterator[None]:
+def _untraced_if_long(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tracing makes a test a third slower."""
-    tracing = Coverage.current() if request.node.get_closest_marker("slow") else None
+    tracing = Coverage.current() if request.node.get_closest_marker("long") else None
     if tracing is not None:
         tracing.stop()
     yield

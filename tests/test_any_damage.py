@@ -16,7 +16,7 @@ from hostile import Case, attempt, complaints
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 TRIED = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
 VALUES = some.one_of(

@@ -67,6 +67,7 @@ def check_markdown(text: str, found: dict) -> None:
         assert all(cell.strip() for line in table for cell in line.strip("|").split("|"))
 
 
+@pytest.mark.slow
 def test_samplers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     found = measured(tmp_path)
     printed = capsys.readouterr().out
@@ -85,6 +86,7 @@ def test_samplers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     check_figure(tmp_path / "samplers")
 
 
+@pytest.mark.slow
 def test_growth(tmp_path: Path):
     found = measured(tmp_path, "--parts", "growth")
     sections = found["sections"]
@@ -100,6 +102,7 @@ def test_growth(tmp_path: Path):
     assert not (tmp_path / "samplers.png").exists()
 
 
+@pytest.mark.slow
 def test_interface(tmp_path: Path):
     found = measured(tmp_path, "--parts", "interface")
     rows = found["sections"]["interface"]["rows"]

@@ -21,6 +21,7 @@ def bench(folder, part):
     return {name: section["rows"] for name, section in found["sections"].items()}
 
 
+@pytest.mark.slow
 def test_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "STEPS", 100)
     monkeypatch.setattr(steps, "FEW", 5)
@@ -36,7 +37,7 @@ def test_steps(tmp_path, monkeypatch):
     assert all(row["microseconds a step"] > 0 and row["to raw"] > 0 and row["cpu, to raw"] > 0 for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch, "BATCHES", 2)
     monkeypatch.setattr(epoch, "_data", lambda: (epoch.RandomImages(), "random"))
@@ -59,7 +60,7 @@ def test_compiled(tmp_path, monkeypatch):
     assert all(row["compiled / plain"] > 0 for row in found["compiled networks"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # of torch.compile itself
 def test_tracing_tells_what_compiles():
     assert compiled.traced(ReinMax(), torch.device("cpu")) == "whole"

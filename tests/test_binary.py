@@ -66,6 +66,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_and_loss_are_those_of_enumeration(name):
     logits, f = row(), mlp()

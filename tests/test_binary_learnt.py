@@ -139,6 +139,7 @@ def test_coefficient_minus_one_leaves_no_variance_on_linear_losses():
     assert total_variance(estimate, row(), lambda z: z[..., 0] @ torch.tensor([1.0, -2.0, 0.5, 3.0])) < 1e-9
 
 
+@pytest.mark.slow
 def test_rodeo_learns_to_lower_its_variance():
     logits, f = row(), Quadratic()
     torch.manual_seed(3)

@@ -56,6 +56,7 @@ def test_it_is_the_evidence_at_the_true_posterior_whatever_is_drawn(make):
     assert mixed < expected[0] - 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", VIMCO.values(), ids=VIMCO)
 def test_loss_and_gradient_are_those_of_the_bound(make):
     model, x = tiny(make()), pixels(100)

@@ -64,6 +64,7 @@ def test_metrics_equal_the_plain_formula_over_all_batches(metric, batches):
     assert value(metric, batches).dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "batches"), CASES, ids=lambda case: type(case).__name__)
 def test_two_instances_merge_into_one(metric, batches):
     first, second = copy.deepcopy(metric), copy.deepcopy(metric)

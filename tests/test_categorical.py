@@ -26,6 +26,7 @@ def heavy_head(categories: int) -> Tensor:
     return pi
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("categories", [2, 5, 300, 131072])
 @pytest.mark.parametrize("shape", ["random", "heavy head"])
 def test_draws_follow_the_probabilities(shape: str, categories: int):

@@ -80,6 +80,7 @@ def seeded(make):
     return make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_chunks_of_every_estimator_equal_single_steps(tmp_path, example):
     size = {"categories": 2 if example.make().binary else 5}
@@ -132,6 +133,7 @@ def test_plain_descent_is_sgd_and_nothing_else():
     assert plain_descent(optimizer) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [TrueDistribution, SingleDraws])
 @pytest.mark.parametrize("chunk", [1, 10])
 def test_resumed_run_continues_the_same_curve(tmp_path, data, chunk):
@@ -155,6 +157,7 @@ def test_checkpoint_loads_safely_and_remembers_its_options(tmp_path):
     assert torch.equal(loaded.logits, module.logits)
 
 
+@pytest.mark.slow
 def test_tensorboard_axis_is_optimiser_steps_and_pictures_are_there(tmp_path, capsys):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
     _, trainer = fit(tmp_path, 40, logger=logger, callbacks=[Figures(every=2), FitReport()], chunk=10)
@@ -180,6 +183,7 @@ def test_options_as_rows_share_a_run(tmp_path):
     assert together.curve()[1].shape[1:] == (2, 5)
 
 
+@pytest.mark.slow
 def test_exact_gradient_of_the_energy_loss_finds_the_distribution(tmp_path):
     seed_everything(0, verbose=False)
     module, _ = fit(

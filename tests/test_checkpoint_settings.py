@@ -200,6 +200,7 @@ EVIL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "test", "predict", "diagnose", "fit", "sample"])
 def test_every_verb_refuses_it_in_one_line(folder: Path, verb: str) -> None:
     checkpoint = trained(folder)
@@ -217,6 +218,7 @@ def test_every_verb_refuses_it_in_one_line(folder: Path, verb: str) -> None:
         assert marks(folder) == set()
 
 
+@pytest.mark.slow
 def test_options_that_write_elsewhere_are_left_out_with_a_note(folder: Path) -> None:
     checkpoint = trained(folder)
     options = {
@@ -239,6 +241,7 @@ def test_options_that_write_elsewhere_are_left_out_with_a_note(folder: Path) -> 
     assert not (folder / "called").exists()
 
 
+@pytest.mark.slow
 def test_a_part_of_ones_own_is_known_once_it_is_named(folder: Path) -> None:
     trained(folder, "--model.estimator=marking.Mine")
     words = ["test", "--ckpt_path=checkpoints/last.ckpt"]
@@ -251,6 +254,7 @@ def test_a_part_of_ones_own_is_known_once_it_is_named(folder: Path) -> None:
     assert marks(folder) == {"imported"}
 
 
+@pytest.mark.slow
 def test_sample_knows_a_part_of_ones_own_by_its_name(folder: Path) -> None:
     few = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
     words = ["--config=vae_digits", *few, "--trainer.logger=false", "--model.estimator=marking.Mine"]
@@ -263,6 +267,7 @@ def test_sample_knows_a_part_of_ones_own_by_its_name(folder: Path) -> None:
     assert complaints(Case("", unknown, ("no class 'marking.Min'",)), attempt(unknown, folder)) == []
 
 
+@pytest.mark.slow
 def test_a_tokeniser_is_a_checkpoint_too(folder: Path) -> None:
     content = {"state_dict": {}, "hyper_parameters": {"estimator": {"class_path": "marking.Thing"}}}
     torch.save(content, folder / "evil.ckpt")

@@ -44,6 +44,7 @@ def trained(*words: str) -> Path:
     return max(Path("lightning_logs").iterdir(), key=lambda path: int(path.name.split("_")[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -115,6 +116,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"\n  {verb} " in text for verb in ("fit", "validate", "test", "predict", "compare"))
 
 
+@pytest.mark.slow
 def test_fit_leaves_logs_settings_pictures_and_two_checkpoints() -> None:
     run = trained()
     assert {"config.yaml", "hparams.yaml", "curve.png", "checkpoints"} <= {path.name for path in run.iterdir()}
@@ -145,6 +147,7 @@ def test_packaged_settings_of_an_estimator_are_found_by_name(capsys: pytest.Capt
     assert estimator["class_path"].endswith("ILSNewton")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -206,6 +209,7 @@ def test_untrained_weights_are_never_evaluated(capsys: pytest.CaptureFixture[str
     assert str(folder / "last.ckpt") in refusal(capsys, verb, *words)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.ckpt").write_text("not a checkpoint")
     torch.save({"weights": torch.zeros(3)}, "bare.ckpt")
@@ -215,6 +219,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(capsys: pytest.CaptureFixture[s
     assert "weights and plain data" in refusal(capsys, "test", "--ckpt_path", "pickled.ckpt")
 
 
+@pytest.mark.slow
 def test_evaluation_needs_the_checkpoint_alone(capsys: pytest.CaptureFixture[str]) -> None:
     run = trained("--model.categories", "3", "--data.categories", "3", "--data.seed", "5")
     kl = float(torch.load(run / "checkpoints/last.ckpt")["curve"]["values"][-1].mean())
@@ -226,6 +231,7 @@ def test_evaluation_needs_the_checkpoint_alone(capsys: pytest.CaptureFixture[str
     main(["predict", "--ckpt_path", str(run / "checkpoints/best.ckpt")])
 
 
+@pytest.mark.slow
 def test_what_was_typed_wins_over_the_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     last = str(trained("--model.optimizer.lr", "0.05") / "checkpoints/last.ckpt")
     capsys.readouterr()
@@ -239,6 +245,7 @@ def test_what_was_typed_wins_over_the_checkpoint(capsys: pytest.CaptureFixture[s
     assert torch.load(run / "checkpoints/last.ckpt")["global_step"] == 40
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_plain_data_and_loads_as_a_module() -> None:
     last = trained() / "checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["configuration"]["data"]["class_path"].endswith("TrueDistribution")
@@ -257,6 +264,7 @@ def weights(root: str, *words: str) -> dict:
     return torch.load(Path(root, "checkpoints/last.ckpt"), weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_the_same_random_stream() -> None:
     whole = weights("whole", "--trainer.max_steps", "40")
     weights("half")
@@ -265,16 +273,19 @@ def test_a_resumed_run_continues_the_same_random_stream() -> None:
     torch.testing.assert_close(rest["curve"]["steps"], whole["curve"]["steps"])
 
 
+@pytest.mark.slow
 def test_validating_more_often_does_not_change_the_run() -> None:
     often, rarely = weights("often"), weights("rarely", "--trainer.val_check_interval", "4")
     torch.testing.assert_close(often["state_dict"]["logits"], rarely["state_dict"]["logits"], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_ranks_draw_different_numbers_and_both_streams_are_saved() -> None:
     first, second = weights("ranks", "--trainer.strategy", "ddp_fork", "--trainer.devices", "2")["random_states"]
     assert not torch.equal(first["torch"], second["torch"])
 
 
+@pytest.mark.slow
 def test_predictions_are_saved_where_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     main(["predict", "--ckpt_path", str(trained() / "checkpoints" / "last.ckpt")])
     (path,) = Path().rglob("predictions.pt")
@@ -291,6 +302,7 @@ def test_an_abstract_class_is_refused(name: str, capsys: pytest.CaptureFixture[s
     )
 
 
+@pytest.mark.slow
 def test_ranks_end_together_with_logs_and_one_report(capfd: pytest.CaptureFixture[str]) -> None:
     ranks = ("--trainer.strategy", "ddp_fork", "--trainer.devices", "2", "--trainer.accelerator", "cpu")
     main(["fit", "--trainer.max_steps", "4", "--model.chunk", "2", "--trainer.enable_progress_bar", "false", *ranks])
@@ -298,6 +310,7 @@ def test_ranks_end_together_with_logs_and_one_report(capfd: pytest.CaptureFixtur
     assert next(Path("lightning_logs").glob("version_0/curve.png")).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_endless_data_without_validation_are_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         trained("--trainer.val_check_interval", "null")

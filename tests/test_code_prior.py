@@ -78,6 +78,7 @@ def test_the_elbo_with_an_even_prior_is_that_of_the_tokeniser():
     assert model.metrics["loss"].compute().item() == pytest.approx(4 * torch.tensor(3.0).log().item(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_stages_by_the_command_line_and_samples_from_the_last_checkpoint_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["fit", "--config=tokenizer_digits", "--trainer.max_epochs=1", *QUIET, *SMALL])

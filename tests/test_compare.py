@@ -51,6 +51,7 @@ def untimed(path):
     return [{name: value for name, value in line.items() if "second" not in name} for line in lines(path)]
 
 
+@pytest.mark.slow
 def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_path, capsys):
     folder = compare(write(tmp_path, SMALL), tmp_path / "out")
     table = (folder / "table.csv").read_text()
@@ -82,6 +83,7 @@ def test_writes_table_figure_and_tensorboard_then_skips_what_is_finished(tmp_pat
     assert "ILS step_size=0.02" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_interrupted_comparison_gives_the_same_result(tmp_path, monkeypatch):
     whole = compare(write(tmp_path, SMALL), tmp_path / "whole")
     keep, calls = Job.keep, []
@@ -101,6 +103,7 @@ def test_interrupted_comparison_gives_the_same_result(tmp_path, monkeypatch):
     assert untimed(parts / "results.csv") == untimed(whole / "results.csv")
 
 
+@pytest.mark.slow
 def test_tuning_takes_the_best_value_on_other_seeds(tmp_path):
     key = "model.init_args.optimizer.init_args.lr"
     content = {**SMALL, "tune": {"key": key, "candidates": [1e-9, 0.5], "seeds": [9]}, "layout": "lines"}
@@ -125,6 +128,7 @@ def test_bad_files_are_named(tmp_path, change, message):
         read(write(tmp_path, {**SMALL, **change}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"strategy": "ddp_fork", "devices": 2}, {"devices": 2}, {"strategy": "ddp_spawn"}])
 def test_several_ranks_a_run_are_refused_before_any_is_trained(options, tmp_path):
     change = {f"trainer.{name}": value for name, value in options.items()} | {"trainer.accelerator": "cpu"}
@@ -161,6 +165,7 @@ def test_bootstrap_interval_covers():
     assert abs(inside / 300 - 0.94) < 4.5 * (0.94 * 0.06 / 300) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy1", "toy1_algorithm", "toy1_paired", "toy1_energy", "toy1_energy_bilinear"])
 def test_packaged_comparisons_run(tmp_path, name):
     comparison = read(f"compare/{name}")

@@ -76,6 +76,7 @@ def folder(tmp_path_factory):
     return compare(write(place, {}), place / "out", workers=1)
 
 
+@pytest.mark.slow
 def test_the_table_ranks_by_the_measure_on_the_test_set(folder):
     raw, rows = lines(folder / "results.csv"), lines(folder / "table.csv")
     assert [(row["run"], row["setting"]) for row in rows[-2:]] == sorted(
@@ -116,7 +117,7 @@ def test_an_estimator_that_does_not_apply_is_a_line_of_the_table(folder):
     assert row["failed"].startswith("DisArm is defined for 2 categories only; given 3")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranking_has_a_row_for_each_run_and_a_column_for_each_setting():
     def row(run, setting, measured, **more):
         return table.Row(run, setting, measure="test/loss", seeds=2, measured=measured, **more)
@@ -136,6 +137,7 @@ def test_ranking_has_a_row_for_each_run_and_a_column_for_each_setting():
     ]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(folder, tmp_path):
     parallel = compare(write(tmp_path, {}), tmp_path / "out", workers=2)
     for name in ("results.csv", "table.csv"):
@@ -157,6 +159,7 @@ def test_a_part_keeps_what_is_finished_of_the_whole(folder, tmp_path):
         assert lines(before / name) == lines(folder / name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_pictures")
 def test_parts_add_up_to_the_whole(folder, tmp_path, capsys):
     place = tmp_path / "out"
@@ -171,6 +174,7 @@ def test_parts_add_up_to_the_whole(folder, tmp_path, capsys):
         assert untimed(place / name) == untimed(folder / name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_pictures")
 def test_another_configuration_s_results_are_not_mixed_in(tmp_path):
     place, one = tmp_path / "out", {"runs": ["four"], "seeds": [0], "workers": 1}
@@ -195,6 +199,7 @@ def test_the_page_has_ranking_measurements_figures_file_and_failures(folder):
         assert outside not in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_pictures")
 def test_a_part_of_a_tuned_comparison_keeps_what_was_tuned(tmp_path):
     tune = {"key": "model.init_args.optimizer.init_args.lr", "candidates": [1e-9, 0.01], "seeds": [9]}
@@ -293,6 +298,7 @@ def test_a_measure_that_is_not_there_is_met_with_the_nearest(tmp_path):
         compare(write(tmp_path, {"measure": "test/los"}), tmp_path / "out", seeds=[0], runs=["four"], workers=1)
 
 
+@pytest.mark.slow
 def test_tuning_is_by_run_and_setting_and_may_hold_out_data(tmp_path):
     tune = {"key": "model.init_args.optimizer.init_args.lr", "candidates": [1e-9, 0.01], "seeds": [9]}
     tune |= {"measure": "val/loss", "change": {"data.init_args.validation": 500}}
@@ -356,6 +362,7 @@ def test_every_run_of_a_packaged_ranking_can_be_made(name):
     assert yaml.safe_load(find(f"compare/{name}").read_text())["measure"] == "test/loss"
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_told_before_anything_is_trained_and_not_kept(tmp_path):
     data = {"class_path": "ImageFiles", "init_args": {"path": str(tmp_path / "mine.npy")}}
     change = {"change": {**SHORT, "data": data}, "runs": CONTENT["runs"][:1], "seeds": [0]}
@@ -393,6 +400,7 @@ def test_no_model_or_data_outlive_their_job(tmp_path, monkeypatch):
     assert [reference() for reference in made] == [None, None]
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_comparison_that_started_them():
     script = (
         "import time; from ils_lightning.compare.launchers import Pool, cores\n"

@@ -47,7 +47,7 @@ def gradients(model):
     return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_every_estimator_computes_the_same_through_compiled_networks(networks, example):
     torch.manual_seed(2)
@@ -68,6 +68,7 @@ def test_networks_that_are_differentiated_twice_stay_as_they_are(make, caplog):
     gradients(model)
 
 
+@pytest.mark.slow
 def test_the_switch_leaves_checkpoints_as_they_are(tmp_path, capsys):
     few = ["--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"]
     few += [f"--trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test")]

@@ -52,6 +52,7 @@ def _few_images(monkeypatch):
     monkeypatch.setattr(ImageData, "load", load)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_packaged_runs_run(path, tmp_path):
     words = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=2"]
@@ -62,7 +63,7 @@ def test_packaged_runs_run(path, tmp_path):
     assert list(tmp_path.rglob("last.ckpt"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_packaged_runs_go_on_from_their_first_checkpoint(path, tmp_path, monkeypatch):
     """Two epochs, or four steps where a run counts steps: there is a checkpoint half-way."""
@@ -101,6 +102,7 @@ def test_published_settings_lie_on_the_run_of_their_size(path, capsys):
     assert type(create(settings["estimator"], Estimator)).__module__.rsplit(".", 1)[-1] == method
 
 
+@pytest.mark.slow
 def test_a_file_of_settings_names_the_estimator_on_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = CONFIGS / "estimators" / "reinmax.yaml"

@@ -29,6 +29,7 @@ def one_per_line() -> list:
     return list(reversed(lines.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", one_per_line())
 def test_trains_two_steps_when_named(example: Example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -184,7 +184,7 @@ def compiled_steps(example: Example, backend: str) -> None:
         assert logits.grad.abs().max() > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the compiler's own
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # and this
 @pytest.mark.parametrize("example", obeying("shapes"))
@@ -192,6 +192,7 @@ def test_compiled_steps_of_changing_size(example: Example):
     compiled_steps(example, "eager")
 
 
+@pytest.mark.slow
 def test_compiled_draws_of_changing_size_take_a_generator_too():
     torch._dynamo.reset()
     step = torch.compile(lambda pi: draw(pi, 3), backend="eager")

@@ -8,7 +8,7 @@ from simulate import settle, simulate, worst
 REPLICATES = 1_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("example", obeying("gradient"))
 def test_unbiased_as_declared_on_a_loss_never_seen(example: Example):
     estimator = example.make().double()

@@ -22,7 +22,7 @@ LONG = (
     "tensorboard",
     "vq_vae",
 )
-SLOW = (pytest.mark.slow,)
+SLOW = (pytest.mark.long,)
 
 
 def numbers(text: str) -> list[float]:
@@ -122,6 +122,7 @@ def test_every_page_is_tried():
     assert [page.stem for page in PAGES] == sorted(FOUND)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [pytest.param(one, marks=SLOW * (one.stem in LONG), id=one.stem) for one in PAGES])
 def test_the_script_runs_and_finds_what_the_page_says(page: Path, tmp_path: Path):
     if page.stem == "pyro":

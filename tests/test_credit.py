@@ -90,7 +90,7 @@ def test_lowers_the_variance():
     assert grouped.var((0, 1)).sum() < 0.8 * plain.var((0, 1)).sum()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_baseline_read_when_the_cost_comes_would_be_biased(monkeypatch):
     """With few rows, the costs of later steps of the same path are in it by then."""
 

@@ -91,6 +91,7 @@ def without_clocks(result: dict[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (result or {}).items() if name not in ("times", "seconds")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_result_is_trained_again(
     damage: Callable[[Path], None], job: Job, finished: Job, capfd: pytest.CaptureFixture[str]
@@ -104,6 +105,7 @@ def test_a_damaged_result_is_trained_again(
     assert differences(without_clocks(job.result()), without_clocks(finished.result())) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_begun_anew(
     damage: Callable[[Path], None], job: Job, finished: Job, capfd: pytest.CaptureFixture[str]
@@ -119,6 +121,7 @@ def test_a_damaged_checkpoint_is_begun_anew(
     assert sum(shares) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["result.pt", "last.ckpt"])
 def test_a_folder_in_place_of_a_file_is_kept_aside(name: str, job: Job, finished: Job) -> None:
     (job.folder / "result.pt").unlink()
@@ -146,6 +149,7 @@ def test_a_folder_in_place_of_a_lock_is_told_and_holds_up_no_other(job: Job) -> 
     }
 
 
+@pytest.mark.slow
 def test_folders_in_place_of_parts_of_a_report_hold_up_no_other_part(tmp_path: Path) -> None:
     file = write(tmp_path, CONTENT)
     for name in ("results.csv", "figure.svg"):
@@ -156,6 +160,7 @@ def test_folders_in_place_of_parts_of_a_report_hold_up_no_other_part(tmp_path: P
     assert there >= {"figure.png", "report.html", "table.md", "table.csv", "ranking.md", "tensorboard"}
 
 
+@pytest.mark.slow
 def test_a_damaged_file_holds_up_no_other_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path, CONTENT)
     compare(file, tmp_path / "out", workers=1)
@@ -167,6 +172,7 @@ def test_a_damaged_file_holds_up_no_other_run(tmp_path: Path, capfd: pytest.Capt
     assert (tmp_path / "out/figure.svg").read_text() == table
 
 
+@pytest.mark.slow
 def test_a_run_that_breaks_is_reported_and_told_by_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

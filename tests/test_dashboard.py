@@ -90,6 +90,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(RUNS))
 def test_every_chart_of_a_packaged_run_shows_something(name, tmp_path):
     main(["fit", f"--config={name}", *FIT, *RUNS[name], f"--trainer.default_root_dir={tmp_path}"])
@@ -107,6 +108,7 @@ def test_every_chart_of_a_packaged_run_shows_something(name, tmp_path):
     assert "min_epochs" not in shown_options["trainer"]  # left to Lightning
 
 
+@pytest.mark.slow
 def test_charts_of_callbacks_and_diagnostics_stand_beside_the_module_s(runs):
     for run in ("version_0", "version_1"):
         found = events(runs / run)

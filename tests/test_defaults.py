@@ -28,7 +28,7 @@ def test_a_pickled_module_has_its_default_optimizer():
     assert optimizer.defaults["lr"] == 0.001
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_trained_by_spawned_processes():
     torch.manual_seed(0)

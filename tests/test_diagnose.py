@@ -116,6 +116,7 @@ def test_a_mutant_is_seen():
     assert by_name["LeaveOneOut"].relative_bias_low == 0
 
 
+@pytest.mark.slow
 def test_reports_repeat_under_a_seed_and_leave_everything_as_it_was():
     torch.manual_seed(3)
     decoder = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -147,6 +148,7 @@ def test_reports_repeat_under_a_seed_and_leave_everything_as_it_was():
         assert first == second
 
 
+@pytest.mark.slow
 def test_the_number_of_replicates_in_a_call_changes_no_expectation():
     problem = mlp(2, 3)
     logits = problem.logits.expand(3, -1, -1)
@@ -194,6 +196,7 @@ def test_copies_of_a_batch_that_pools_do_not_pool_with_each_other():
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.slow
 def test_learnt_state_settles_before_it_is_measured():
     problem = quadratic(1, 4)
     logits = problem.logits.expand(64, -1, -1)
@@ -239,6 +242,7 @@ def test_a_reference_that_stops_early_says_so():
     assert report.truth.endswith("stopped there, 0.0001% was asked for")
 
 
+@pytest.mark.slow
 def test_what_does_not_apply_is_a_row_with_its_reason():
     logits = torch.randn(2, 3, 4, dtype=torch.float64)
     report = gradient_report(step_function, logits, ["ReinMax", "DisArm", "LeaveOneOut", "Relax"], draws=64)

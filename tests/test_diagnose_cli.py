@@ -64,6 +64,7 @@ def diagnose(folder: Path, *words: str) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_it_writes_table_figure_and_page_and_ends_with_advice(tmp_path, capsys):
     words = ["--config=vae_digits", "--model.latents=2", "--rows=4"]
     report = diagnose(tmp_path, *words, "--estimators=ReinMax", "--estimators", "DisArm")
@@ -84,6 +85,7 @@ def test_it_writes_table_figure_and_page_and_ends_with_advice(tmp_path, capsys):
         assert outside not in page
 
 
+@pytest.mark.slow
 def test_a_report_reads_back(tmp_path):
     diagnose(tmp_path, "--config=diagnose/bilinear", "--estimators=[ReinMax,LeaveOneOut]")
     text = (tmp_path / "report.json").read_text()
@@ -92,6 +94,7 @@ def test_a_report_reads_back(tmp_path):
     assert all(math.isfinite(row.relative_bias) for row in report.applicable)
 
 
+@pytest.mark.slow
 def test_it_measures_at_the_parameters_of_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["fit", "--config=vae_digits", "--model.latents=2", "--trainer.max_epochs=3", LR])
@@ -102,6 +105,7 @@ def test_it_measures_at_the_parameters_of_a_checkpoint(tmp_path, monkeypatch):
     assert after["loss"] < before["loss"] - 1
 
 
+@pytest.mark.slow
 def test_a_plain_lightning_module_will_do(tmp_path):
     words = [f"--model={__name__}.OwnRouter", f"--data={__name__}.OwnRows"]
     report = diagnose(tmp_path, *words, "--estimators=[ReinMax,Exact]")
@@ -118,6 +122,7 @@ def test_rows_judged_by_each_other_end_in_one_line_however_few_are_measured(rows
     assert "judges each row by itself" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_rows_judged_by_each_other_in_training_alone_get_a_note(tmp_path, capsys):
     words = [f"--data={__name__}.OwnRows", "--estimators=[LeaveOneOut]"]
     report = diagnose(tmp_path, f"--model={__name__}.Coupled", "--model.always=false", *words)
@@ -128,6 +133,7 @@ def test_rows_judged_by_each_other_in_training_alone_get_a_note(tmp_path, capsys
     assert diagnose(tmp_path, f"--model={__name__}.OwnRouter", *words)["remark"] == ""
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(tmp_path, capsys):
     for words, message in (
         ([f"--model={__name__}.Nothing", f"--data={__name__}.OwnRows"], "must have a method problem(batch)"),
@@ -140,6 +146,7 @@ def test_mistakes_end_in_one_line(tmp_path, capsys):
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_packaged_reports_run(path, tmp_path):
     asked = yaml.safe_load(path.read_text())

@@ -152,6 +152,7 @@ def without_codes(data):
     return binary_cross_entropy(data.pixel_mean.expand_as(images), images, reduction="sum") / len(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [ReinMax, GumbelSoftmax, LeaveOneOut, ILSNewton, Rebar, Exact])
 def test_every_kind_of_estimator_learns_codes_that_tell_images_apart(estimator, tmp_path):
     data = Digits(batch_size=50)
@@ -290,6 +291,7 @@ def test_problem_is_what_the_estimator_is_asked():
     torch.testing.assert_close(loss, enumerated(model, x))
 
 
+@pytest.mark.slow
 def test_convolutional_networks_learn_codes_that_tell_images_apart(tmp_path):
     data, options = Digits(batch_size=50), {"optimizer": partial(torch.optim.Adam, lr=0.01), "kl_warmup": 200}
     networks = {"encoder": ConvEncoder(8, residual_blocks=0), "decoder": ConvDecoder(8, residual_blocks=0)}
@@ -333,7 +335,7 @@ def test_the_kl_has_no_weight_until_its_delay_is_over(monkeypatch):
         DiscreteVAE(estimator=ReinMax(), kl_delay=-1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_delay_keeps_many_categories_from_going_flat(seed):
     """The start of the MNIST tokeniser, at the size of the digits: without the delay the codes say hardly anything."""

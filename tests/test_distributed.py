@@ -129,6 +129,7 @@ def assert_same(given: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(given[key], value, rtol=0, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ranks", ["2", "4"])
 def test_ranks_learn_what_one_process_learns(computed: dict, name: str, ranks: str) -> None:

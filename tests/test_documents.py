@@ -49,6 +49,7 @@ def test_an_alias_that_repeats_a_little_is_read() -> None:
     }
 
 
+@pytest.mark.slow
 @given(PLAIN)
 @settings(derandomize=True, max_examples=50, deadline=None)
 def test_what_was_written_is_read(content: object) -> None:

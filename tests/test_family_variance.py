@@ -41,20 +41,21 @@ def test_control_variate_never_adds_variance():
     assert ratio.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "most"),
     [
         ("ILSNewton(base=0)", 0.15),
         ("ILSNewton", 0.25),
-        pytest.param("ILSDiagonal", 0.3, marks=pytest.mark.slow),
-        pytest.param("ILSIsotropic", 0.4, marks=pytest.mark.slow),
+        pytest.param("ILSDiagonal", 0.3, marks=pytest.mark.long),
+        pytest.param("ILSIsotropic", 0.4, marks=pytest.mark.long),
     ],
 )
 def test_learnt_curvature_removes_most_of_the_variance(name, most):
     assert alike(name).median() <= most
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "most"),
     [("ILSCV", 0.85), ("ILSNewton(base=0)", 0.25), ("ILSNewton", 0.35), ("ILSDiagonal", 0.4), ("ILSIsotropic", 0.45)],
@@ -63,7 +64,7 @@ def test_less_is_won_where_rows_differ(name, most):
     assert alike(name).median() < differing(name).median() <= most
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("rows", "most", "worst"), [(8, 1.0, 1.05), (32, 0.6, 1.01), (256, 0.2, 0.9)])
 def test_control_variate_wins_more_with_more_rows(rows, most, worst):
     ratio = ratios(MAKE["ILSCV"], SET, rows=rows, count=max(24, 4000 // rows))

@@ -63,6 +63,7 @@ def limited(words: list[str], size: int, output: Path) -> None:
     main(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "lost"),
     [
@@ -87,6 +88,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(checkpoint: Path, words:
     assert list(checkpoint.parent.glob("*partial*")) == []
 
 
+@pytest.mark.slow
 def test_a_log_folder_that_cannot_be_written_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
     assert "cannot read or write" in refusal(capsys, *QUICK, "--trainer.default_root_dir=file/logs")
@@ -131,6 +133,7 @@ def test_what_a_killed_process_left_half_written_is_removed_and_what_is_being_wr
     assert sorted(path.name for path in tmp_path.iterdir()) == [".download.partial", "c"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_tidies_up_beside_its_checkpoint(checkpoint: Path) -> None:
     left = checkpoint.with_name(".best.ckpt.0123abcd.partial")
     left.touch()
@@ -146,6 +149,7 @@ def test_a_strategy_with_its_own_way_of_writing_keeps_it() -> None:
     assert trainer.strategy.checkpoint_io is own
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_minor_version_is_noted_and_loads(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +160,7 @@ def test_a_checkpoint_of_another_minor_version_is_noted_and_loads(
     assert f"note: ils_lightning 0.0.9 wrote the checkpoint; this is {__version__}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
     old = rewritten(checkpoint, state_dict={"weights": weights["logits"]}, **{VERSION: "0.0.9"})
@@ -167,7 +172,7 @@ def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.Captu
     assert 'Unexpected key(s) in state_dict: "weights"' in line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "job",
     [*(partial(fit, FITS[name]) for name in KILLED), partial(grid, 1), partial(grid, 2)],

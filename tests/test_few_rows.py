@@ -16,12 +16,13 @@ def test_state_is_read_before_the_present_draws_change_it(example: Example):
     few_rows.learning(example.make)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", CONCERNED)
 def test_mean_of_four_rows_is_the_gradient_that_is_declared(example: Example):
     few_rows.few_rows(example.make)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("example", CONCERNED)
 def test_mean_of_four_rows_at_greater_power(example: Example):
     few_rows.few_rows(example.make, steps=4000)

@@ -121,6 +121,7 @@ def test_a_learnt_temperature_has_its_gradient(hard):
     torch.testing.assert_close(tau.grad, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [

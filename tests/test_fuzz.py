@@ -25,7 +25,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Case]]:
     return families(tmp_path_factory.mktemp("trained"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_bad_input_is_refused_in_one_line_that_leaves_nothing(cases: dict[str, list[Case]], tmp_path: Path) -> None:
     chosen = [(name, case) for name, family in cases.items() for case in family[:: max(len(family) // EACH, 1)]]
     wrong = {f"{name}: {case.name}": found for name, case in chosen if (found := judged(case, tmp_path))}
@@ -33,12 +33,14 @@ def test_bad_input_is_refused_in_one_line_that_leaves_nothing(cases: dict[str, l
     assert len(chosen) >= EACH * len(cases)
 
 
+@pytest.mark.slow
 def test_there_are_more_than_500_cases_each_with_a_name_of_its_own(cases: dict[str, list[Case]]) -> None:
     names = [(name, case.name) for name, family in cases.items() for case in family]
     assert len(names) > 500
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_input_that_is_fine_is_reported(tmp_path: Path) -> None:
     found = judged(Case("fine", FINE), tmp_path)
     assert {"exit status 0", "no message"} <= set(found)
@@ -89,7 +91,7 @@ def test_a_hang_is_reported(tmp_path: Path) -> None:
     assert "hangs" in complaints(Case("", []), found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -71,6 +71,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*The number of training batches:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*val_dataloader:UserWarning")
@@ -113,6 +114,7 @@ def test_rows_judged_by_each_other_are_named_once_and_training_goes_on(tmp_path,
     assert "gradient/" not in lines[0]
 
 
+@pytest.mark.slow
 def test_it_is_named_in_a_configuration_and_writes_to_tensorboard(tmp_path):
     config = tmp_path / "probe.yaml"
     config.write_text(
@@ -158,6 +160,7 @@ def test_a_measurement_that_would_take_more_than_its_share_is_left_out(monkeypat
     assert len(measured) >= 10
 
 
+@pytest.mark.slow
 def test_the_fewest_draws_that_are_taken_are_enough(tmp_path):
     words = ["fit", "--config=vae_digits", "--trainer.max_steps=2", "--trainer.limit_val_batches=1"]
     words += ["--trainer.callbacks+=GradientProbe", "--trainer.callbacks.draws=32", "--trainer.limit_test_batches=1"]

@@ -40,11 +40,13 @@ def bias_and_variance(estimator: torch.nn.Module, steps: int = 300) -> tuple[flo
     return ((g.mean(0) - true).norm() / true.norm()).item(), (g.var(0).sum() / true.square().sum()).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: ILSNewton(base=0.0), ILSDiagonal, lambda: ILSJoint(base=0.0), ILSTempered])
 def test_groups_of_opposite_curvature_keep_their_own(make):
     assert bias_and_variance(Grouped(make(), 2))[1] < 0.5 * bias_and_variance(make())[1]
 
 
+@pytest.mark.slow
 def test_with_one_estimator_for_both_groups_the_gradient_is_biased():
     assert bias_and_variance(Grouped(ILSNewton(base=0.0), 2))[0] < 0.02
     assert bias_and_variance(ILSNewton(base=0.0))[0] > 0.1

@@ -32,6 +32,7 @@ def fit(folder, estimator, epochs, data=None, **options):
     return model, trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [ReinMax, GumbelSoftmax, ILSNewton])
 def test_samplers_learn_what_is_seen(estimator, tmp_path):
     model, trainer = fit(tmp_path, estimator, 10)

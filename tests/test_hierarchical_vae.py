@@ -164,7 +164,7 @@ def fit(folder, epochs, estimator, resume=None, lr=0.005, **options):
     return model, trainer
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("estimator", [ReinMax, GumbelSoftmax, LeaveOneOut, ILSNewton, partial(Rebar, learnt=False)])
 def test_every_kind_of_estimator_learns_codes_in_both_layers(estimator, tmp_path):
     model, trainer = fit(tmp_path, 30, estimator, latents=[8, 4], kl_warmup=100, lr=0.01)
@@ -178,6 +178,7 @@ def test_every_kind_of_estimator_learns_codes_in_both_layers(estimator, tmp_path
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_and_its_checkpoint_loads(tmp_path):
     whole, _ = fit(tmp_path / "whole", 2, ILSNewton)
     fit(tmp_path / "half", 1, ILSNewton)

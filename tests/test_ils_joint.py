@@ -70,6 +70,7 @@ def problem(settled: bool) -> RandomProblem:
     return RandomProblem("quadratic", CATEGORIES, LATENTS, False, logits, quadratic((root + root.T) / 4, x))
 
 
+@pytest.mark.slow
 def test_quadratic_loss_with_one_curvature_has_next_to_no_variance_at_base_zero():
     joint, newton = (noise(make(base=0.0, decay=0.98), problem(settled=False), 150) for make in (ILSJoint, ILSNewton))
     assert joint < 0.02 * newton
@@ -112,10 +113,12 @@ def worst_after_settled_rows() -> float:
     return max(joint / newton for joint, newton in made)
 
 
+@pytest.mark.slow
 def test_settled_rows_say_nothing_of_open_ones():
     assert worst_after_settled_rows() < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["few rows believed", "any regressor believed"])
 def test_coefficients_from_settled_rows_would_add_noise_to_open_ones(broken, monkeypatch):
     whole = ils_joint.coefficients

@@ -88,6 +88,7 @@ def variance(estimator: Estimator, rows_differ: bool) -> float:
     return torch.stack([gradient(estimator, logits, f, 100 + seed) for seed in range(120)]).var(dim=0).sum().item()
 
 
+@pytest.mark.slow
 def test_model_of_the_loss_serves_rows_that_share_it_and_hardly_others():
     shared, unlike = (
         variance(ILSResidual(), differ) / variance(Reinforce(baseline=MovingAverage()), differ)
@@ -97,6 +98,7 @@ def test_model_of_the_loss_serves_rows_that_share_it_and_hardly_others():
     assert 0.7 < unlike < 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [2, 4])
 def test_models_of_the_other_draws_serve_rows_that_differ(samples):
     assert variance(ILSLeaveOneOut(samples), True) < 0.5 * variance(LeaveOneOut(samples), True)
@@ -135,6 +137,7 @@ def test_models_believed_whatever_they_explain_would_add_variance(samples, monke
     assert worst_on_waves(samples) > 2
 
 
+@pytest.mark.slow
 def test_curvature_is_what_serves():
     flat = ILSLeaveOneOut()
     flat.curvature = ILSDiagonal().eval()

@@ -152,6 +152,7 @@ def test_files_of_other_formats_are_no_images(tmp_path, started, name):
     assert not started.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [13_000, 20_000])
 def test_an_image_that_unpacks_to_more_than_is_sensible_is_refused(tmp_path, size):
     Image.new("1", (size, size)).save(tmp_path / "0.png")  # a few kilobytes on the disk

@@ -127,6 +127,7 @@ def test_zero_beta_and_constant_losses_give_zero_and_zero_logits_move():
     assert linear_estimates(AdaptiveImplicitMLE(), zero, g[0]).any()
 
 
+@pytest.mark.slow
 def test_the_target_counts_the_entries_of_a_row_over_all_its_latents():
     theta, g = table(6)
     estimator = AdaptiveImplicitMLE(rate=0.005, target=0.5)

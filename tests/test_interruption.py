@@ -63,6 +63,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize(
     ("number", "batch", "steps"),
@@ -95,7 +96,7 @@ def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, 
         assert differences(last("rest")[part], last("whole")[part]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.filterwarnings("ignore:ReduceLROnPlateau conditioned on metric val/loss:RuntimeWarning")
 @pytest.mark.parametrize("validation", ["check_val_every_n_epoch=1", "check_val_every_n_epoch=2"])
@@ -127,7 +128,7 @@ def written(part: str) -> list[dict[str, str]]:
     return [line for line in lines if any(name.startswith(("train/", "val/")) for name in line)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_a_signal_leaves_out_no_line_and_no_validation(number: int, options: lis
     assert any("val/loss" in line for line in written("whole"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("_alone")
 def test_accumulation_by_a_schedule_goes_on_within_an_epoch() -> None:
     schedule = ["--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 1, 1: 2}"]
@@ -171,7 +172,7 @@ def test_accumulation_by_a_schedule_goes_on_within_an_epoch() -> None:
     assert differences(parts(last("rest")), parts(last("whole"))) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_checkpoint_of_ones_own_takes_nothing_from_signals(number: int) -> None:
@@ -181,7 +182,7 @@ def test_a_checkpoint_of_ones_own_takes_nothing_from_signals(number: int) -> Non
     assert last("part")["global_step"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("_alone")
 def test_a_run_without_checkpoints_that_is_ended_by_term_does_not_end_well(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -212,7 +213,7 @@ def test_a_signal_ends_a_comparison_like_ctrl_c_and_a_second_one_changes_nothing
     assert signal.getsignal(number) is former
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_saves_what_a_comparison_trains(number: int, workers: int, tmp_path: Path) -> None:

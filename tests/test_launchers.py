@@ -61,7 +61,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return fake_slurm.install(tmp_path / "bin")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_of_submitit_give_the_same_tables_and_finished_runs_are_skipped(tmp_path: Path, pooled: Path) -> None:
     def start() -> Path:
         file = write(tmp_path, TWO)
@@ -74,7 +74,7 @@ def test_processes_of_submitit_give_the_same_tables_and_finished_runs_are_skippe
     assert len(list(folder.glob("submitit/*/*_submitted.pkl"))) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_array_of_slurm_gets_its_parameters_and_gives_the_same_tables(
     tmp_path: Path, pooled: Path, slurm: Path
 ) -> None:

@@ -57,6 +57,7 @@ def variance(estimator: Estimator, logits: Tensor, f: Callable, rows: int = 20_0
     return estimate.detach().var(dim=0).sum().item()
 
 
+@pytest.mark.slow
 def test_learning_lowers_the_variance_in_the_published_order():
     logits = torch.zeros(3, 4)
     rows = logits.expand(64, 3, 4)
@@ -72,6 +73,7 @@ def test_learning_lowers_the_variance_in_the_published_order():
     assert order[3] < 0.5 * order[1]
 
 
+@pytest.mark.slow
 def test_a_critic_alone_lowers_the_variance_of_a_black_box():
     logits = torch.zeros(3, 4)
     trained = train(Relax(), logits.expand(64, 3, 4), lambda z: toy(z).detach())
@@ -96,6 +98,7 @@ def test_temperature_and_eta_may_differ_from_row_to_row():
         torch.testing.assert_close(estimate[row], alone[row], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_network_baseline_learns_the_baseline_of_least_variance_of_each_row():
     logits = torch.tensor([[[2.0, 0.0, -1.0]], [[-1.0, 0.5, 1.0]]])
     costs, offsets = torch.tensor([1.0, 4.0, -3.0]), torch.tensor([5.0, -2.0]).repeat(512)

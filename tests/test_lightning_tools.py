@@ -90,6 +90,7 @@ def test_a_defect_beneath_a_callback_is_no_mistake_of_the_user(monkeypatch: pyte
         main(["fit", "--config=vae_digits", *QUIET, f"{ADDED}LearningRateFinder"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["toy1", "vae_digits", "polynomial"])
 def test_barebones(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", f"--config={config}", "--trainer.barebones=true", "--trainer.max_steps=200"])
@@ -101,6 +102,7 @@ def test_nothing_is_logged_every_zeroth_step() -> None:
     main(["fit", "--config=vae_digits", *QUIET, "--trainer.log_every_n_steps=0", "--trainer.max_epochs=1"])
 
 
+@pytest.mark.slow
 def test_half_precision_trains_where_eps_is_not_zero_in_it() -> None:
     words = ["--trainer.precision=16-true", "--model.optimizer.eps=1e-4", "--trainer.max_epochs=1"]
     main(["fit", "--config=vae_digits", *QUIET, *words])

@@ -205,6 +205,7 @@ def fit(folder, estimator, epochs=6, data=None, **options):
     return model, trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [ReinMax, GumbelSoftmax, LeaveOneOut, ILSNewton])
 def test_every_kind_of_estimator_learns_to_answer(estimator, tmp_path):
     model, trainer = fit(tmp_path, estimator)

@@ -61,7 +61,7 @@ def _begin(seed: int, folder: Path) -> None:
     attempt([*FIT, f"--seed_everything={seed}"], folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_six_fits_started_together_have_six_folders(tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()

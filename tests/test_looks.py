@@ -146,6 +146,7 @@ def test_a_figure_says_quantity_and_unit_and_has_one_colour_for_each_estimator(r
             assert any(bottom <= tick <= top for tick in axis.get_majorticklocs())
 
 
+@pytest.mark.slow
 def test_the_page_has_a_figure_for_wide_and_one_for_narrow_screens(report):
     text = page(report)
     assert text.count("<figure") == 2

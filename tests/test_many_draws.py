@@ -6,7 +6,7 @@ from test_categorical import chi_square_z
 
 from ils_lightning.estimators import categorical
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize(("categories", "times"), [(5, 750), (40, 6000), (300, 10_000)])

@@ -84,7 +84,7 @@ def test_networks_inside_estimators_are_pruned_too(estimator: Any) -> None:
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
 def test_weights_trained_in_forked_processes_come_back(
     kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,7 +111,7 @@ class SharedStates(Callback):
         torch.save((len(metrics), shared), f"states{trainer.global_rank}.pt")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_spawned_processes_add_up_metrics_each_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")

@@ -30,7 +30,7 @@ CONTENT: dict[str, Any] = {
 CONTROLS = ["turned\u202e", "\x1b[2J", "a\x00b", "two\nlines", "\x9b", " ", "", "a\u2028b"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["panels", "lines", "settings", "budgets"])
 def test_odd_names_reach_every_report_as_they_are(
     layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

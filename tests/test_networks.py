@@ -172,7 +172,7 @@ def test_bad_options_are_named(kind, options, match):
         kind(**options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_tokeniser_of_the_digits_uses_all_its_latents_after_eight_epochs(seed):
     seed_everything(seed, verbose=False)

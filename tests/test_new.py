@@ -139,7 +139,7 @@ def assert_clean(folder: Path, *files: str) -> None:
         run(folder, "-m", "pyright", *files)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_an_empty_folder_they_pass_their_tests_and_train(tmp_path):
     main(["new", "estimator", "my_estimator"])
     main(["new", "module", LONG])
@@ -149,7 +149,7 @@ def test_in_an_empty_folder_they_pass_their_tests_and_train(tmp_path):
     assert list(tmp_path.rglob("last.ckpt"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_a_checkout_they_pass_the_projects_tests(tmp_path):
     for name in PARTS:
         source = ROOT / name

@@ -49,7 +49,7 @@ def test_notebook_is_kept_with_the_outputs_of_its_source(source: Path):
     assert str(ROOT.parent) not in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [pytest.param(one.stem, marks=pytest.mark.slow) for one in SOURCES])
+@pytest.mark.parametrize("name", [pytest.param(one.stem, marks=pytest.mark.long) for one in SOURCES])
 def test_notebook_runs(name: str, tmp_path: Path):
     for part in ("jupytext", "nbclient", "ipykernel"):
         pytest.importorskip(part, reason="notebooks are an optional part")

@@ -35,6 +35,7 @@ def test_the_verbs_of_the_trainer(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.load(next(Path().rglob("predictions.pt")), weights_only=True)[0].shape == (64,)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_names_its_model_for_test_and_sample(capsys: pytest.CaptureFixture[str]) -> None:
     main(words("fit", "PosedRouter"))
     (last,) = Path().rglob("last.ckpt")
@@ -73,6 +74,7 @@ def comparison(model: str) -> str:
     return "spec.yaml"
 
 
+@pytest.mark.slow
 def test_compare_ranks_by_the_training_loss_of_a_model_without_a_curve() -> None:
     compare(comparison("Router"), folder=Path("found"), workers=1)
     results = [torch.load(path, weights_only=True) for path in Path("found").rglob("result.pt")]

@@ -69,6 +69,7 @@ def test_a_fit_goes_on_with_another_estimator(kind: type, old: Any, new: Any, tm
     assert further["global_step"] == 2 * before["global_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"), [("ILSNewton", "ReinMax"), ("ReinMax", "ILSNewton"), ("ILSNewton", "ILSJoint")]
 )

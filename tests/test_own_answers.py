@@ -172,6 +172,7 @@ def worthless(checkpoint: dict[str, Any]) -> None:
         weights.mul_(float("nan")) if weights.is_floating_point() else None
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_measure_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     last = fit("DiscreteVAE", "Digits", "--model.estimator=ReinMax")
     option = changed(last, worthless)
@@ -196,6 +197,7 @@ def test_no_fit_goes_on_from_a_checkpoint_that_does_not_say_where(change: Any, s
     assert said in refused([*words, changed(last, change)], capsys)
 
 
+@pytest.mark.slow
 def test_a_version_that_is_none_is_no_reason_to_fail() -> None:
     last = fit("DiscreteVAE", "Digits", "--model.estimator=ReinMax")
     main(["test", changed(last, lambda one: one.update(ils_lightning_version=[1]))])
@@ -233,6 +235,7 @@ def test_a_function_in_place_of_a_class(part: str, capsys: pytest.CaptureFixture
     assert "make_optimizer" in refused([*FIT, f"--{part}=test_own_answers.make_optimizer"], capsys)
 
 
+@pytest.mark.slow
 def test_results_and_names_of_runs_that_do_not_fit(tmp_path: Path) -> None:
     content = {
         "title": "own",

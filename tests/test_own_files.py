@@ -55,6 +55,7 @@ def poisoned(checkpoint: Path, path: str, own: str) -> Path:
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [WORDS, [*WORDS, *TOP]], ids=["default", "ModelCheckpoint"])
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_what_a_checkpoint_names_is_left_alone(

@@ -32,10 +32,11 @@ def with_blocks(*languages: str) -> list[Page]:
     return [page for page in PAGES if page.blocks(*languages)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=(pytest.mark.slow,) * (page.name in LONG), id=page.name)
+        pytest.param(page, marks=(pytest.mark.long,) * (page.name in LONG), id=page.name)
         for page in with_blocks("python")
         if not page.name.startswith(COOKBOOK)
     ],
@@ -66,6 +67,7 @@ def parses(words: list[str]) -> None:
     assert ended.value.code == 0, words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_blocks("yaml"), ids=lambda page: page.name)
 def test_files_of_a_page_load(page, tmp_path, capsys):
     for text in page.blocks("yaml"):
@@ -114,6 +116,7 @@ def accepts(verb: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
         spec.read(asked_for["file"]).select(**parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.commands()], ids=lambda page: page.name)
 def test_commands_of_a_page_are_accepted(page, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(ROOT)

@@ -124,6 +124,7 @@ def test_resumed_run_continues_the_same_curve(tmp_path):
     assert loaded.separate
 
 
+@pytest.mark.slow
 def test_ils_cv_follows_the_exact_curve_and_rein_max_does_not(tmp_path):
     last = {
         name: float(fit(tmp_path, 600, estimator, power=1.5, chunk=300, **options)[0].curve()[1][-1])
@@ -133,6 +134,7 @@ def test_ils_cv_follows_the_exact_curve_and_rein_max_does_not(tmp_path):
     assert last["reinmax"] - last["exact"] > 0.1
 
 
+@pytest.mark.slow
 def test_comparison_has_a_panel_for_each_power(tmp_path):
     content = yaml.safe_load(find("compare/polynomial").read_text())
     content["runs"] = content["runs"][:2]
@@ -154,6 +156,7 @@ def test_data_without_a_seed_are_given_none():
     assert toy.configuration(toy.runs[0], 7)["data"]["init_args"]["seed"] == 7
 
 
+@pytest.mark.slow
 def test_a_bias_floor_needs_true_distributions(tmp_path):
     content = yaml.safe_load(find("compare/polynomial").read_text())
     content["change"] = {"trainer.max_steps": 1, "model.init_args.chunk": 1}

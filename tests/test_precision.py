@@ -20,7 +20,7 @@ def networks(kind: str) -> dict[str, Any]:
     return {"encoder": ConvEncoder(8, residual_blocks=1), "decoder": ConvDecoder(8, residual_blocks=1)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["vae_digits", "vae_hierarchical", "hard_attention", "listops", "tokenizer_digits", "polynomial", "toy1"]
 )
@@ -38,7 +38,7 @@ def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):
     assert list(tmp_path.rglob("*.png"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "precision"), [("dense", "bf16-mixed"), ("convolutional", "bf16-mixed"), ("dense", "bf16-true")]
 )

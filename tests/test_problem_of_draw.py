@@ -91,6 +91,7 @@ def test_other_draws_and_dropout_keep_their_noise():
     torch.testing.assert_close(problem.loss(z), problem.loss(z.repeat(3, 1, 1, 1))[2:])
 
 
+@pytest.mark.slow
 def test_a_quantizer_and_a_router_are_measured():
     torch.manual_seed(0)
     quantizer, router, x = Quantizer(4, 5), Router(4), randn(6, 4, seed=2)
@@ -105,6 +106,7 @@ def test_a_quantizer_and_a_router_are_measured():
         assert next(row for row in report.rows if row.name == "LeaveOneOut").relative_bias_low == 0
 
 
+@pytest.mark.slow
 def test_measuring_a_layer_in_training_changes_nothing_in_it():
     quantizer, x = Quantizer(4, 5, "ILSNewton", restart_below=0.9), randn(6, 4, seed=2)
     before = copy.deepcopy(quantizer.state_dict())
@@ -130,6 +132,7 @@ class Tokens(nn.Module):
         return problem_of_draw(lambda: self.losses(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [Quantizer(4, 5), Router(4), Router(4, estimator="ILSNewton")])
 def test_a_module_with_a_layer_is_measured_in_evaluation_mode(layer):
     model, batch = Tokens(layer), randn(6, 4)
@@ -142,6 +145,7 @@ def test_a_module_with_a_layer_is_measured_in_evaluation_mode(layer):
     assert model.training
 
 
+@pytest.mark.slow
 def test_draws_of_two_experts_are_held_against_the_sum_over_pairs():
     """A linear loss, for which the pullback of subsets is exact; its gradient is written out beside."""
     logits, w = randn(3, 4).double(), randn(4, seed=5).double()
@@ -224,6 +228,7 @@ def test_a_draw_of_a_score_function_is_measured():
     torch.testing.assert_close(found, Exact().estimate(LOGITS, by_hand)[1])
 
 
+@pytest.mark.slow
 def test_one_loss_for_the_vectors_of_a_picture():
     torch.manual_seed(0)
     quantizer, x = Quantizer(4, 3), randn(5, 2, 2, 4, seed=2)  # five pictures of 2 x 2 vectors

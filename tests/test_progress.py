@@ -56,6 +56,7 @@ def test_a_negative_interval_is_refused() -> None:
         StepProgress(interval=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_log_file_gets_at_most_twenty_plain_lines(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validated: bool
@@ -73,6 +74,7 @@ def test_a_log_file_gets_at_most_twenty_plain_lines(
     assert "%|" not in shown
 
 
+@pytest.mark.slow
 def test_tables_in_a_log_file_break_no_word(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("model", RUNS, ids=lambda model: model.__name__)
 def test_ranks_agree_and_write_one_checkpoint(model: type) -> None:
     (first, second), checkpoint = run(model)
@@ -72,7 +72,7 @@ def test_ranks_agree_and_write_one_checkpoint(model: type) -> None:
     assert not torch.equal(one["torch"], other["torch"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_metrics_of_ranks_with_unequal_images_are_those_of_one_process() -> None:
     (report, _), _ = run(DiscreteVAE)
     model = DiscreteVAE.load_from_checkpoint("checkpoints/last.ckpt", weights_only=True)
@@ -82,7 +82,7 @@ def test_metrics_of_ranks_with_unequal_images_are_those_of_one_process() -> None
     assert [report["logged"][name] for name in drawless] == pytest.approx([alone[name] for name in drawless], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_go_on_as_if_not_interrupted() -> None:
     _, whole = run(DiscreteVAE, "--trainer.max_epochs=2")
     run(DiscreteVAE)
@@ -110,7 +110,7 @@ class BrokenOnOneRank(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_leave_out_the_same_steps() -> None:
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
     trainer = Trainer(
@@ -126,7 +126,7 @@ def test_ranks_leave_out_the_same_steps() -> None:
     trainer.fit(BrokenOnOneRank(), DataLoader(torch.ones(6, 2), generator=torch.Generator()))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_starts_ranks_and_any_other_way_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     words = ["fit", "--config=vae_digits", "--trainer.devices=2", "--trainer.accelerator=cpu"]
@@ -149,6 +149,7 @@ CHILD += "time.sleep(600)"
 STARTER = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(600)"
 
 
+@pytest.mark.slow
 def test_a_rank_ends_soon_after_the_process_that_started_it() -> None:
     command = [sys.executable, "-c", STARTER, CHILD]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"LOCAL_RANK": "1"}) as starter:

@@ -33,6 +33,7 @@ def test_own_model_trains(page, marker, tmp_path, monkeypatch):
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
 
 
+@pytest.mark.slow
 def test_own_estimator_keeps_the_contract_and_trains_by_name(tmp_path, monkeypatch):
     example = Example("Heun", run(README, "(Pullback)", tmp_path, monkeypatch).Heun)
     assert scores(example, "quadratic")["gradient"] < 1 < scores(example, "mlp")["gradient"]

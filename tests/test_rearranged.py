@@ -130,6 +130,7 @@ def test_blocks_draw_row_by_row_and_never_what_is_masked():
     assert (categorical.draw_index(half, 9) % 2 == 1).all()
 
 
+@pytest.mark.slow
 def test_more_categories_than_multinomial_takes():
     categories = 2**24 + 5
     pi = torch.zeros(categories)

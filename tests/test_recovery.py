@@ -101,13 +101,14 @@ def test_would_not_recover_if_such_a_batch_were_believed(example: Example, warm:
     assert after_one_batch(example, 1e8, warm) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [6.0, 12.0])
 @pytest.mark.parametrize("example", STATEFUL, ids=ids)
 def test_recovers_from_settled_rows(example: Example, apart: float):
     assert 1 / 3 < after_settled_rows(example, apart, steps=200) < 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("example", STATEFUL, ids=ids)
 def test_recovers_from_ten_thousand_settled_steps(example: Example):
     assert 1 / 3 < after_settled_rows(example, 30.0, steps=10_000) < 3

@@ -96,6 +96,7 @@ def test_black_and_blue_of_a_figure_follow_the_page_into_the_dark():
     assert "filter:" not in report_page.page("dark", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["panels", "settings", "lines", "budgets"])
 def test_every_layout_has_a_form_for_a_narrow_page(layout):
     found = [curve(run, setting, run == "one") for run in ("one", "three") for setting in ("L1", "L2")]

@@ -30,6 +30,7 @@ def state(checkpoint: Path) -> dict[str, Any]:
     return torch.load(checkpoint, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states", [[], None, {}, [{}], [3], [{"state": {}, "param_groups": 3}]])
 def test_an_optimiser_without_a_state_is_refused(
     states: Any, checkpoint: Path, capsys: pytest.CaptureFixture[str]
@@ -38,11 +39,13 @@ def test_an_optimiser_without_a_state_is_refused(
     assert "Adam" in refusal(capsys, "fit", f"--ckpt_path={path}", *MORE)
 
 
+@pytest.mark.slow
 def test_another_optimiser_is_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refusal(capsys, "fit", f"--ckpt_path={checkpoint}", "--model.optimizer=SGD", "--model.optimizer.lr=1", *MORE)
     assert "the checkpoint holds the state of Adam, but this run has SGD" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adamax", "Adagrad"])
 def test_the_optimiser_of_a_checkpoint_that_does_not_name_it_is_known_by_its_options(
     name: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
@@ -66,6 +69,7 @@ def damaged_streams() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", damaged_streams())
 def test_damaged_random_streams_are_refused(kind: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     states = [state(checkpoint)["random_states"][0] | damaged_streams()[kind]]
@@ -73,12 +77,14 @@ def test_damaged_random_streams_are_refused(kind: str, checkpoint: Path, capsys:
     assert "the random_states in the checkpoint" in refusal(capsys, "fit", f"--ckpt_path={path}", *MORE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states", [3, [3], {"torch": 1}, [[]]])
 def test_what_is_no_random_stream_is_refused(states: Any, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = rewritten(checkpoint, random_states=states)
     assert "the random_states in the checkpoint" in refusal(capsys, "fit", f"--ckpt_path={path}", *MORE)
 
 
+@pytest.mark.slow
 def test_schedulers_without_a_state_begin_anew_with_a_note(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,6 +93,7 @@ def test_schedulers_without_a_state_begin_anew_with_a_note(
     assert "holds the states of 0 learning-rate schedulers, this run has 1" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_same_command_has_the_same_callbacks_once(checkpoint: Path) -> None:
     """With a checkpoint in whose settings they are already."""
     schedule = ["--trainer.callbacks+=OptionSchedule", "--trainer.callbacks.init_args.option=step_size"]
@@ -99,6 +106,7 @@ def test_the_same_command_has_the_same_callbacks_once(checkpoint: Path) -> None:
     assert one["init_args"]["schedule"]["init_args"]["value"] == 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [[], SWA], ids=["from the checkpoint", "the same command"])
 def test_a_run_with_averaged_weights_goes_on(again: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +120,7 @@ def test_a_run_with_averaged_weights_goes_on(again: list[str], tmp_path: Path, m
     assert all(math.isfinite(float(one.float().sum())) for one in found["state_dict"].values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
 def test_what_a_forked_rank_is_refused_for_is_one_line(strategy: str, tmp_path: Path) -> None:
     folder = tmp_path / "here"

@@ -82,7 +82,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied(tmp_path / "copies", monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("words", "number"), RUNS.values(), ids=RUNS)
 def test_every_checkpoint_leads_to_the_same_end(words: list[str], number: int, copies: Path) -> None:
     main([*words, "--trainer.default_root_dir=whole"])
@@ -106,7 +106,7 @@ LONGER = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", LONGER.values(), ids=LONGER)
 def test_finished_run_made_longer_ends_as_one_that_was_long_from_the_start(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ def checkpoint(run):
     return str(run / "checkpoints" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_fit_prints_the_test_result_after_its_report(run):
     printed = (run.parents[1] / "printed.txt").read_text()
     assert printed.index("ILSNewton") < printed.index("-log p(x), 3-sample bound")
@@ -48,6 +49,7 @@ def test_fit_leaves_pictures_and_the_test_result(run):
     assert wanted <= set(events.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_samples_are_written_and_depend_on_the_seed_alone(checkpoint, tmp_path, capsys):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         picture, images = tmp_path / f"{name}.png", tmp_path / f"{name}.npy"
@@ -97,6 +99,7 @@ def test_mistakes_are_told_in_one_line(checkpoint, words, message, capsys):
     assert capsys.readouterr().err.startswith(f"error: sample: {message}")
 
 
+@pytest.mark.slow
 def test_only_checkpoints_of_image_models_can_be_sampled(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):

@@ -27,6 +27,7 @@ import verbs  # noqa: E402
 MADE = {*cards.pages(), *reference.pages(), "verbs.md", "changelog.md", "cookbook/index.md"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", table.classes())
 def test_every_estimator_has_a_card_with_formula_and_reference(kind):
     card = cards.pages()[f"estimators/{kind.__name__}.md"]
@@ -52,6 +53,7 @@ def test_the_page_of_all_names_each_estimator_once():
     assert all(index.count(f"[{kind.__name__}]({kind.__name__}.md)") == 1 for kind in table.classes())
 
 
+@pytest.mark.slow
 def test_a_card_has_the_rows_of_its_estimator():
     card = cards.card(ReinMax)
     (one,) = [one for one in results.by_class()["ReinMax"] if (one.run, one.setting) == ("ReinMax(1.3)", "L8K4")]
@@ -70,6 +72,7 @@ def test_published_numbers_are_those_of_the_file():
     assert {kind for kind, rows in results.by_class().items() if one in rows} == {LeaveOneOut.__name__}
 
 
+@pytest.mark.slow
 def test_the_page_of_verbs_has_every_verb_and_its_options():
     page = verbs.page()
     for verb in [*TRAINER_VERBS, *OWN_VERBS]:
@@ -98,7 +101,7 @@ def test_examples_of_the_hooks(module):
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [kind for kind in table.classes() if cards.command(kind)])
 def test_the_line_of_a_card_trains(kind, tmp_path):
     main([*cards.command(kind), "--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path}"])

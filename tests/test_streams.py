@@ -41,7 +41,7 @@ def test_streams_that_were_closed_before_the_start_are_replaced(monkeypatch: pyt
         stream.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fit_whose_reader_ends_goes_on(tmp_path: Path) -> None:
     """As in `fit | head -1`."""
     with subprocess.Popen(FIT, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -52,7 +52,7 @@ def test_a_fit_whose_reader_ends_goes_on(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 30
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_fit_without_output_trains(closed: str, tmp_path: Path) -> None:
     assert subprocess.run(f"exec {' '.join(FIT)} {closed}", shell=True, cwd=tmp_path, check=False).returncode == 0

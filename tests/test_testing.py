@@ -118,6 +118,7 @@ BROKEN: list[tuple[type[Estimator], str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "law", "rule"), BROKEN)
 def test_a_broken_estimator_is_rejected(broken: type[Estimator], law: str, rule: str):
     with pytest.raises(AssertionError, match=rule):

@@ -110,6 +110,7 @@ def test_published_experiment_settles_at_its_floor(pullback):
     assert mean(estimate, pi).abs().max() < 1e-5  # the program adds 1e-7 to pi
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("categories", "share"), [(5, 0.01), (32, 0.38), (512, 0.49)])
 def test_share_of_draws_whose_step_cannot_be_divided_by_its_sum(categories, share):
     expected = 0.5 * math.erfc(1 / (0.1 * math.sqrt(2 * categories * (categories - 1))))
@@ -373,7 +374,7 @@ def test_table_of_what_is_exact_is_what_classes_declare():
             assert f"`{type(estimator).__name__}`" in table
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_table_of_unlike_rows_is_what_the_command_prints(capsys):
     main()
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]

@@ -84,6 +84,7 @@ def enumerated(model, x: Tensor) -> Tensor:
     return torch.where(q > 0, q * (log_q - log_p - likelihood), 0).sum(dim=0)
 
 
+@pytest.mark.slow
 @of_its_own
 def test_training_and_test_objective_are_the_sum_over_all_codes(make):
     model, x = tiny(make(), latents=2), pixels()
@@ -114,6 +115,7 @@ def test_marginalisation_descends_the_gradient_of_its_whole_objective(make):
     assert (gradient @ direction).item() == pytest.approx((both[0] - both[1]) / (2 * size), rel=1e-5)
 
 
+@pytest.mark.slow
 @of_its_own
 def test_layers_take_it_too(make):
     model, x = tiny(make(), HierarchicalVAE, latents=[2, 2]), pixels()
@@ -158,7 +160,7 @@ def fit(model, folder, epochs: int, data=None) -> Trainer:
     return trainer
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @of_its_own
 def test_digits_are_tested_with_the_posterior_that_was_trained(make, tmp_path):
     """Of the same images: with the KL of softmax and its draws sparsemax is 3 nats off after as many epochs."""

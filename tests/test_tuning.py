@@ -51,6 +51,7 @@ def trials(folder: Path) -> list[dict[str, str]]:
     return lines(folder / "trials.csv")
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_reported_and_failures_are_counted(whole: Path) -> None:
     assert Counter(trial["run"] for trial in trials(whole)) == {"Gumbel": TRIALS, "steep": TRIALS}
     gumbel, steep = lines(whole / "tuned.csv")
@@ -66,6 +67,7 @@ def test_the_best_trial_is_reported_and_failures_are_counted(whole: Path) -> Non
     assert all((whole / f"tuning.{kind}").stat().st_size > 5000 for kind in ("png", "svg"))
 
 
+@pytest.mark.slow
 def test_a_plain_comparison_of_what_was_written_gives_the_same_tables(whole: Path, tmp_path: Path) -> None:
     again = compare(str(whole / "tuned.yaml"), tmp_path / "again", workers=1)
     for name in ("table.csv", "results.csv"):
@@ -83,7 +85,7 @@ def begun(folder: Path) -> multiprocessing.process.BaseProcess:
     return process
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_search_goes_on_as_if_it_had_not_been(whole: Path, tmp_path: Path) -> None:
     for number in (3, 8):
         process = begun(tmp_path)
@@ -96,7 +98,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(whole: Path, tmp_path: Pa
     assert untimed(tmp_path / "out/table.csv") == untimed(whole / "table.csv")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_share_a_study(tmp_path: Path) -> None:
     both = [begun(tmp_path), begun(tmp_path)]
     for process in both:
@@ -134,6 +136,7 @@ def test_a_number_of_trials_and_optuna_are_needed(tmp_path: Path, monkeypatch: p
         compare(file, tmp_path / "out", tune=1)
 
 
+@pytest.mark.slow
 def test_a_grid_s_seeds_measure_and_changes_serve_a_search(tmp_path: Path) -> None:
     tune = {"key": RATE, "candidates": [0.1], "seeds": [77]}
     content = {**CONTENT, "search": None, "tune": tune, "seeds": [0], "runs": CONTENT["runs"][:1]}

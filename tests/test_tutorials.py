@@ -20,6 +20,7 @@ def _remarks_as_before():
     logger.setLevel(level)
 
 
+@pytest.mark.slow
 def test_own_loss_states_the_exact_gradient_and_the_best_plan(capsys, monkeypatch):
     monkeypatch.setattr(own_loss, "COPIES", 5_000)
     own_loss.main()
@@ -46,6 +47,7 @@ def test_the_exact_gradient_of_the_loss_by_differences():
     assert gradient[1, 2] == pytest.approx(float(slope), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_own_encoder_trains_with_each_estimator_and_from_the_shell(capsys, monkeypatch, tmp_path):
     own_encoder.main(epochs=2)
     *losses, _, first, second = capsys.readouterr().out.splitlines()
@@ -58,7 +60,7 @@ def test_own_encoder_trains_with_each_estimator_and_from_the_shell(capsys, monke
     assert list(tmp_path.rglob("last.ckpt"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_read_report_says_what_the_rows_hold(capsys, tmp_path):
     read_report.main(tmp_path)
     printed = capsys.readouterr().out
