@@ -88,6 +88,7 @@ def test_packaged_runs_go_on_from_their_first_checkpoint(path, tmp_path, monkeyp
     assert differences({part: end[part] for part in PARTS}, {part: last[part] for part in PARTS}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_published_settings_lie_on_the_run_of_their_size(path, capsys):
     method, _, size = path.stem.rpartition("_")

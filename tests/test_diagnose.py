@@ -159,6 +159,7 @@ def test_the_number_of_replicates_in_a_call_changes_no_expectation():
     assert few.relative_variance_low < many.relative_variance < few.relative_variance_high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [e for e in EXAMPLES if e.objective is expectation], ids=str)
 def test_every_estimator_is_measured(example: Example):
     problem = mlp(*((4, 2) if example.make().binary else (2, 5)))

@@ -87,6 +87,7 @@ def ids(example: Example) -> str:
     return example.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm", [WARM, 0], ids=["amid training", "as the first batch"])
 @pytest.mark.parametrize("scale", [1e3, 1e15])
 @pytest.mark.parametrize("example", STATEFUL, ids=ids)
@@ -94,6 +95,7 @@ def test_recovers_from_one_batch_out_of_all_proportion(example: Example, scale: 
     assert 1 / 3 < after_one_batch(example, scale, warm) < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm", [WARM, 0], ids=["amid training", "as the first batch"])
 @pytest.mark.parametrize("example", POOLED, ids=ids)
 def test_would_not_recover_if_such_a_batch_were_believed(example: Example, warm: int, monkeypatch: pytest.MonkeyPatch):

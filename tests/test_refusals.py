@@ -54,6 +54,7 @@ def in_torch() -> None:
     functional.ctc_loss(torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.ones(1), torch.ones(1), reduction="all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [defect, in_torch])
 @pytest.mark.parametrize(
     ("owner", "name"),
@@ -76,6 +77,7 @@ def test_a_value_error_that_nobody_raised_on_purpose_keeps_its_traceback(
     assert not isinstance(found.value, Refusal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["ils_lightning/.venv/lightning/jsonargparse", "checkpoint_connector"])
 @pytest.mark.parametrize("method", ["__init__", "setup", "on_save_checkpoint"])
 @pytest.mark.parametrize(
@@ -120,6 +122,7 @@ def test_a_description_of_a_class_with_a_defect_keeps_the_traceback(kind: str) -
     assert type(cause(found.value)) is getattr(builtins, kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -60,6 +60,7 @@ def estimates(problem: Problem, second: Second, tau: float) -> tuple[Tensor, Ten
     return plain, plain + ETA * (rao(theta_d(pi, z), z, g, tau, 30) - second(theta, noise, z, g, tau))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", [0.5, 1.0])
 @pytest.mark.parametrize("problem", [mlp(2, 5), quadratic(2, 5)], ids=lambda problem: problem.name)
 @pytest.mark.parametrize(
