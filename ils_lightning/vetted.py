@@ -187,7 +187,8 @@ def _known(name: str, of_classes: tuple[type, ...], place: str) -> type:
         kinds = " or ".join(kind.__name__ for kind in of_classes)
         raise Refusal(
             f"{place}: a checkpoint names no {kinds} but those that are known here; it names {name!r}. One of your own "
-            "is known once you name it yourself: by --config with the run's config.yaml, or, to sample, by --own"
+            "is known once you name it yourself: by --config with the run's config.yaml, to sample by --own, or in a "
+            "program of your own by importing its module"
         )
     return found
 
