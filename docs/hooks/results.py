@@ -14,6 +14,12 @@ from ils_lightning.packaged import folder
 
 RESULTS = Path(__file__).parent.parent / "results"
 _ESTIMATOR = "model.init_args.estimator"
+_OF_CURVES = {
+    "polynomial": ("last", "distance to the optimum at the end"),
+    "toy1_energy": ("plateau", "plateau of KL / 5"),
+    "toy1_paired": ("plateau", "plateau of KL / 5"),
+}
+"""Of comparisons that rank by a curve: the column that their page shows, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Result:
 
     Args:
         table: name of the comparison.
-        title: what the comparison measures.
+        title: of the comparison, and what is measured.
         run: name of the run.
         setting: what it was repeated for; empty where there is one only.
         values: the measure for each seed that finished, less being better.
@@ -74,15 +80,16 @@ def _class(run: dict[str, Any]) -> str:
 def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
     """The runs of one table at each setting, the best first."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    column, label = _OF_CURVES.get(path.stem) or (described["measure"], described["measure_label"])
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row[described["measure"]]:  # else that seed failed
-                values[row["setting"]][row["run"]].append(float(row[described["measure"]]))
+            if row[column]:  # else that seed failed
+                values[row["setting"]][row["run"]].append(float(row[column]))
     found = []
     for setting, runs in values.items():
         order = sorted(runs, key=lambda run: fmean(runs[run]))
         best = (order[0], fmean(runs[order[0]]))
         for place, run in enumerate(order, 1):
-            title = described["title"]
+            title = f"{described['title']}; {label}"
             found.append(Result(path.stem, title, run, setting, tuple(runs[run]), place, len(order), best))
     return found
