@@ -45,9 +45,9 @@ def paired(seeds: Seeds, reference: Seeds) -> tuple[float, float]:
     return fmean(differences), stdev(differences) / sqrt(len(differences))
 
 
-def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table, numbers to the right."""
-    whole = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]], words: int = 0) -> str:
+    """A table, numbers to the right; the last columns may be of words."""
+    whole = [heading, ["---", *["---:"] * (len(heading) - 1 - words), *["---"] * words], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in whole) + "\n"
 
 
@@ -122,7 +122,7 @@ def standing() -> str:
         decimals = 1 if unit else 2
         cells = [f"{means[run]:.{decimals}f}{unit}" if run in means else "" for run in family]
         rows.append([title, *cells, f"{best} {others[best]:.{decimals}f}{unit}"])
-    return markdown(["problem", "ILS as published", *family[1:], "best other"], rows)
+    return markdown(["problem", "ILS as published", *family[1:], "best other"], rows, words=1)
 
 
 def pooling() -> str:

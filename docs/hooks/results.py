@@ -17,7 +17,6 @@ _ESTIMATOR = "model.init_args.estimator"
 _OF_CURVES = {
     "polynomial": ("last", "distance to the optimum at the end"),
     "toy1_energy": ("plateau", "plateau of KL / 5"),
-    "toy1_paired": ("plateau", "plateau of KL / 5"),
 }
 """Of comparisons that rank by a curve: the column that their page shows, and what it is."""
 
@@ -28,7 +27,7 @@ class Result:
 
     Args:
         table: name of the comparison.
-        title: of the comparison, and what is measured.
+        title: what the comparison measures.
         run: name of the run.
         setting: what it was repeated for; empty where there is one only.
         values: the measure for each seed that finished, less being better.
@@ -62,9 +61,9 @@ def by_class() -> dict[str, list[Result]]:
     """Returns the rows of all tables, by the name of the estimator's class."""
     found: dict[str, list[Result]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.csv")):
-        comparison = folder() / "compare" / path.name.replace(".csv", ".yaml")
-        if comparison.is_file():
-            described = yaml.safe_load(comparison.read_text(encoding="utf-8"))
+        file = folder() / "compare" / f"{path.stem}.yaml"
+        described = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if path.stem in _OF_CURVES or "measure" in described:
             of = {run["name"]: _class(run) for run in described["runs"]}
             for result in _ranked(path, described):
                 if kind := of.get(result.run):
@@ -80,7 +79,7 @@ def _class(run: dict[str, Any]) -> str:
 def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
     """The runs of one table at each setting, the best first."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    column, label = _OF_CURVES.get(path.stem) or (described["measure"], described["measure_label"])
+    column, label = _OF_CURVES.get(path.stem) or (described["measure"], "")
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row[column]:  # else that seed failed
@@ -90,6 +89,6 @@ def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
         order = sorted(runs, key=lambda run: fmean(runs[run]))
         best = (order[0], fmean(runs[order[0]]))
         for place, run in enumerate(order, 1):
-            title = f"{described['title']}; {label}"
+            title = f"{described['title']}; {label}" if label else described["title"]
             found.append(Result(path.stem, title, run, setting, tuple(runs[run]), place, len(order), best))
     return found
