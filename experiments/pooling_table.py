@@ -1,9 +1,11 @@
-"""Prints bias and variance in a digits autoencoder as it trains: `python experiments/pooling_table.py --help`.
+"""Prints bias and variance in a digits autoencoder as it trains, as CSV: `python experiments/pooling_table.py --help`.
+
+`python experiments/pooling_table.py > docs/results/pooling.csv` makes the file of the results page anew.
 
 One autoencoder trains with `ILSNewton`. At each mark its weights are held; every estimator learns from 60 batches of
 100 images, and is then drawn many times for 100 images. Printed is the gradient that reaches the encoder's weights,
 averaged over the batch: squared bias and variance, relative to the square of the exact gradient, which is summed over
-all codes.
+all codes, and the cosine of the mean estimate with it.
 """
 
 from collections.abc import Callable
@@ -80,7 +82,7 @@ def main(
     draws: int = 200,
     seed: int = 0,
 ) -> None:
-    """Prints one table: squared bias + variance at each mark.
+    """Prints a line for every mark and estimator.
 
     Args:
         epochs: marks at which training is interrupted.
@@ -95,13 +97,13 @@ def main(
     images = torch.cat([images.x for images in data.train_dataloader()])
     model = DiscreteVAE(ILSNewton(), latents=latents, categories=categories, image_shape=[1, 8, 8])
     model.decoder.set_output_bias(model.likelihood.output_bias(data.pixel_mean))
-    print("| epoch | estimator | bias^2 | variance | cosine of the mean |\n|" + " --- |" * 5)
+    print("epoch,estimator,squared_bias,variance,cosine")
     for before, epoch in zip([0, *epochs], epochs, strict=False):
         train(model, images, epoch - before)
         x = batch(images)
         for name, make in MAKE.items():
             bias, variance, cosine = measure(model, images, x, make, draws)
-            print(f"| {epoch} | `{name}` | {bias:.4f} | {variance:.4f} | {cosine:.4f} |", flush=True)
+            print(f"{epoch},{name},{bias:.4f},{variance:.4f},{cosine:.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md anew from docs/results/*.csv: `python experiments/results_tables.py`.
+"""Writes the tables of the results and toys pages anew from docs/results/*.csv: `python experiments/results_tables.py`.
 
 A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`. With `--show true` all are printed instead.
 """
@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from jsonargparse import auto_cli
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "results.md"
+PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "toy.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _PM = "\u00a0±\u00a0"  # does not break in a cell
@@ -27,11 +27,16 @@ Results = dict[str, dict[str, Seeds]]
 def read(name: str, measure: str, factor: float = 1.0) -> Results:
     """Returns what docs/results/NAME.csv says of a measure, runs in the order of the file."""
     results: Results = defaultdict(lambda: defaultdict(dict))
-    with (ROOT / "docs" / "results" / f"{name}.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row[measure]:
-                results[row["setting"]][row["run"]][row["seed"]] = factor * float(row[measure])
+    for row in lines(name):
+        if row[measure]:
+            results[row["setting"]][row["run"]][row["seed"]] = factor * float(row[measure])
     return results
+
+
+def lines(name: str) -> list[dict[str, str]]:
+    """Returns the lines of docs/results/NAME.csv."""
+    with (ROOT / "docs" / "results" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def paired(seeds: Seeds, reference: Seeds) -> tuple[float, float]:
@@ -40,10 +45,10 @@ def paired(seeds: Seeds, reference: Seeds) -> tuple[float, float]:
     return fmean(differences), stdev(differences) / sqrt(len(differences))
 
 
-def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table, numbers to the right."""
-    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]], words: int = 0) -> str:
+    """A table, numbers to the right; the last columns may be of words."""
+    whole = [heading, ["---", *["---:"] * (len(heading) - 1 - words), *["---"] * words], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in whole) + "\n"
 
 
 def against(name: str, measure: str, reference: str) -> str:
@@ -92,8 +97,7 @@ def codes_mnist() -> str:
 def listops() -> str:
     """Latent trees: wrong answers on the published test file."""
     results = read("listops", "test/error", 100)[""]
-    with (ROOT / "docs/results/listops.csv").open(encoding="utf-8") as file:
-        rates = {row["run"]: row["tuned"].rpartition("=")[2] for row in csv.DictReader(file)}
+    rates = {line["run"]: line["tuned"].rpartition("=")[2] for line in lines("listops")}
     rows = []
     for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
         difference, error = paired(seeds, results["ReinMax"])
@@ -118,11 +122,64 @@ def standing() -> str:
         decimals = 1 if unit else 2
         cells = [f"{means[run]:.{decimals}f}{unit}" if run in means else "" for run in family]
         rows.append([title, *cells, f"{best} {others[best]:.{decimals}f}{unit}"])
-    return markdown(["problem", "ILS as published", *family[1:], "best other"], rows)
+    return markdown(["problem", "ILS as published", *family[1:], "best other"], rows, words=1)
+
+
+def pooling() -> str:
+    """Bias and variance of the gradient at an encoder's weights as a model trains."""
+    found = {(line["estimator"], line["epoch"]): line for line in lines("pooling")}
+    estimators, epochs = (list(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
+
+    def cell(line: dict[str, str]) -> str:
+        return f"{line['squared_bias']} + {line['variance']} ({line['cosine']})".replace("0.", ".").replace(
+            " ", "\u00a0"
+        )
+
+    rows = [[f"`{name}`", *(cell(found[name, epoch]) for epoch in epochs)] for name in estimators]
+    return markdown(["estimator", *(f"epoch {epoch}" for epoch in epochs)], rows)
+
+
+def polynomial() -> str:
+    """Distance to the optimum of polynomial programming at the end, at each power."""
+    results = read("polynomial", "last")
+    first = next(iter(results.values()))
+    runs = sorted(first, key=lambda run: first[run]["0"])
+    return markdown(["run", *results], [[run, *(f"{results[s][run]['0']:.4f}" for s in results)] for run in runs])
+
+
+def toy1_paired() -> str:
+    """The published experiment with 200 trials of the same distributions."""
+    rows = [
+        [
+            f"{line['run']}, {line['setting']}",
+            _plateau(line),
+            _digits(line["floor"]),
+            _digits(line["minimum"]),
+            f"{int(line['steps_to_twice_plateau']):,}",
+        ]
+        for line in lines("toy1_paired")
+    ]
+    return markdown(["run", "plateau (95 % interval)", "bias floor", "minimum", "steps to twice the plateau"], rows)
+
+
+def toy1_energy() -> str:
+    """The well-posed toy, with a Gaussian kernel."""
+    found = sorted(lines("toy1_energy"), key=lambda line: float(line["plateau"]))
+    rows = [[line["run"], _plateau(line), line["tuned"].rpartition("=")[2]] for line in found]
+    return markdown(["run", "plateau (95 % interval)", "learning rate"], rows)
+
+
+def _plateau(line: dict[str, str]) -> str:
+    return f"{_digits(line['plateau'])} ({_digits(line['low'])} to {_digits(line['high'])})".replace(" ", "\u00a0")
+
+
+def _digits(number: str) -> str:
+    return "" if number == "nan" else f"{float(number):#.2g}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (standing, vae_digits, vae_mnist, codes_mnist, listops)
+    table.__name__: table
+    for table in (standing, vae_digits, vae_mnist, codes_mnist, listops, pooling, toy1_paired, toy1_energy, polynomial)
 }
 
 
@@ -132,15 +189,16 @@ def filled(page: str) -> str:
 
 
 def main(show: bool = False) -> None:
-    """Writes the tables of the results page anew.
+    """Writes the tables of the pages anew.
 
     Args:
         show: print the tables instead.
     """
     if show:
         print("\n".join(table() for table in TABLES.values()))
-    else:
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        return
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

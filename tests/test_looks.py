@@ -6,6 +6,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ils_lightning import estimators, looks, plots
+from ils_lightning.compare.grid import spec
+from ils_lightning.compare.report import ranking
+from ils_lightning.compare.report.table import Row
 from ils_lightning.diagnose import gradient_report
 from ils_lightning.diagnose.advice import advice
 from ils_lightning.diagnose.figure import draw
@@ -63,6 +66,25 @@ def test_a_logarithmic_axis_always_has_numbers(low, high):
         numbers = [float(label.get_text()) for label in axis.get_ticklabels() if label.get_text()]
         assert sum(bottom <= number <= top for number in numbers) >= 1 + (low < high)
         assert sum(bottom <= number <= top for number in numbers) <= 12
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_ranking_has_a_unit_and_the_look_of_every_estimator(narrow):
+    names, settings = ["ILSNewton", "ReinMax(1.3)", "mine"], ["L8K4", "L4K24"]
+    rows = [
+        Row(name, to, seeds=3, measured=20.0 + i, standard_error=0.1) for to in settings for i, name in enumerate(names)
+    ]
+    comparison = spec.read("compare/vae_digits")
+    panels = ranking.draw(comparison, rows, narrow).axes
+    expected = looks.looks(names)
+    assert [axes.get_title() for axes in panels] == settings
+    assert all(axes.get_xlabel() == "test -ELBO (nats)" for axes in panels)
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == names
+    for axes in panels:
+        marks = [(line.get_color(), line.get_marker()) for line in axes.get_lines() if line.get_marker() in ("*", "o")]
+        assert marks == [(expected[name].colour, expected[name].marker) for name in names]
+    comparison.measure_label = ""
+    assert ranking.draw(comparison, rows, narrow).axes[0].get_xlabel() == "test/loss"
 
 
 def quadratic(z: Tensor) -> Tensor:

@@ -1,24 +1,27 @@
-"""The tables of docs/results.md are those that the CSVs give."""
+"""The tables of the results and toys pages are those that the CSVs give."""
 
 import sys
+from statistics import stdev
 
 import pytest
 from pages import ROOT, Page
 
 sys.path.append(str(ROOT / "experiments"))
+import results_figures
 import results_tables
 
-PAGE = Page(ROOT / "docs" / "results.md")
+PAGES = [Page(path) for path in results_tables.PAGES]
 
 
-def test_the_page_holds_the_tables_of_the_files():
-    assert results_tables.filled(PAGE.text) == PAGE.text
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pages_hold_the_tables_of_the_files(page):
+    assert results_tables.filled(page.text) == page.text
 
 
 @pytest.mark.parametrize("name", results_tables.TABLES)
-def test_every_table_is_on_the_page(name):
-    assert f"<!-- table: {name} -->" in PAGE.text
-    assert results_tables.TABLES[name]() in PAGE.text
+def test_every_table_is_on_one_page(name):
+    assert sum(f"<!-- table: {name} -->" in page.text for page in PAGES) == 1
+    assert sum(results_tables.TABLES[name]() in page.text for page in PAGES) == 1
 
 
 def test_a_table_by_hand(monkeypatch, tmp_path):
@@ -29,3 +32,13 @@ def test_a_table_by_hand(monkeypatch, tmp_path):
     rows = results_tables.against("small", "x", "A").splitlines()
     assert rows[0] == "| run | s |"
     assert rows[2:] == ["| A | **1.50** |", "| B | 3.50 (+2\u00a0±\u00a01) |"]
+
+
+def test_a_ranking_is_drawn_from_the_file(monkeypatch, tmp_path):
+    (row, *_) = results_figures.rows("vae_mnist", "test/loss")
+    seeds = [float(line["test/loss"]) for line in results_tables.lines("vae_mnist") if line["run"] == row.run][:3]
+    assert (row.run, row.setting, row.seeds) == ("LeaveOneOut(4)", "L4K8", 3)
+    assert row.measured == pytest.approx(sum(seeds) / 3)
+    assert row.standard_error == pytest.approx(stdev(seeds) / 3**0.5)
+    results_figures.main(("listops",), tmp_path)
+    assert (tmp_path / "listops.png").stat().st_size > 10_000

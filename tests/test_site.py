@@ -22,6 +22,7 @@ import cards  # noqa: E402
 import mathematics  # noqa: E402
 import reference  # noqa: E402
 import results  # noqa: E402
+import signs  # noqa: E402
 import verbs  # noqa: E402
 
 MADE = {*cards.pages(), *reference.pages(), "verbs.md", "changelog.md", "cookbook/index.md"}
@@ -62,6 +63,13 @@ def test_a_card_has_the_rows_of_its_estimator():
     assert "published/gumbel_rao_L24K4" in cards.pages()["estimators/GumbelRao.md"]
 
 
+def test_a_card_has_the_rows_of_the_toys_as_their_page_shows_them():
+    card = cards.pages()["estimators/ILSCV.md"]
+    assert "distance to the optimum at the end (`docs/results/polynomial.csv`):" in card
+    assert "| ILSCV, p = 1.5 | 0.0613 | 1 | 6 of 12 | exact gradient 0.0562 |" in card
+    assert "| ILS, algorithm (0.1) | 0.0040 | 1 | 8 of 9 | Exact 0.0011 |" in cards.pages()["estimators/ILS.md"]
+
+
 def test_published_numbers_are_those_of_the_file():
     found = {(one.table, one.run, one.setting): one for kind in results.by_class().values() for one in kind}
     one = found["vae_digits", "LeaveOneOut(4)", "L8K4"]
@@ -96,7 +104,7 @@ def test_the_menu_has_every_page():
     assert {entry for entry in entries if not entry.endswith("/*")} <= MADE | written
 
 
-@pytest.mark.parametrize("module", [cards, mathematics])
+@pytest.mark.parametrize("module", [cards, mathematics, signs])
 def test_examples_of_the_hooks(module):
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 

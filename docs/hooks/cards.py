@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 import results
+import signs
 import yaml
 
 from ils_lightning.callbacks.formula import formula, head
@@ -222,7 +223,8 @@ def _best(one: results.Result) -> str:
 
 
 def _number(value: float, beside: float) -> str:
-    return f"{value:.3f}" if abs(beside) < 1 else f"{value:.2f}"
+    decimals = 2 if abs(beside) >= 1 else 3 if abs(beside) >= 0.1 else 4
+    return f"{value:.{decimals}f}"
 
 
 def _reference(kind: type[Estimator]) -> str:
@@ -246,10 +248,10 @@ def _briefly_linked(source: str) -> str:
 def _prose(text: str) -> str:
     """Markdown of a docstring, in which signs mean themselves but between backticks and in indented lines."""
     parts = re.split(r"((?:^ {4}.*\n?)+)", text, flags=re.MULTILINE)
-    return "".join(part if odd % 2 else _escaped(part) for odd, part in enumerate(parts))
+    return "".join(f"\n{part}\n" if odd % 2 else _escaped(part) for odd, part in enumerate(parts))
 
 
 def _escaped(text: str) -> str:
     parts = text.split("`")
-    signs = str.maketrans({sign: f"\\{sign}" for sign in "*_|<$["})
-    return "`".join(part if odd % 2 else part.translate(signs) for odd, part in enumerate(parts))
+    meant = str.maketrans({sign: f"\\{sign}" for sign in "*_|<$["})
+    return signs.printed("`".join(part if odd % 2 else part.translate(meant) for odd, part in enumerate(parts)))

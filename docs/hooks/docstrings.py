@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import griffe
+import signs
 
 _TYPED = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
 
@@ -13,5 +14,5 @@ class TypedLines(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
-            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            text = re.sub(r"^Example:$", "Examples:", signs.docstring(obj.docstring.value), flags=re.MULTILINE)
             obj.docstring.value = _TYPED.sub(r"```pycon\n\g<0>\n```", text)

@@ -14,6 +14,11 @@ from ils_lightning.packaged import folder
 
 RESULTS = Path(__file__).parent.parent / "results"
 _ESTIMATOR = "model.init_args.estimator"
+_OF_CURVES = {
+    "polynomial": ("last", "distance to the optimum at the end"),
+    "toy1_energy": ("plateau", "plateau of KL / 5"),
+}
+"""Of comparisons that rank by a curve: the column that their page shows, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ def by_class() -> dict[str, list[Result]]:
     """Returns the rows of all tables, by the name of the estimator's class."""
     found: dict[str, list[Result]] = defaultdict(list)
     for path in sorted(RESULTS.glob("*.csv")):
-        comparison = folder() / "compare" / path.name.replace(".csv", ".yaml")
-        if comparison.is_file():
-            described = yaml.safe_load(comparison.read_text(encoding="utf-8"))
+        file = folder() / "compare" / f"{path.stem}.yaml"
+        described = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if path.stem in _OF_CURVES or "measure" in described:
             of = {run["name"]: _class(run) for run in described["runs"]}
             for result in _ranked(path, described):
                 if kind := of.get(result.run):
@@ -74,15 +79,16 @@ def _class(run: dict[str, Any]) -> str:
 def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
     """The runs of one table at each setting, the best first."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    column, label = _OF_CURVES.get(path.stem) or (described["measure"], "")
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row[described["measure"]]:  # else that seed failed
-                values[row["setting"]][row["run"]].append(float(row[described["measure"]]))
+            if row[column]:  # else that seed failed
+                values[row["setting"]][row["run"]].append(float(row[column]))
     found = []
     for setting, runs in values.items():
         order = sorted(runs, key=lambda run: fmean(runs[run]))
         best = (order[0], fmean(runs[order[0]]))
         for place, run in enumerate(order, 1):
-            title = described["title"]
+            title = f"{described['title']}; {label}" if label else described["title"]
             found.append(Result(path.stem, title, run, setting, tuple(runs[run]), place, len(order), best))
     return found

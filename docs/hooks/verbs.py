@@ -81,8 +81,9 @@ def _default(action: Action) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line of Markdown: what reStructuredText quotes twice is quoted once, and the default has its column."""
-    text = re.sub(r"``([^`]*)``", r"`\1`", " ".join(text.split()))
+    """One line of Markdown: quotes and links of reStructuredText in its own form; the default has its column."""
+    text = re.sub(r"`([^`<>]+) <(http[^<>]+)>`_*", r"[\1](\2)", " ".join(text.split()))
+    text = re.sub(r"``([^`]*)``", r"`\1`", text)
     text = re.sub(r"\s*\(?Defaults?:? [^.]*\.?\)?$|\s*Default: `[^`]*`\.?", "", text)
     text = re.sub(r"(?<!`)\*\*(?!`)", r"\*\*", text)
     return text.replace("|", "\\|")

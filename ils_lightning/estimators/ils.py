@@ -1,4 +1,4 @@
-"""Intermediate Loss Sampling (M. Shlis, 2019, github.com/mshlis/ILSampling).
+"""Intermediate Loss Sampling (Shliselberg, 2019, github.com/mshlis/ILSampling).
 
     z ~ pi = softmax(theta), exact;   with g = df/dz and h a normaliser that leaves one-hot vectors as they are:
     Delta = g dh/dz = g - g[z];   pi_D = h(z - alpha Delta), one step towards the distribution that serves the loss;
@@ -43,7 +43,7 @@ class ILS(Pullback):
         >>> loss.sum().backward()
     """
 
-    source = "Shlis 2019, github.com/mshlis/ILSampling"
+    source = "Shliselberg 2019, github.com/mshlis/ILSampling"
     equation = r"""
         z &\sim \pi \\
         \Delta &= g - g \cdot z \\

@@ -130,6 +130,7 @@ class Comparison:
         seeds: each gives new data, starting points and noise.
         paired: all runs of a seed see the same data; else fresh ones.
         measure: the metric that ranks, lower being better, such as test/loss; the plateau of the curve unless given.
+        measure_label: what figures call the measure, with its unit; its name unless given.
         tune: choose a key for each run and setting first.
         search: how `compare --tune` searches options; see `Search`.
         override: dotted keys that win over all others.
@@ -147,6 +148,7 @@ class Comparison:
     seeds: list[int] = field(default_factory=lambda: [0])
     paired: bool = True
     measure: str | None = None
+    measure_label: str = ""
     tune: Tune | None = None
     search: Search | None = None
     override: dict[str, Any] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Comparison:
     def __post_init__(self) -> None:
         require_showable("a comparison's title", self.title, lines=True)
         require_showable("a comparison's caption", self.caption, lines=True)
+        require_showable("a measure's label", self.measure_label, lines=True)
         names = [run.name for run in self.runs]
         for name in names:
             require_showable("a run's name", name)

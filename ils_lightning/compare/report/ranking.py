@@ -10,31 +10,36 @@ from ils_lightning import plots
 from ils_lightning.compare.grid.spec import Comparison
 from ils_lightning.compare.report.panels import panels, titled
 from ils_lightning.compare.report.table import Row, cell
+from ils_lightning.looks import Look, looks, ours
 
 
 def draw(comparison: Comparison, rows: list[Row], narrow: bool = False) -> Figure:
     """Draws the measure of every run that finished, best on top; one panel below the other for a narrow page."""
     shown = [row for row in rows if row.seeds]
     settings = list(dict.fromkeys(row.setting for row in shown))
+    look = looks(dict.fromkeys(row.run for row in shown))
     longest = max(sum(row.setting == setting for row in shown) for setting in settings)
     with plots.style():
         width = max(4.6, 7 / len(settings))
         figure, grid = panels(width, [0.22 * longest + 0.8], len(settings), narrow, rest=(0, 0.6))
         for axes, setting in zip(grid[0], settings, strict=True):
-            _panel(axes, [row for row in shown if row.setting == setting])
-            axes.set(title=setting, xlabel=comparison.measure)
+            _panel(axes, [row for row in shown if row.setting == setting], look)
+            axes.set(title=setting, xlabel=comparison.measure_label or comparison.measure)
         titled(figure, comparison.title)
-        figure.supxlabel("dot: mean over seeds, less is better; bar: its standard error", fontsize=8)
+        family = "; star, plus or cross: the ILS family" if any(map(ours, look)) else ""
+        figure.supxlabel(f"mark: mean over seeds, less is better; bar: its standard error{family}", fontsize=8)
     return figure
 
 
-def _panel(axes: Axes, rows: list[Row]) -> None:
+def _panel(axes: Axes, rows: list[Row], look: dict[str, Look]) -> None:
     errors = [row.standard_error if row.standard_error == row.standard_error else 0 for row in rows]
     places, edge = range(len(rows)), _edge([row.measured for row in rows])
-    axes.errorbar([row.measured for row in rows], places, xerr=errors, fmt="o", markersize=4, capsize=2)
-    for place, row in zip(places, rows, strict=True):
+    for place, row, error in zip(places, rows, errors, strict=True):
+        colour, mark, _ = look[row.run]
+        size = 8 if ours(row.run) else 4.5
+        axes.errorbar(row.measured, place, xerr=error, fmt=mark, color=colour, markersize=size, capsize=2)
         if row.measured > edge:
-            axes.plot(edge, place, ">", color=plots.COLOURS[0], markersize=5)
+            axes.plot(edge, place, ">", color=colour, markersize=5)
             axes.annotate(
                 cell(row.measured), (edge, place), (-6, 0), textcoords="offset points", ha="right", va="center", size=8
             )
