@@ -1,0 +1,54 @@
+"""The curved family beside ReinMax, a hundred rows a step: draw and backward, and the whole of estimator(logits, f)."""
+
+import torch
+from torch import Tensor
+
+from ils_lightning.bench.samplers import pass_through
+from ils_lightning.bench.section import Advance, Row, Section
+from ils_lightning.bench.timing import STEADY, Work, interleaved
+from ils_lightning.estimators import ILSCV, ILSDiagonal, ILSJoint, ILSNewton, ILSTempered, ReinMax, Sampler
+
+ROWS = 100
+CODES = ((4, 8), (24, 4), (12, 16), (8, 64), (30, 10), (128, 4))
+FAMILY: tuple[type[Sampler], ...] = (ILSNewton, ILSJoint, ILSTempered, ILSDiagonal, ILSCV)
+WAYS = {"draw and backward": "estimator.sample", "whole": "estimator(logits, f), f linear,"}
+
+
+def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
+    """Times every member at every size, both ways, in turns with ReinMax."""
+    rows: dict[str, list[Row]] = {way: [] for way in WAYS}
+    for latents, categories in CODES:
+        for way in WAYS:
+            found = interleaved(work(way, latents, categories, device), repeats, device, STEADY)
+            size, reference = f"{latents} x {categories}", found["ReinMax"]
+            for name, timing in found.items():
+                row: Row = {"estimator": name, "latents x categories": size}
+                row |= {"microseconds": timing.seconds() * 1e6, "to ReinMax": timing.ratio(reference)}
+                rows[way].append(row | {"cpu, to ReinMax": timing.ratio(reference, "cpu")})
+        advance(f"{latents} x {categories}")
+    pivot = ("estimator", "latents x categories", "cpu, to ReinMax")
+    return [
+        Section(f"family, {way}", f"{what} and backward, {ROWS} rows: processor time / ReinMax", rows[way], pivot)
+        for way, what in WAYS.items()
+    ]
+
+
+def work(way: str, latents: int, categories: int, device: torch.device) -> dict[str, Work]:
+    """Returns one call for each member, which learns from every call as in training."""
+    generator = torch.Generator().manual_seed(0)
+    logits, g = (torch.randn(ROWS, latents, categories, generator=generator).to(device) for _ in range(2))
+    logits.requires_grad_()
+    calls: dict[str, Work] = {}
+    for make in (ReinMax, *FAMILY):
+        estimator = make()
+        taken = pass_through(estimator.sample, logits, g) if way == "draw and backward" else _step(estimator, logits, g)
+        calls[make.__name__] = taken
+    return calls
+
+
+def _step(estimator: Sampler, logits: Tensor, slope: Tensor) -> Work:
+    def call() -> object:
+        loss = estimator(logits, lambda z: (z * slope).sum(dim=(-2, -1)))
+        return torch.autograd.grad(loss.sum(), logits)
+
+    return call
