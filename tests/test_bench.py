@@ -25,7 +25,7 @@ TINY = {
         "STEADY": 1e-4,
     },
     interface: {"CODES": ((2, 3),)},
-    family: {"ROWS": 8, "CODES": ((2, 3),), "STEADY": 1e-4},
+    family: {"ROWS": 8, "BEFORE": 2, "CODES": ((2, 3),), "STEADY": 1e-4},
     faces: {
         "LATENTS": (4, 2, 3),
         "DRAWS": ((4, 8), (3, 300)),
