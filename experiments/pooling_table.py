@@ -1,9 +1,9 @@
 """Prints bias and variance in a digits autoencoder as it trains: `python experiments/pooling_table.py --help`.
 
-One autoencoder trains with `ILSNewton`. At each mark its weights are held; every estimator learns from 60 batches of
-100 images, and is then drawn many times for 100 images. Printed is the gradient that reaches the encoder's weights,
-averaged over the batch: squared bias and variance, relative to the square of the exact gradient, which is summed over
-all codes.
+One autoencoder trains with `ILSNewton`. At each mark its weights are held; every estimator learns from each of 60
+batches of 100 images, and is then drawn many times for 100 images. Printed is the gradient that reaches the encoder's
+weights, averaged over the batch: squared bias and variance, relative to the square of the exact gradient, which is
+summed over all codes.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ MAKE: dict[str, Callable[[], Estimator]] = {
     "StraightThrough": StraightThrough,
     "ReinMax": ReinMax,
     "ILSDiagonal": ILSDiagonal,
-    "ILSNewton(base=0)": lambda: ILSNewton(base=0.0),
-    "ILSNewton": ILSNewton,
-    "ILSNewton(base=.7)": lambda: ILSNewton(base=0.7),
-    "ILSJoint(base=0)": lambda: ILSJoint(base=0.0),
-    "ILSJoint": ILSJoint,
-    "ILSJoint(base=1)": lambda: ILSJoint(base=1.0),
+    "ILSNewton(base=0)": lambda: ILSNewton(base=0.0, every=1),
+    "ILSNewton": lambda: ILSNewton(every=1),
+    "ILSNewton(base=.7)": lambda: ILSNewton(base=0.7, every=1),
+    "ILSJoint(base=0)": lambda: ILSJoint(base=0.0, every=1),
+    "ILSJoint": lambda: ILSJoint(every=1),
+    "ILSJoint(base=1)": lambda: ILSJoint(base=1.0, every=1),
 }
 BATCH, WARM = 100, 60
 
@@ -93,7 +93,7 @@ def main(
     data = Digits(validation=0)
     data.setup("fit")
     images = torch.cat([images.x for images in data.train_dataloader()])
-    model = DiscreteVAE(ILSNewton(), latents=latents, categories=categories, image_shape=[1, 8, 8])
+    model = DiscreteVAE(ILSNewton(every=1), latents=latents, categories=categories, image_shape=[1, 8, 8])
     model.decoder.set_output_bias(model.likelihood.output_bias(data.pixel_mean))
     print("| epoch | estimator | bias^2 | variance | cosine of the mean |\n|" + " --- |" * 5)
     for before, epoch in zip([0, *epochs], epochs, strict=False):

@@ -31,8 +31,9 @@ class ILSNewton(Curved):
     """Removes from the estimate what a pooled curvature matrix explains of the draw's own noise.
 
     Use it up to about 64 categories and from about 32 rows a step: the state is a K x K matrix per latent, and each
-    step solves one K x K system per latent whatever the number of rows. Above, use `ILSDiagonal`, whose state is a
-    vector and whose variance is a little higher; for 2 categories `ILSIsotropic` is the same method with a number.
+    step that it learns from inverts one such matrix per latent, whatever the number of rows. Above, use `ILSDiagonal`,
+    whose state is a vector and whose variance is a little higher; for 2 categories `ILSIsotropic` is the same method
+    with a number.
 
     Each layer needs its own instance: the curvature of one is wrong in another. The first step has H = 0: a base of 0
     is then straight-through. Rows whose curvatures differ share one H; the expectation is then off ReinMax's, by a
