@@ -23,10 +23,10 @@ MAKE: dict[str, Callable[[], Estimator]] = {
     "ReinMax": ReinMax,
     "ILSDiagonal": ILSDiagonal,
     "ILSNewton(base=0)": lambda: ILSNewton(base=0.0),
-    "ILSNewton": ILSNewton,
+    "ILSNewton": lambda: ILSNewton(),
     "ILSNewton(base=.7)": lambda: ILSNewton(base=0.7),
     "ILSJoint(base=0)": lambda: ILSJoint(base=0.0),
-    "ILSJoint": ILSJoint,
+    "ILSJoint": lambda: ILSJoint(),
     "ILSJoint(base=1)": lambda: ILSJoint(base=1.0),
 }
 BATCH, WARM = 100, 60

@@ -51,7 +51,7 @@ from ils_lightning.estimators import (
     top_k_subset,
 )
 from ils_lightning.estimators.dis_arm_tree import walk
-from ils_lightning.estimators.tempered import TemperedStep
+from ils_lightning.estimators.tempered import Tempered
 
 
 def averaged() -> Reinforce:
@@ -60,11 +60,11 @@ def averaged() -> Reinforce:
 
 PATCHES = {
     # state
-    "ILSNewton's ridge pulls H to 0": Patch(ILSNewton, ILSNewton.curvature_and, "(S + eta * pull)", "S"),
+    "ILSNewton's ridge pulls H to 0": Patch(ILSNewton, ILSNewton.inverse, "torch.addcmul(S, r * eta, C)", "S"),
     "ILSDiagonal ignores decay": Patch(ILSDiagonal, ILSDiagonal.learn, "self.decay * self.D", "self.D"),
     "ILSDiagonal divides by the smaller": Patch(ILSDiagonal, ILSDiagonal.learn, "amax", "amin"),
     "ILSIsotropic's wrong trace": Patch(ILSIsotropic, ILSIsotropic.observe, "(pi * (1 - pi))", "pi"),
-    "moving sums forget nothing": Patch(ILSJoint, family.Learnt.learn, "self.decay * getattr", "getattr"),
+    "moving sums forget nothing": Patch(ILSJoint, family.Learnt.learn, "alpha=self.past", "alpha=1"),
     "MovingAverage pulled to zero": Patch(
         averaged, MovingAverage.forward, "self.average / self.weight.clamp(min=1e-30)", "self.average"
     ),
@@ -88,15 +88,13 @@ PATCHES = {
     "REBAR's second slope added": Patch(
         Rebar, relaxation.controlled, "pathwise - conditional", "pathwise + conditional"
     ),
-    "ILSJoint adds the other latents' noise": Patch(
-        ILSJoint, ILSJoint.pullback, "- kappa * noise[0]", "+ kappa * noise[0]"
-    ),
+    "ILSJoint adds the other latents' probabilities": Patch(ILSJoint, ILSJoint.rearranged, "alpha=-1", "alpha=1"),
     "I-MLE steps up": Patch(
         lambda: ImplicitMLE(scale=1.0), ImplicitMLE.pullback, "perturbed - step * g", "perturbed + step * g"
     ),
     # factors and normalisers
-    "half of the curvature's diagonal": Patch(ILSNewton, family.Step.explained, ") / 2", ")"),
-    "the base's normaliser": Patch(ILSNewton, family.M_s, " / (1 + s**2)", ""),
+    "half of the curvature's diagonal": Patch(ILSNewton, family.Read.__init__, "self.diagonal / 2", "self.diagonal"),
+    "the base's normaliser": Patch(ILSNewton, family.M_s_at, " / (1 + s**2)", ""),
     "DisARM's half": Patch(DisArm, DisArm.weight, " / 2", ""),
     "VIMCO's mean over S": Patch(Vimco, Vimco._without_each, "(self.samples - 1)", "self.samples"),
     "VarGrad's variance over S": Patch(VarGrad, VarGrad.estimate, ".div(self.samples - 1)", ".div(self.samples)"),
@@ -126,9 +124,7 @@ PATCHES = {
         StraightThroughGumbelSoftmax, StraightThroughGumbelSoftmax.sample, "perturbed / per_row", "perturbed * per_row"
     ),
     "Gumbel-Rao without 1/tau": Patch(GumbelRao, gumbel_rao.rao, "dim=0)) / tau", "dim=0))"),
-    "the tempered mean at temperature one": Patch(
-        ILSTempered, TemperedStep.explained, "q * Hp + p * diagonal(H)", "q * Hp + q * diagonal(H)"
-    ),
+    "the tempered mean at temperature one": Patch(ILSTempered, Tempered.stepped, "e.sub_(Hq)", "e.sub_(Hp)"),
     # what is subtracted, counted or taken twice
     "no baseline": Patch(LeaveOneOut, LeaveOneOut.estimate, "(loss - loss.mean(dim=0))", "loss"),
     "sparsemax without its centre": Patch(SparsemaxMarginal, SparsemaxMarginal.estimate, "mean - centre", "mean"),

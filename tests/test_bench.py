@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from ils_lightning.bench import faces, growth, interface, samplers, timing
+from ils_lightning.bench import faces, family, growth, interface, samplers, timing
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE
 from ils_lightning.bench.section import Section
 from ils_lightning.cli import main
@@ -25,6 +25,7 @@ TINY = {
         "STEADY": 1e-4,
     },
     interface: {"CODES": ((2, 3),)},
+    family: {"ROWS": 8, "BEFORE": 2, "CODES": ((2, 3),), "STEADY": 1e-4},
     faces: {
         "LATENTS": (4, 2, 3),
         "DRAWS": ((4, 8), (3, 300)),
@@ -108,6 +109,16 @@ def test_interface(tmp_path: Path):
     rows = found["sections"]["interface"]["rows"]
     assert {row["estimator"] for row in rows} >= {"ILS", "ReinMax", "StraightThrough"}
     assert all(row["milliseconds"] > 0 and row["to the bare sampler"] > 0 for row in rows)
+    check_markdown((tmp_path / "bench.md").read_text(encoding="utf-8"), found)
+
+
+def test_family(tmp_path: Path):
+    found = measured(tmp_path, "--parts", "family")
+    assert list(found["sections"]) == ["family, draw and backward", "family, whole"]
+    for section in found["sections"].values():
+        assert {row["estimator"] for row in section["rows"]} >= {"ReinMax", "ILSNewton", "ILSJoint", "ILSTempered"}
+        assert all(row["microseconds"] > 0 and row["to ReinMax"] > 0 for row in section["rows"])
+        assert {row["cpu, to ReinMax"] for row in section["rows"] if row["estimator"] == "ReinMax"} == {1.0}
     check_markdown((tmp_path / "bench.md").read_text(encoding="utf-8"), found)
 
 

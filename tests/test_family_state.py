@@ -88,7 +88,8 @@ def test_non_finite_gradient_teaches_nothing(make):
     before = state(estimator)
     row = torch.arange(8) == 2
     gradient(estimator, logits, lambda z: loss(z) * torch.where(row, float("inf"), 1.0))
-    torch.testing.assert_close(state(estimator), before, rtol=0, atol=0)
+    counted = {name: value + 1 for name, value in before.items() if name == "steps"}
+    torch.testing.assert_close(state(estimator), before | counted, rtol=0, atol=0)
 
 
 def test_non_finite_row_leaves_the_other_rows_of_the_control_variate_finite():

@@ -1,11 +1,25 @@
 """Closed forms in few passes equal the papers' formulas, and draws in blocks have the law of `pi`."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from test_categorical import chi_square_z, heavy_head
 from torch import Tensor
 
-from ils_lightning.estimators import ILS, ILSCV, Hellinger, Pullback, ReinMax, StraightThrough, categorical, ils_cv
+from ils_lightning.estimators import (
+    ILS,
+    ILSCV,
+    Hellinger,
+    ILSJoint,
+    ILSNewton,
+    ILSTempered,
+    Pullback,
+    ReinMax,
+    StraightThrough,
+    categorical,
+    ils_cv,
+)
 from ils_lightning.estimators.categorical import conditional_gumbel, jacobian, one_hot
 from ils_lightning.estimators.gumbel_rao import rao
 
@@ -20,6 +34,16 @@ FORMS = {
     "StraightThrough": StraightThrough,
     "ILSCV": ILSCV,
     "ILSCV-1.3": lambda: ILSCV(temperature=1.3),
+}
+LEARNING: dict[str, Callable[[], Pullback]] = {
+    "ILSNewton": ILSNewton,
+    "ILSNewton-0": lambda: ILSNewton(base=0.0),
+    "ILSNewton-one-a-row": lambda: ILSNewton(base=[0.0, 0.5, 1.0]),
+    "ILSJoint": ILSJoint,
+    "ILSJoint-1": lambda: ILSJoint(base=1.0),
+    "ILSTempered": ILSTempered,
+    "ILSTempered-1": lambda: ILSTempered(temperature=1.0),
+    "ILSTempered-one-a-row": lambda: ILSTempered(temperature=[0.7, 1.0, 1.5]),
 }
 
 
@@ -38,6 +62,27 @@ def test_rearranged_forms_equal_the_formula(name: str, categories: int, slope: f
     estimator = FORMS[name]().double()
     expected = estimator.pullback(logits, pi, one_hot(index, pi), g.clone())
     torch.testing.assert_close(estimator.rearranged(logits, pi, index, g), expected, rtol=1e-9, atol=1e-9 * slope)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("categories", [2, 5, 40])
+@pytest.mark.parametrize("name", LEARNING)
+def test_rearranged_forms_with_what_was_learnt_equal_the_formula_and_learn_the_same(
+    name: str, categories: int, masked: bool
+):
+    logits = torch.randn(3, 30, 3, categories, dtype=torch.float64)
+    logits[0, :, :, 1] = -float("inf") if masked and categories > 2 else 0.0
+    pi, size = categorical.probabilities(logits), 3 * categories
+    root = torch.randn(size, size, dtype=torch.float64)
+    one, two = LEARNING[name]().double(), LEARNING[name]().double()
+    for _ in range(25):
+        index = categorical.draw_index(pi)
+        z = one_hot(index, pi)
+        g = (z.flatten(-2) @ (root + root.T)).view_as(z) + torch.randn_like(z)
+        expected = two.pullback(logits, pi, z, g)
+        torch.testing.assert_close(one.rearranged(logits, pi, index, g), expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(one.state_dict(), two.state_dict(), rtol=1e-8, atol=1e-8)
+    assert expected.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("broken", [False, True])

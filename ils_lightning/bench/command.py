@@ -18,6 +18,7 @@ from ils_lightning.tables import on_screen
 PARTS = {
     "samplers": "draw and backward from logits, time and memory against peers",
     "interface": "estimator(logits, f) beside the bare sampler, in a VAE",
+    "family": "the curved family beside ReinMax, a hundred rows a step",
     "faces": "distribution, functions, quantizer, router and later costs beside what they replace",
     "growth": "cost against categories, batch, samples and trials",
     "steps": "an optimiser step of the smallest model, through the Trainer",

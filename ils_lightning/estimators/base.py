@@ -132,7 +132,7 @@ class Estimator(Described, nn.Module):
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
-        logits = self._watched(logits)
+        logits = one_layer.watched(self, logits) if self._watches(logits) else logits
         with self.deferring() as lessons:
             loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
@@ -159,10 +159,10 @@ class Estimator(Described, nn.Module):
         parts = self._parameters or self._modules  # most estimators have none, which is quick to see
         return self.pooled_by_state or (bool(parts) and any(True for _ in self.parameters()))
 
-    def _watched(self, logits: Tensor) -> Tensor:
-        """The logits, as `one_layer` watches them where what is learnt is at stake."""
+    def _watches(self, logits: Tensor) -> bool:
+        """Whether `one_layer` is to watch these logits: where what is learnt is at stake."""
         watching = self.training and logits.requires_grad and torch.is_grad_enabled() and self.learns
-        return one_layer.watched(self, logits) if watching and categorical.plain_call() else logits
+        return watching and categorical.plain_call()
 
     @contextmanager
     def deferring(self) -> Iterator[list[Lesson]]:

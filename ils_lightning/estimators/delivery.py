@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators import categorical
+from ils_lightning.estimators import categorical, one_layer
 from ils_lightning.estimators.loss import LEARNS, no_gradient, refuse_transforms
 
 Own = Callable[[Tensor], Sequence[Tensor | None]]
@@ -144,7 +144,8 @@ def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | N
     A function that torch.func can transform takes twice the calls of one it cannot, so only its transforms get one.
     """
     if categorical.plain_call():
-        return Draw.apply(logits, estimator, tied)
+        call = one_layer.begun(estimator, logits) if estimator._watches(logits) else None
+        return Draw.apply(logits, estimator, tied, call)
     refuse_forward_mode()
     z, tie, *_ = TransformableDraw.apply(logits, estimator, tied)
     return z, tie if tied else None
@@ -154,7 +155,10 @@ class Draw(BackwardOnly):
     """An exact draw z and its tie, a zero for each row; backward applies the estimator to one example's gradient."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        ctx: Any, logits: Tensor, estimator: Any, tied: bool, call: one_layer.Call | None
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.call = call
         pi = categorical.probabilities(logits)
         z, drawn = estimator.drawn(logits, pi)
         _keep(ctx, logits, pi, drawn, estimator)
@@ -162,7 +166,9 @@ class Draw(BackwardOnly):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, c: Tensor | None) -> tuple:
-        return _delivered(ctx, g, c), None, None
+        if ctx.call is not None:
+            ctx.call.over()
+        return _delivered(ctx, g, c), None, None, None
 
 
 class TransformableDraw(torch.autograd.Function):
@@ -216,16 +222,26 @@ def _delivered(ctx: Any, g: Tensor | None, c: Tensor | None) -> Tensor | None:
     logits, pi, drawn = ctx.saved_tensors
     with torch.no_grad():
         if c is None:
-            counted = (g != 0).flatten(-2).any(dim=-1) if ctx.estimator.pooled else None
+            counted = _with_slope(g) if ctx.estimator.pooled else None
             estimate = ctx.estimator.among(counted, logits, pi, drawn, g.to(pi.dtype))
             if counted is not None:
                 estimate = torch.where(counted[..., None, None], estimate, 0)
         else:
-            counted, c = c != 0, c[..., None, None].to(pi.dtype)
+            counted = c != 0 if ctx.estimator.pooled else None
+            if counted is not None and categorical.readable(c) and counted.all():
+                counted = None
+            c = c[..., None, None].to(pi.dtype)
             g = torch.where(c == 0, 0, categorical.beside(pi, g) / c)
             estimate = c * ctx.estimator.among(counted, logits, pi, drawn, g)
         estimate = estimate.to(logits.dtype).contiguous()
     return once(name, logits, estimate)[0]
+
+
+def _with_slope(g: Tensor) -> Tensor | None:
+    """The rows `[*batch]` whose g is not 0, None where all are, which one number a row mostly tells."""
+    if categorical.readable(g) and (g[..., 0, 0] != 0).all():
+        return None
+    return (g != 0).flatten(-2).any(dim=-1)
 
 
 def _without_unused(gradient: Tensor, c: Tensor) -> Tensor:

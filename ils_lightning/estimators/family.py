@@ -16,13 +16,16 @@ for every f: nothing at s = 1, and nothing at any s once H leaves no correlation
 H = sym(Cov(g, z) J_pi^+) does that, and so does the diagonal one that solves E c = 0.
 """
 
-from typing import Any, Literal, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, is_one, per_row
-from ils_lightning.estimators.categorical import jacobian
+from ils_lightning.estimators.categorical import jacobian, one_hot, plain, readable
 from ils_lightning.estimators.learnt import Learnt
 from ils_lightning.estimators.sampler import Pullback
 
@@ -38,6 +41,18 @@ def delta(g: Tensor, base: Tensor) -> Tensor:
 def M_s(pi: Tensor, d: Tensor, g: Tensor, s: Any) -> Tensor:  # noqa: N802 (the name used in the formula)
     """M_s g = [J_pi g + s^2 d (d.g)] / (1 + s^2), linear in g `[..., categories]`; s is a number or broadcasts."""
     return (J(pi, g) + s**2 * d * (d * g).sum(dim=-1, keepdim=True)) / (1 + s**2)
+
+
+def M_s_at(pi: Tensor, k: Tensor, v: Tensor, e: Tensor, s: float) -> Tensor:  # noqa: N802
+    """M_s v + J_pi e at the draw of category k `[*batch, latents, 1]`, in fewer passes; v, laid out as pi, is lost.
+
+    It is pi (x - pi.x - a) + z a, with w = s^2 / (1 + s^2), x = (1 - w) v + e and a = w d.v.
+    """
+    w = s**2 / (1 + s**2)
+    a = (v.gather(-1, k) - (pi * v).sum(dim=-1, keepdim=True)).mul_(w)
+    x = v.mul_(1 - w).add_(e)
+    x.sub_((pi * x).sum(dim=-1, keepdim=True).add_(a))
+    return torch.mul(x, pi, out=plain(x)).scatter_add_(-1, k, a)
 
 
 class Step:
@@ -64,9 +79,10 @@ class Step:
         return J(self.pi, diagonal(H)) / 2
 
 
-def full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> AbstractContextManager[Any]:
     """A context in which matrix products keep the precision of their arguments, inside any autocast."""
-    return torch.autocast(like.device.type, enabled=False)
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def rows(x: Tensor) -> Tensor:
@@ -80,7 +96,8 @@ def centred(g: Tensor, pi: Tensor) -> Tensor:
     return (g - (g * support).sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)) * support
 
 
-class Draws(NamedTuple):
+@dataclass
+class Draws:
     """A step's draws, folded to rows: those that do not count have pi = z and g = 0; g is 0 where pi is.
 
     Attributes:
@@ -94,14 +111,27 @@ class Draws(NamedTuple):
     z: Tensor
     g: Tensor
     number: Tensor
+    open: bool = False
+    """Known to count everywhere, and no category to be masked."""
 
     @classmethod
     def of(cls, pi: Tensor, z: Tensor, g: Tensor, counted: Tensor) -> "Draws":
         """Folds tensors `[*batch, latents, categories]`; `counted`, up to `[*batch]`, says which rows count."""
         number = counted.to(pi).expand(pi.shape[:-2]).flatten()
+        if readable(pi) and pi.numel() and counted.all() and pi.amin() > 0:  # as usual
+            return cls(rows(pi), rows(z), rows(g), number, open=True)
         pi = torch.where(counted[..., None, None], pi, z)
         g = torch.where(counted[..., None, None] & (pi > 0), g, 0)
         return cls(rows(pi), rows(z), rows(g), number)
+
+    @cached_property
+    def centred(self) -> Tensor:
+        """`centred` g."""
+        return self.centre(self.g)
+
+    def centre(self, g: Tensor) -> Tensor:
+        """Subtracts from g, like `pi`, its mean over the categories that `pi` allows."""
+        return g - g.mean(dim=-1, keepdim=True) if self.open else centred(g, self.pi)
 
     def only(self, x: Tensor) -> Tensor:
         """Sets what is no row that counts to 0 in x `[rows, ...]`."""
@@ -109,8 +139,8 @@ class Draws(NamedTuple):
 
     def squares(self) -> Tensor:
         """Sums over rows of |g - mean g|^2 for each latent, and the number of rows `[2, latents]`."""
-        square = centred(self.g, self.pi).double().square().sum(dim=(0, -1))
-        return torch.stack([square, self.number.sum().to(square).expand_as(square)])
+        norm = torch.linalg.vector_norm(self.centred, dim=(0, -1), dtype=torch.float64)
+        return torch.stack([norm.square(), self.number.sum().to(norm).expand_as(norm)])
 
 
 class Curved(Learnt, Pullback):
@@ -152,23 +182,58 @@ class Curved(Learnt, Pullback):
             self.prepare(pi)
             H, R = self.curvature().to(pi.dtype), self.at(logits, pi, z)
             estimate = R(g - product(H, z)) + R.explained(H)
-            if self.training:
+            if self.training and self.due():
                 self.learn_later(pi, lambda counted: self.study(Draws.of(pi, z, g, counted)))
         return estimate
 
     def study(self, draws: Draws) -> None:
         """Learns from one step's draws."""
-        self.update(draws.squares(), *self.observe(draws.pi, draws.z, draws.g))
+        with full_precision(draws.pi):
+            self.update(draws.squares(), *self.observe(draws.pi, draws.z, draws.g))
 
     def at(self, logits: Tensor, pi: Tensor, z: Tensor) -> Step:
         """Returns the step's linear map at the draws z, all `[*batch, latents, categories]`."""
         del logits
         return Step(pi, z, per_row(self.base, pi))
 
+    def stepped(
+        self, logits: Tensor, pi: Tensor, index: Tensor, v: Tensor, read: "Read", guess: Tensor | None
+    ) -> Tensor:
+        """R v + E R H z + E R guess at the draws `index` `[*batch, latents]`, in few passes; v is lost.
+
+        v is laid out as `pi`; v and the guess, where there is one, are `[*batch, latents, categories]`.
+        """
+        if isinstance(self.base, float):
+            e = read.half if guess is None else guess + read.half
+            return M_s_at(pi, index.unsqueeze(-1), v, e, self.base)
+        R = self.at(logits, pi, one_hot(index, pi))
+        estimate = R(v) + R.explained(read.H)
+        return estimate if guess is None else estimate + R.mean(guess)
+
+
+class Read:
+    """What an estimate takes from the state of curvature matrices.
+
+    Args:
+        H: curvature of each latent `[latents, categories, categories]`, symmetric.
+
+    Attributes:
+        diagonal: of H `[latents, categories]`.
+        half: of that.
+        first: where a latent's begin, of all latents' categories in a row `[latents]`.
+    """
+
+    def __init__(self, H: Tensor) -> None:
+        self.H, self.diagonal = H, diagonal(H).clone()
+        self.half = self.diagonal / 2
+        self.first = torch.arange(0, H.shape[:2].numel(), H.shape[1], device=H.device)
+
 
 def product(H: Tensor, z: Tensor) -> Tensor:
     """H z `[*batch, latents, categories]`, for a matrix or a diagonal per latent."""
-    return H * z if H.dim() == 2 else torch.einsum("lkj,...lj->...lk", H, z)
+    if H.dim() == 2:
+        return H * z
+    return torch.bmm(rows(z).transpose(0, 1), H.mT).transpose(0, 1).reshape(z.shape)
 
 
 def diagonal(H: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ a few rows alone say, eps what settled rows say of open ones: without them a bat
 thousands, and the first open row pays for it.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -24,10 +23,13 @@ import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option
-from ils_lightning.estimators.family import Draws, centred, delta, full_precision, product, rows
-from ils_lightning.estimators.ils_newton import ILSNewton
+from ils_lightning.estimators.categorical import difference, one_hot
+from ils_lightning.estimators.family import Draws, Read, delta, full_precision, product, rows
+from ils_lightning.estimators.ils_newton import ILSNewton, symmetric
 from ils_lightning.estimators.regression import coefficients, moments
 
+LEAST_LOGIT = -1e30
+"""In the place of -inf, whose probability of 0 then leaves nothing of it."""
 SMALLEST_SHARE = 5e-4
 """Of what a regressor comes to at open rows; where it was less, rows were too settled to say anything of open ones."""
 
@@ -43,6 +45,7 @@ class ILSJoint(ILSNewton):
         decay: weight of the past in the moving sums, in [0, 1).
         ridge: as in `ILSNewton`.
         base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+        every: as in `ILSNewton`.
 
     Example:
         >>> import torch
@@ -70,43 +73,65 @@ class ILSJoint(ILSNewton):
     T: Tensor
     fit: Tensor
 
-    def __init__(self, decay: float = 0.9, ridge: float = 0.01, base: Option = 0.5) -> None:
-        super().__init__(decay, ridge, base)
+    def __init__(self, decay: float = 0.9, ridge: float = 0.01, base: Option = 0.5, every: int = 1) -> None:
+        super().__init__(decay, ridge, base, every)
 
     def shapes(self, latents: int, categories: int) -> tuple[tuple[int, ...], ...]:
         joint = latents * categories
         return (*super().shapes(latents, categories), (joint, joint), (3, 2, latents, 1))
 
-    def curvatures(self) -> tuple[Tensor, Tensor]:
-        """Reads H, and the blocks H_lm between latents, `[latents * categories, latents * categories]`."""
-        latents, categories, _ = self.P.shape
-        H, blocks = self.curvature_and(self.T.double().unflatten(1, (latents, categories)).permute(1, 2, 0))
-        joint = blocks.flatten(0, 1)
-        return H, (joint + joint.mT) / 2
+    def read(self, like: Tensor) -> "ReadJointly":
+        with torch.no_grad(), full_precision(like):
+            inverse, S = self.inverse()
+            T = self.T.to(like.dtype).unflatten(1, S.shape[:2]).transpose(0, 1)
+            joint = torch.bmm(T, inverse.to(like.dtype)).transpose(0, 1).flatten(1)
+            H, weight = symmetric(S @ inverse).to(like.dtype), coefficients(self.fit).to(like.dtype)
+        return ReadJointly(H, symmetric(joint), weight)
+
+    def known(self, pi: Tensor) -> "ReadJointly":
+        """What is read from the state, anew only where that has changed."""
+        self.prepare(pi)
+        return self.reading(self.ridge, pi.dtype, make=partial(self.read, pi))
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
         with torch.no_grad(), full_precision(pi):
-            self.prepare(pi)
-            H, H_joint = (matrix.to(pi.dtype) for matrix in self.curvatures())
-            d, R = z - pi, self.at(logits, pi, z)
-            u = (d.flatten(-2) @ H_joint).view_as(pi)
-            theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
-            theta = torch.where(pi > 0, delta(theta, pi), 0)
-            noise = torch.stack([R(u), R(theta) - R.mean(theta)])
-            weight = coefficients(self.fit).to(pi.dtype)
-            kappa, nu = weight
-            estimate = R(g - product(H, z)) + R.explained(H) - kappa * noise[0] - nu * noise[1]
-            if self.training:
-                added, known = kappa * u + nu * theta, kappa * u - product(H, z)
-                fit = partial(moments, estimate, noise, weight, SMALLEST_SHARE * reach(H_joint, theta, pi))
-                self.learn_later(pi, lambda counted: self.study_jointly(Draws.of(pi, z, g, counted), added, known, fit))
+            known = self.known(pi)
+            R, H, (kappa, nu) = self.at(logits, pi, z), known.H, known.weight
+            u, theta = known.noise(z - pi), guess(logits, pi)
+            estimate = R(g - product(H, z) - kappa * u - nu * theta) + R.explained(H) + nu * R.mean(theta)
+            if self.training and self.due():
+                lesson = partial(self.study_jointly, known, logits, pi, z, g, estimate)
+                self.learn_later(pi, lesson)
         return estimate
 
-    def study_jointly(self, draws: Draws, added: Tensor, known: Tensor, fit: Callable[[Tensor], Tensor]) -> None:
-        """Learns S and P from g less what is `added`, T from that plus what is `known`, both like the logits."""
-        rest = draws.g - rows(added)
-        T = self.between(centred(rest + rows(known), draws.pi), draws.z - draws.pi)
-        self.update(draws.squares(), *self.observe(draws.pi, draws.z, rest), T, fit(draws.number))
+    def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
+        """The same with H z + kappa u = (H and kappa H_lm) z - kappa H_lm pi, its first part looked up."""
+        known = self.known(pi)
+        places, size = index + known.first, index.shape[-1]
+        bags = torch.arange(0, places.numel(), size, device=places.device)
+        with full_precision(pi):
+            looked_up = torch.embedding_bag(known.both, places.flatten(), bags)[0]
+            rest = looked_up.addmm_(pi.reshape(looked_up.shape), known.other, alpha=-1).view(g.shape)
+        theta = known.weight[1] * logits.to(pi.dtype).clamp(min=LEAST_LOGIT)
+        estimate = self.stepped(logits, pi, index, difference(pi, g, rest.add_(theta)), known, theta)
+        if self.training and self.due():
+            pi, z = pi.contiguous(), one_hot(index, pi)
+            self.learn_later(pi, partial(self.study_jointly, known, logits, pi, z, g, estimate))
+        return estimate
+
+    def study_jointly(
+        self, known: "ReadJointly", logits: Tensor, pi: Tensor, z: Tensor, g: Tensor, estimate: Tensor, counted: Tensor
+    ) -> None:
+        """Learns S and P from g less the two guesses, T from g less the others, and the regressions."""
+        with torch.no_grad(), full_precision(pi):
+            draws, R, (kappa, nu) = Draws.of(pi, z, g, counted), self.at(logits, pi, z), known.weight
+            u, theta = known.noise(z - pi), guess(logits, pi)
+            noise = torch.stack([R(u), R(theta) - R.mean(theta)])
+            rest = draws.g - rows(nu * theta)
+            T = self.between(draws.centre(rest - rows(product(known.H, z))), draws.z - draws.pi)
+            sums = self.moments(draws.pi, draws.z, draws.centre(rest - rows(kappa * u)))
+            least = SMALLEST_SHARE * reach(known.joint, theta, pi)
+            self.update(draws.squares(), *sums, T, moments(estimate, noise, known.weight, least, draws.number))
 
     def between(self, rest: Tensor, d: Tensor) -> Tensor:
         """Sums over `[rows, latents, categories]` the products of g's rest in one latent with d in another."""
@@ -114,6 +139,37 @@ class ILSJoint(ILSNewton):
         blocks = T.view(*rest.shape[-2:], *rest.shape[-2:])
         blocks.diagonal(dim1=0, dim2=2).zero_()
         return T
+
+
+class ReadJointly(Read):
+    """With the curvature between latents.
+
+    Args:
+        H: as in `Read`.
+        joint: H_lm, `[latents * categories, latents * categories]`.
+        weight: kappa and nu `[2, latents, 1]`.
+
+    Attributes:
+        other: kappa H_lm, by drawn category, like `joint`.
+        both: H and kappa H_lm, alike.
+    """
+
+    def __init__(self, H: Tensor, joint: Tensor, weight: Tensor) -> None:
+        super().__init__(H)
+        self.joint, self.weight = joint, weight
+        blocks = joint.unflatten(1, H.shape[:2]) * weight[0]
+        self.other, self.both = blocks.flatten(1), blocks.clone().flatten(1)
+        self.both.view(*H.shape[:2], *H.shape[:2]).diagonal(dim1=0, dim2=2).copy_(H.permute(1, 2, 0))
+
+    def noise(self, d: Tensor) -> Tensor:
+        """u_l = sum over m != l of H_lm d_m, like d."""
+        return (d.flatten(-2) @ self.joint).view_as(d)
+
+
+def guess(logits: Tensor, pi: Tensor) -> Tensor:
+    """The logits, centred, and 0 where `pi` is."""
+    theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
+    return torch.where(pi > 0, delta(theta, pi), 0)
 
 
 def reach(H: Tensor, theta: Tensor, pi: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ class ILSTempered(Tempered, ILSJoint):
         decay: weight of the past in the moving sums, in [0, 1).
         ridge: as in `ILSNewton`.
         temperature: tau of ReinMax's backward pass; draws always follow softmax(logits).
+        every: as in `ILSNewton`.
 
     Example:
         >>> import torch
@@ -41,6 +42,6 @@ class ILSTempered(Tempered, ILSJoint):
         H, u, \kappa, \nu &\text{ as in ILSJoint}
     """
 
-    def __init__(self, decay: float = 0.9, ridge: float = 0.01, temperature: Option = 1.5) -> None:
-        super().__init__(decay, ridge)
+    def __init__(self, decay: float = 0.9, ridge: float = 0.01, temperature: Option = 1.5, every: int = 1) -> None:
+        super().__init__(decay, ridge, every=every)
         self.temper(temperature)

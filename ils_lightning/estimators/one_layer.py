@@ -20,8 +20,8 @@ class Call:
     def __init__(self, logits: Tensor) -> None:
         self.logits, self.waits = logits, True
 
-    def over(self, gradient: Tensor) -> None:
-        """Hook of the logits."""
+    def over(self, gradient: Tensor | None = None) -> None:
+        """Backward has come; also a hook of the logits."""
         del gradient
         self.waits = False
 
@@ -31,7 +31,14 @@ _looks: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def watched(estimator: nn.Module, logits: Tensor) -> Tensor:
-    """Returns the logits for this call; warns, once, when the estimator still waits on those of another layer."""
+    """Returns the logits for a call that is over when a gradient comes to them; see `begun`."""
+    call, own = begun(estimator, logits), logits.view_as(logits)
+    own.register_hook(call.over)
+    return own
+
+
+def begun(estimator: nn.Module, logits: Tensor) -> Call:
+    """Returns the call, for the graph to hold; warns, once, when the estimator still waits on that of another layer."""
     before = _last[estimator]() if estimator in _last else None
     if before is not None and before.waits and _looks.get(estimator, 0) < LOOKS:
         _looks[estimator] = _looks.get(estimator, 0) + 1
@@ -40,12 +47,11 @@ def watched(estimator: nn.Module, logits: Tensor) -> Tensor:
             warnings.warn(
                 f"{type(estimator).__name__} learns about one problem, so each layer needs its own instance; this one "
                 "was called for the logits of two layers before a backward pass",
-                stacklevel=4,
+                stacklevel=5,
             )
-    call, own = Call(logits), logits.view_as(logits)
-    own.register_hook(call.over)
+    call = Call(logits)
     _last[estimator] = ref(call)
-    return own
+    return call
 
 
 def sources(logits: Tensor) -> set[int]:

@@ -119,7 +119,7 @@ class Pullback(Sampler):
 
     def among(self, counted: Tensor | None, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:
         """The same where rows that are not `counted` `[*batch]` are no part of the batch; None counts all."""
-        if not self.pooled:
+        if counted is None:
             return self.at_draw(logits, pi, drawn, g)
         self.counted = counted
         try:
@@ -129,7 +129,7 @@ class Pullback(Sampler):
 
     def sample(self, logits: Tensor) -> Tensor:
         self._check_rows(logits)
-        return draw(self._watched(logits), self, tied=False)[0]
+        return draw(logits, self, tied=False)[0]
 
     def _check_rows(self, logits: Tensor) -> None:
         """Refuses a draw that is meant to train and has no rows to pool; with a loss, its shape says what is a row."""
@@ -165,14 +165,14 @@ class Pullback(Sampler):
         self._check_coupling(logits, f)
         if hasattr(f, "closed_form_gradient"):
             return self._at_known_slope(logits, f) if self.pooled else Estimator.forward(self, logits, f)
-        z, tie = draw(self._watched(logits), self, tied=True)
+        z, tie = draw(logits, self, tied=True)
         if tie is None or not logits.requires_grad:
             return evaluate(f, z.unsqueeze(0)).squeeze(0)
         return self._tied(f, z, tie)
 
     def _at_known_slope(self, logits: Tensor, f: Loss) -> Tensor:
         """The same where f states its own slope, for those that ask which rows backward comes from."""
-        z, tie = draw(self._watched(logits), self, tied=True)
+        z, tie = draw(logits, self, tied=True)
         loss, g = self._loss_and_gradient(f, z.detach())
         if tie is None:
             return loss

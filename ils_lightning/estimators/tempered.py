@@ -10,11 +10,12 @@ R is linear, so R (g - H z) + E R H z has ReinMax(tau)'s expectation for any sym
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ils_lightning.estimators.base import Option, is_one, per_row
-from ils_lightning.estimators.categorical import softmax
-from ils_lightning.estimators.family import Curved, J, Step, diagonal, product
+from ils_lightning.estimators.categorical import beside, plain, probabilities
+from ils_lightning.estimators.family import Curved, J, Read, Step, diagonal, product
 
 
 class TemperedStep(Step):
@@ -65,5 +66,26 @@ class Tempered(Curved):
         return "quadratic" if is_one(self.temperature) else "none"
 
     def at(self, logits: Tensor, pi: Tensor, z: Tensor) -> TemperedStep:
+        return TemperedStep(pi, self.q(logits, pi), z)
+
+    def q(self, logits: Tensor, pi: Tensor) -> Tensor:
+        """softmax(logits / tau)."""
         tau = per_row(self.temperature, logits)
-        return TemperedStep(pi, pi if is_one(tau) else softmax(logits / tau).to(pi.dtype), z)
+        return pi if is_one(tau) else probabilities(logits / tau).to(pi.dtype)
+
+    def stepped(self, logits: Tensor, pi: Tensor, index: Tensor, v: Tensor, read: Read, guess: Tensor | None) -> Tensor:
+        """With y = v + H p + guess and e = diag H + guess it is as below.
+
+        q (y - (q.y + v[z] + p.e) / 2) + p (e - H q - y + p.y - q.guess) / 2 + z (v[z] - q.v) / 2
+        """
+        p, q, k = pi, self.q(logits, pi), index.unsqueeze(-1)
+        guess = torch.zeros_like(v) if guess is None else beside(p, guess)
+        Hp = beside(p, product(read.H, p))
+        Hq = Hp if q is p else beside(p, product(read.H, q))
+        y, e, at_draw = (v + Hp).add_(guess), guess + read.diagonal, v.gather(-1, k)
+        own = (at_draw - dot(q, v)).div_(2)
+        shared = dot(p, y).sub_(dot(q, guess))
+        at_q = y - (dot(q, y).add_(at_draw).add_(dot(p, e)) / 2)
+        at_p = e.sub_(Hq).sub_(y).add_(shared).mul_(p)
+        estimate = torch.addcmul(at_p.div_(2), q, at_q, out=plain(at_p))
+        return estimate.scatter_add_(-1, k, own)
