@@ -82,3 +82,18 @@ class CodeUsage(CodeCounts):
 
     def compute(self) -> Tensor:
         return (self.counts > 0).double().mean().float()
+
+
+class CodeEntropy(CodeCounts):
+    """Entropy of a latent's codes in nats, averaged over latents: log of `categories` where they are used evenly.
+
+    Example:
+        >>> metric = CodeEntropy(latents=1, categories=4)
+        >>> metric.update(torch.tensor([[0], [3], [0], [3]]))
+        >>> metric.compute()
+        tensor(0.6931)
+    """
+
+    def compute(self) -> Tensor:
+        frequency = self.counts / self.counts.sum(dim=-1, keepdim=True)
+        return torch.special.entr(frequency).sum(dim=-1).mean().float()
