@@ -89,8 +89,8 @@ class Text(SplitData):
         found = _Splits(*(PassageSet(part, self.length, number == 0) for number, part in enumerate(parts)))
         if any(len(split) == 0 for split in found):
             raise Refusal(
-                f"Text: each part needs at least length + 1 = {self.length + 1} characters; {self._name()} has {total:,}, "
-                f"of which {', '.join(str(len(part)) for part in parts)} are for training, validation and test"
+                f"Text: each part needs at least length + 1 = {self.length + 1} characters; of the {total:,} of "
+                f"{self._name()}, {', '.join(str(len(part)) for part in parts)} are for training, validation and test"
             )
         return found
 

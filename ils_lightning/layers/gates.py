@@ -4,11 +4,11 @@
     TopKGate:    gradient = sum_e z_e g_e dp_e / dtheta,   g_e = df / dw_e: of the gate of the chosen experts alone
     DenseMixer:  gradient = sum_e g_e dp_e / dtheta: as if every expert had been taken
 
-Neither is the gradient of an expectation. They are what estimators of one are held against. A `Router` multiplies z by p
-and has the gate's gradient; what is left for the draw is nothing for `TopKGate`, and the rest of the sum for `DenseMixer`.
+Neither is the gradient of an expectation. They are what estimators of one are held against. A `Router` multiplies z by
+p and has the gate's gradient; for the draw nothing is left with `TopKGate`, the rest of the sum with `DenseMixer`.
 
-Source: N. Shazeer et al., 2017, 1701.06538; W. Fedus et al., Switch Transformers, 2021, 2101.03961; D. Lepikhin et al.,
-GShard, 2020, 2006.16668. F. Yao et al., DenseMixer, 2025 (yaof20/DenseMixer).
+Source: N. Shazeer et al., 2017, 1701.06538; D. Lepikhin et al., GShard, 2020, 2006.16668; W. Fedus et al., Switch
+Transformers, 2021, 2101.03961. F. Yao et al., DenseMixer, 2025 (yaof20/DenseMixer).
 """
 
 from typing import Literal
@@ -68,6 +68,6 @@ class DenseMixer(TopKGate):
         return "all"
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        """With weights z p, g is p times the slope in the weight: p dp / dtheta of what was not chosen is left."""
+        """With weights z p, g is p times the slope in the weight: sum_e (1 - z_e) g_e dlog p_e / dtheta is left."""
         left = (1 - z) * g
         return left - pi * left.sum(dim=-1, keepdim=True)

@@ -191,11 +191,16 @@ class MixtureOfExperts(Measured):
     def _measure_router(self, characters: Tensor) -> None:
         with torch.inference_mode(False), torch.enable_grad():
             logits, loss = self._last_layer(characters.clone())
-            router: Any = self.blocks[-1].router
+            router = self._last_router()
             gradient = router_gradient.exact(logits, router, loss).unsqueeze(-2)
             found = router_gradient.estimates(logits, router, loss, self.group, _REPLICATES).unsqueeze(-2)
+        metrics: Any = self.metrics
         for name in ("router_cosine", "router_noise"):
-            self.metrics[name].update(found, gradient)
+            metrics[name].update(found, gradient)
+
+    def _last_router(self) -> Router:
+        block: Any = self.blocks[-1]
+        return block.router
 
     @torch.no_grad()
     def _last_layer(self, characters: Tensor) -> tuple[Tensor, router_gradient.LossOfWeights]:
@@ -217,7 +222,7 @@ class MixtureOfExperts(Measured):
 
     def problem(self, batch: Passages) -> Problem:
         """The last router's logits, a row for each token, and the token's loss; weights stand as they are."""
-        router: Any = self.blocks[-1].router
+        router = self._last_router()
         if self.top_k > 1 and isinstance(self.estimator, SparseMixer):
             raise Refusal("diagnose measures draws of one expert, or of subsets; SparseMixer draws one after another")
         logits, loss = self._last_layer(batch.characters)

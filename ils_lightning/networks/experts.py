@@ -49,7 +49,8 @@ class Experts(nn.Module):
         for number, (first, bias, second) in enumerate(zip(*parts, strict=True)):
             row, place = (chosen == number).nonzero(as_tuple=True)
             hidden = functional.gelu(functional.linear(tokens[row], first, bias))
-            out = out.index_add(0, row, (hidden * weights[row, place].unsqueeze(-1)) @ second)
+            part = (hidden * weights[row, place].unsqueeze(-1)) @ second
+            out = out.index_add(0, row, part.to(out.dtype))
         return out.view_as(x)
 
     def _hidden(self, x: Tensor) -> Tensor:
