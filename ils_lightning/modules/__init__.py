@@ -19,6 +19,7 @@ from ils_lightning.modules.protocols import (
     HasSamples,
     HasSummary,
     HasTexts,
+    HasWriting,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "HasSamples",
     "HasSummary",
     "HasTexts",
+    "HasWriting",
     "HierarchicalVAE",
     "LatentTree",
     "LearntPrior",

@@ -58,7 +58,7 @@ class MixtureOfExperts(Measured):
         heads: of the attention.
         hidden: units of each expert.
         balance: weight of the load-balance loss.
-        optimizer: Adam with learning rate 0.003 unless given.
+        optimizer: Adam with learning rate 0.004 unless given.
         lr_scheduler: none unless given.
 
     Example:
@@ -90,9 +90,9 @@ class MixtureOfExperts(Measured):
         width: int = 64,
         layers: int = 4,
         heads: int = 4,
-        hidden: int = 128,
+        hidden: int = 64,
         balance: float = 0.01,
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.003),
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.004),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)

@@ -51,6 +51,15 @@ class HasSamples(Protocol):
 
 
 @runtime_checkable
+class HasWriting(Protocol):
+    """What `sample` asks for of a model of text."""
+
+    def write(self, count: int, generator: Generator | None = None) -> list[str]:
+        """Draws texts."""
+        ...
+
+
+@runtime_checkable
 class HasCodes(Protocol):
     """What `encode` asks for."""
 
