@@ -1,17 +1,22 @@
 """The mixture of experts on text: its layers and gradients against enumeration, and what a run shows."""
 
+import csv
 import itertools
 import math
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lightning import Trainer, seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
 
 from ils_lightning.cli import main
+from ils_lightning.compare import compare
+from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.training.fit import _evaluations
+from ils_lightning.compare.training.previews import Previews
 from ils_lightning.data import Digits, Text
 from ils_lightning.data.characters import codes_of
 from ils_lightning.data.passage_set import Passages
@@ -21,6 +26,7 @@ from ils_lightning.layers import DenseMixer, Router, TopKGate
 from ils_lightning.modules import MixtureOfExperts
 from ils_lightning.modules.router_gradient import estimates, exact
 from ils_lightning.networks.experts import Experts
+from ils_lightning.packaged import find
 
 TINY = {"experts": 2, "width": 8, "layers": 2, "heads": 2, "hidden": 4, "balance": 0.0}
 
@@ -255,6 +261,37 @@ def test_every_kind_of_estimator_learns_to_write(estimator, top_k, tmp_path):
 def test_other_data_are_refused(tmp_path):
     with pytest.raises(ValueError, match="needs data that are text, such as --data Text; given Digits"):
         fit(tmp_path, "ReinMax", data=Digits())
+
+
+def test_every_run_of_the_packaged_comparison_can_be_made():
+    comparison = read("compare/moe_text")
+    places = [(run, setting) for run in comparison.runs for setting in run.parts()]
+    previews = Previews()
+    models = [previews.make(comparison.configuration(run, 1, setting)["model"]) for run, setting in places]
+    assert len(models) == 15
+    assert [model.top_k for model in models] == [int(setting[-1]) for _, setting in places]
+    assert {type(model.estimator).__name__ for model in models} >= {"TopKGate", "DenseMixer", "SparseMixerV2Star"}
+
+
+@pytest.mark.slow
+def test_a_comparison_counts_outputs_of_experts_and_resumes(tmp_path):
+    content = yaml.safe_load(find("compare/moe_text").read_text())
+    small = {"trainer.max_epochs": 2, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 1}
+    content["change"] = {**small, "trainer.limit_test_batches": 1, "model.init_args.layers": 1}
+    content["runs"] = [run for run in content["runs"] if run["name"] in ("TopKGate", "ReinMax", "LeaveOneOut(2)")]
+    content["seeds"] = [1]
+    file = tmp_path / "few.yaml"
+    file.write_text(yaml.safe_dump(content))
+    folder = compare(str(file), tmp_path / "out", settings=["top-1"], workers=1)
+    with (folder / "results.csv").open() as lines:
+        found = {row["run"]: row for row in csv.DictReader(lines)}
+    one = 4 * 16 * 128  # steps, passages, characters
+    wanted = {"TopKGate": one, "ReinMax": 8 * one, "LeaveOneOut(2)": 2 * one}
+    assert {run: float(row["evaluations"]) for run, row in found.items()} == wanted
+    assert all(float(row["last"]) == pytest.approx(float(row["val/bits"]), abs=1e-5) for row in found.values())
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("result.pt")}
+    compare(str(file), folder, settings=["top-1"], workers=1)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("result.pt")} == before
 
 
 SMALL = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=1"]
