@@ -52,7 +52,8 @@ class CodeCounts(Metric):
                 f"{type(self).__name__}: codes must be from 0 to {self.categories - 1}; "
                 f"given {codes.amin().item()} to {codes.amax().item()}"
             )
-        self.counts += torch.zeros_like(self.counts).scatter_add_(1, codes.T, torch.ones_like(codes.T).double())
+        counts = self.counts.double()  # a model in half precision casts its metrics, too
+        self.counts = counts + torch.zeros_like(counts).scatter_add_(1, codes.T, torch.ones_like(codes.T).double())
 
 
 class Perplexity(CodeCounts):
