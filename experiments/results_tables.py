@@ -106,12 +106,50 @@ def listops() -> str:
     return markdown(["run", "wrong answers", "to ReinMax", "worst seed", "learning rate"], rows)
 
 
+def moe_text() -> str:
+    """Routers on text: what is left of each budget, and what their gradients are like."""
+    names = ("test/bits", "val/load_entropy", "val/router_cosine", "val/router_noise")
+    test, entropy, cosine, noise = (read("moe_text", name) for name in names)
+    with (ROOT / "docs/results/moe_text_budgets.csv").open(encoding="utf-8") as file:
+        budgets = {(row["setting"], row["run"]): row for row in csv.DictReader(file)}
+    rows = []
+    for setting, results in test.items():
+        for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
+            spent, reference = budgets[setting, run], results["TopKGate"]
+            equal = [decimals(spent[name]) for name in ("last", "at_equal_evaluations", "at_equal_seconds")]
+            of_router = [
+                f"{fmean(found[setting][run].values()):.2f}" if run in found[setting] else ""
+                for found in (entropy, cosine, noise)
+            ]
+            mean = f"{fmean(seeds.values()):.3f}"
+            rows.append([run, setting, str(len(seeds)), mean, beside(seeds, reference, run), *equal, *of_router])
+    heading = ["run", "experts", "seeds", "test", "to TopKGate", "equal steps", "equal evaluations", "equal seconds"]
+    return markdown([*heading, "load entropy", "cosine", "variance"], rows)
+
+
+def decimals(cell: str) -> str:
+    """A number of a CSV, where there is one."""
+    return "" if cell in ("", "nan") else f"{float(cell):.3f}"
+
+
+def beside(seeds: Seeds, reference: Seeds, run: str) -> str:
+    """The difference of equal seeds to the reference, with its standard error from two seeds on."""
+    common = [seed for seed in seeds if seed in reference]
+    if run == "TopKGate" or not common:
+        return ""
+    if len(common) == 1:
+        return f"{seeds[common[0]] - reference[common[0]]:+.3f}"
+    difference, error = paired(seeds, reference)
+    return f"{difference:+.3f}{_PM}{error:.3f}"
+
+
 def standing() -> str:
     """The family, its two neighbours and the best of the rest, on every problem whose results are kept."""
     family = ["ILS, step_size 0.1", "ILSCV", "ILSNewton", "ILSJoint", "ReinMax", "StraightThrough"]
     problems = [
         *[(f"digits VAE, {s}", read("vae_digits", "test/loss")[s], "") for s in ("L8K4", "L4K24", "L16K12")],
         *[(f"MNIST VAE, 5 epochs, {s}", read("vae_mnist", "test/loss")[s], "") for s in ("L4K8", "L24K4", "L12K16")],
+        ("experts on text, top-1, bits a character", read("moe_text", "test/bits")["top-1"], ""),
         ("ListOps, wrong answers", read("listops", "test/error", 100)[""], " %"),
     ]
     rows = []
@@ -179,7 +217,10 @@ def _digits(number: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
-    for table in (standing, vae_digits, vae_mnist, codes_mnist, listops, pooling, toy1_paired, toy1_energy, polynomial)
+    for table in (
+        *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text),
+        *(pooling, toy1_paired, toy1_energy, polynomial),
+    )
 }
 
 

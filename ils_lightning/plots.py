@@ -82,6 +82,19 @@ def numbered_log_axis(axis: Axis, low: float, high: float) -> None:
     set_limits(first / 1.1, last * 1.1)
 
 
+def short(value: float) -> str:
+    """A number that finds room beside others: thousands and millions by their letter, from a hundred thousand on.
+
+    Example:
+        >>> short(0.5), short(2000), short(500_000), short(2e7)
+        ('0.5', '2000', '500k', '20M')
+    """
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if 1e5 <= abs(value) < 1e9 and abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
 def true_and_learnt(p: Tensor, pi: Tensor) -> Figure:
     """Bars of one row's true distribution beside the learnt one; both `[*rows, categories]`."""
     p, pi = p.reshape(-1, p.shape[-1])[0], pi.reshape(-1, pi.shape[-1])[0]

@@ -53,7 +53,10 @@ def _few_images(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.long] * path.stem.endswith("_large"), id=path.stem) for path in RUNS],
+)
 def test_packaged_runs_run(path, tmp_path):
     words = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=2"]
     if path.stem.startswith("code_prior"):  # the second stage of two

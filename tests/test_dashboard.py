@@ -40,6 +40,7 @@ RUNS = {
     "vae_digits": ["--model.estimator=ILS"],
     "vae_hierarchical": [],
     "hard_attention": ["--data.validation=100"],
+    "moe_text": ["--trainer.limit_val_batches=1"],
 }
 
 

@@ -89,7 +89,7 @@ def test_predictions_are_codes_and_images(run, checkpoint, tmp_path, monkeypatch
     ("words", "message"),
     [
         (["--count=0"], "count must be at least 1; given 0"),
-        (["--output=a.jpg"], "output must end in .png; given 'a.jpg'"),
+        (["--output=a.jpg"], "output of images must end in .png; given 'a.jpg'"),
         (["--images=a.csv"], "images must end in .npy or .pt; given 'a.csv'"),
     ],
 )

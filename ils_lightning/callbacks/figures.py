@@ -1,5 +1,6 @@
-"""TensorBoard pictures and histograms of what a module shows of itself."""
+"""TensorBoard pictures, texts and histograms of what a module shows of itself."""
 
+from textwrap import indent
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -10,11 +11,11 @@ from ils_lightning.modules.protocols import shown
 
 
 class Figures(Callback):
-    """Writes the module's figures and histograms to TensorBoard; silent under other loggers.
+    """Writes the module's figures, texts and histograms to TensorBoard; silent under other loggers.
 
     They are written at validation, or at the end of an epoch where there is none: the 1st, 2nd, 4th, 8th and so on, and
-    at the end of the fit, so that a long run has a dozen. Tags are `visual/<figure>` and `values/<histogram>`: they
-    come behind the scalars.
+    at the end of the fit, so that a long run has a dozen. Tags are `visual/<figure or text>` and `values/<histogram>`:
+    they come behind the scalars.
 
     Args:
         every: validations between two sets of pictures, instead of twice as many each time.
@@ -65,5 +66,7 @@ class Figures(Callback):
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 for name, figure in shown(module, "figures").items():
                     logger.experiment.add_figure(f"visual/{name}", figure, trainer.global_step)
+                for name, text in shown(module, "texts").items():
+                    logger.experiment.add_text(f"visual/{name}", indent(text, "    "), trainer.global_step)
                 for name, values in shown(module, "histograms").items():
                     logger.experiment.add_histogram(f"values/{name}", values, trainer.global_step)

@@ -1,4 +1,4 @@
-"""The verb `sample`: images from the prior of a trained model, or from one learnt after it."""
+"""The verb `sample`: images from the prior of a trained model, or from one learnt after it, or texts."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,33 +14,41 @@ from ils_lightning import atomic, plots
 from ils_lightning.cli.checkpoints import configuration, path_among
 from ils_lightning.errors import Refusal, is_of_memory
 from ils_lightning.modules.code_pictures import evaluating
-from ils_lightning.modules.protocols import HasSamples
+from ils_lightning.modules.protocols import HasSamples, HasWriting
 from ils_lightning.set_up import require_numbers
 from ils_lightning.type_hints import class_at
+
+_RULE = f"\n\n{'-' * 64}\n\n"  # between two texts
 
 
 def sample(
     ckpt_path: str | None = None,
     count: int = 64,
-    output: str = "samples.png",
+    output: str | None = None,
     images: str | None = None,
     seed: int = 0,
     own: list[str] | None = None,
 ) -> None:
-    """Draws images from the prior of a checkpoint's model.
+    """Draws images from the prior of a checkpoint's model, or texts that it writes.
 
     Args:
         ckpt_path: checkpoint of a `fit`.
-        count: number of images.
-        output: picture of all of them, on a square grid (.png).
+        count: number of images or texts.
+        output: picture of all images, on a square grid (.png), or file of the texts (.txt); samples.png or samples.txt
+            unless given.
         images: also write the images themselves, float32 [count, channels, height, width] (.npy or .pt).
         seed: of the draws.
         own: dotted names of classes of your own that the checkpoint names, such as my_module.Encoder.
     """
-    _check(count, output, images, seed)
+    _check(count, images, seed)
     path = path_among(["sample", *([f"--ckpt_path={ckpt_path}"] if ckpt_path else [])]) or ""
-    drawn = _drawn(load(path, own or []), count, seed)
-    written = [_write_picture(drawn, Path(output))]
+    model = load(path, own or [])
+    if isinstance(model, HasWriting):
+        _write_texts(model, count, seed, _output(output, ".txt", "texts"), images)
+        return
+    picture = _output(output, ".png", "images", " (--images writes arrays)")
+    drawn = _drawn(model, count, seed)
+    written = [_write_picture(drawn, picture)]
     if images is not None:
         written.append(_write_images(drawn, Path(images)))
     print(f"{count} images are in {' and '.join(map(str, written))}")
@@ -59,10 +67,11 @@ def load(ckpt_path: str, own: Sequence[str] = ()) -> Any:
     if name is None:
         raise Refusal(f"--ckpt_path must be a checkpoint of the command line's fit; {ckpt_path!r} names no model")
     kind = class_at(str(name))
-    if not (isinstance(kind, type) and issubclass(kind, LightningModule) and issubclass(kind, HasSamples)):
+    if not (isinstance(kind, type) and issubclass(kind, LightningModule) and issubclass(kind, HasSamples | HasWriting)):
         raise Refusal(
             "only models with a method sample(count, generator), which returns images, can be sampled, such as "
-            f"DiscreteVAE and CodePrior; {ckpt_path!r} holds a {name.split('.')[-1]}"
+            "DiscreteVAE and CodePrior, or with write(count, generator=...), which returns texts; "
+            f"{ckpt_path!r} holds a {name.split('.')[-1]}"
         )
     with warnings.catch_warnings():
         for message in ("JsonargparseDeprecationWarning", r"was deprecated in v4.* will be\s+removed in v5"):
@@ -72,15 +81,29 @@ def load(ckpt_path: str, own: Sequence[str] = ()) -> Any:
     return model
 
 
-def _check(count: int, output: str, images: str | None, seed: int) -> None:
+def _check(count: int, images: str | None, seed: int) -> None:
     if count < 1:
         raise Refusal(f"count must be at least 1; given {count}")
     if not -(2**63) <= seed < 2**64:
         raise Refusal(f"seed must fit into 64 bits; given {seed}")
-    if Path(output).suffix != ".png":
-        raise Refusal(f"output must end in .png; given {output!r} (--images writes arrays)")
     if images is not None and Path(images).suffix not in (".npy", ".pt"):
         raise Refusal(f"images must end in .npy or .pt; given {images!r}")
+
+
+def _output(given: str | None, suffix: str, things: str, hint: str = "") -> Path:
+    path = Path(f"samples{suffix}" if given is None else given)
+    if path.suffix != suffix:
+        raise Refusal(f"output of {things} must end in {suffix}; given {given!r}{hint}")
+    return path
+
+
+def _write_texts(model: HasWriting, count: int, seed: int, path: Path, images: str | None) -> None:
+    if images is not None:
+        raise Refusal(f"images: {type(model).__name__} draws texts, which are in --output alone; given {images!r}")
+    texts = model.write(count, generator=torch.Generator().manual_seed(seed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(_RULE.join(texts) + "\n", path)
+    print(f"{texts[0].strip()}\n{count} texts are in {path}")
 
 
 def _drawn(model: Any, count: int, seed: int) -> Tensor:

@@ -9,6 +9,7 @@ from ils_lightning.data.image_files import ImageFiles
 from ils_lightning.data.images import Images
 from ils_lightning.data.listops import ListOps
 from ils_lightning.data.steps import NoData
+from ils_lightning.data.text import Text
 
 __all__ = [
     "Digits",
@@ -21,5 +22,6 @@ __all__ = [
     "NoData",
     "SingleDraws",
     "Targets",
+    "Text",
     "TrueDistribution",
 ]

@@ -12,6 +12,7 @@ from ils_lightning.estimators.categorical import entropy, softmax, top
 from ils_lightning.estimators.credit import Credit, nothing
 from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 from ils_lightning.functional import unimix as mix
+from ils_lightning.layers.gates import TopKGate
 
 Combine = Literal["probabilities", "renormalized", "even"]
 
@@ -59,7 +60,8 @@ class Router(nn.Module):
     Tokens are rows: what an estimator pools it pools over them. Draws of k > 1 are k-subsets (`TopKSubset`,
     `TopKReinMax`), or one after another without replacement (`SparseMixer`). Those are weighed and differentiated as
     published: each by its probability among the experts that were left, in evaluation too, and as if which ones were
-    left were given, so that even for a linear loss the gradient is exact for k = 1 alone.
+    left were given, so that even for a linear loss the gradient is exact for k = 1 alone. `TopKGate` and `DenseMixer`
+    draw nothing: they take the likeliest k in training too.
 
     Args:
         experts: how many there are.
@@ -111,13 +113,19 @@ class Router(nn.Module):
                 f"Router: {name} neither draws differentiably nor takes costs later; ReinMax, SparseMixer and "
                 "LeaveOneOut do"
             )
-        size = getattr(self.estimator, "size", 1) if isinstance(self.estimator, TopKSubset) else 1
+        gate = isinstance(self.estimator, TopKGate)
+        size = getattr(self.estimator, "size", 1) if gate or isinstance(self.estimator, TopKSubset) else 1
         if size != k and not (size == 1 and isinstance(self.estimator, SparseMixer)):
             raise Refusal(
                 f"Router: {name} draws {size} of the experts, top_k is {k}; TopKReinMax(size={k}) draws subsets, "
                 "SparseMixer one expert after another"
             )
-        if not (self.estimator.hard or size > 1 or isinstance(self.estimator, SparseMixer)):
+        if gate and self.combine != "probabilities":
+            raise Refusal(
+                f"Router: {name} learns by the probabilities that weigh the chosen experts: combine must be "
+                f"probabilities; given {self.combine}"
+            )
+        if not (self.estimator.hard or size > 1 or gate or isinstance(self.estimator, SparseMixer)):
             raise Refusal(
                 f"Router: {in_words(self.estimator)} hands f relaxed draws, which give all experts a weight; "
                 "StraightThroughGumbelSoftmax draws one"
@@ -144,7 +152,7 @@ class Router(nn.Module):
         z, credit = self._draw(mixed, there)
         p = softmax(mixed)
         chosen = z.detach().topk(self.top_k, dim=-1).indices
-        weights = torch.where(there.unsqueeze(-1), self._combined(z, p.to(logits.dtype)), 0)
+        weights = torch.where(there.unsqueeze(-1), self.weigh(z, p.to(logits.dtype)), 0)
         load, balance = self._balance(chosen, p, there)
         experts = chosen.masked_fill(~there.unsqueeze(-1), -1)
         return Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit)
@@ -195,7 +203,13 @@ class Router(nn.Module):
             total, left = total + z, left.masked_fill(z.detach() != 0, float("-inf"))
         return total
 
-    def _combined(self, z: Tensor, p: Tensor) -> Tensor:
+    @property
+    def weighs_by_probability(self) -> bool:
+        """Whether the weight of a drawn expert is its probability: else, of a single one, it is 1."""
+        return self.combine == "probabilities" or isinstance(self.estimator, SparseMixer)
+
+    def weigh(self, z: Tensor, p: Tensor) -> Tensor:
+        """Returns the weights of the experts, given draws z and probabilities p, all `[*batch, experts]`."""
         if isinstance(self.estimator, SparseMixer):
             return z
         if self.combine == "probabilities":

@@ -52,7 +52,8 @@ class CodeCounts(Metric):
                 f"{type(self).__name__}: codes must be from 0 to {self.categories - 1}; "
                 f"given {codes.amin().item()} to {codes.amax().item()}"
             )
-        self.counts += torch.zeros_like(self.counts).scatter_add_(1, codes.T, torch.ones_like(codes.T).double())
+        counts = self.counts.double()  # a model in half precision casts its metrics, too
+        self.counts = counts + torch.zeros_like(counts).scatter_add_(1, codes.T, torch.ones_like(codes.T).double())
 
 
 class Perplexity(CodeCounts):
@@ -82,3 +83,18 @@ class CodeUsage(CodeCounts):
 
     def compute(self) -> Tensor:
         return (self.counts > 0).double().mean().float()
+
+
+class CodeEntropy(CodeCounts):
+    """Entropy of a latent's codes in nats, averaged over latents: log of `categories` where they are used evenly.
+
+    Example:
+        >>> metric = CodeEntropy(latents=1, categories=4)
+        >>> metric.update(torch.tensor([[0], [3], [0], [3]]))
+        >>> metric.compute()
+        tensor(0.6931)
+    """
+
+    def compute(self) -> Tensor:
+        frequency = self.counts / self.counts.sum(dim=-1, keepdim=True)
+        return torch.special.entr(frequency).sum(dim=-1).mean().float()

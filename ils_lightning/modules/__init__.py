@@ -7,9 +7,20 @@ from ils_lightning.modules.discrete_vae import DiscreteVAE
 from ils_lightning.modules.hard_attention import HardAttention
 from ils_lightning.modules.hierarchical_vae import HierarchicalVAE
 from ils_lightning.modules.listops import LatentTree
+from ils_lightning.modules.mixture_of_experts import MixtureOfExperts
 from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
-from ils_lightning.modules.protocols import HasCodes, HasCurve, HasFigures, HasHistograms, HasSamples, HasSummary
+from ils_lightning.modules.protocols import (
+    HasCodes,
+    HasCurve,
+    HasEvaluations,
+    HasFigures,
+    HasHistograms,
+    HasSamples,
+    HasSummary,
+    HasTexts,
+    HasWriting,
+)
 
 __all__ = [
     "CategoricalFit",
@@ -20,14 +31,18 @@ __all__ = [
     "HardAttention",
     "HasCodes",
     "HasCurve",
+    "HasEvaluations",
     "HasFigures",
     "HasHistograms",
     "HasProblem",
     "HasSamples",
     "HasSummary",
+    "HasTexts",
+    "HasWriting",
     "HierarchicalVAE",
     "LatentTree",
     "LearntPrior",
+    "MixtureOfExperts",
     "PolynomialProgramming",
     "Prior",
     "Problem",

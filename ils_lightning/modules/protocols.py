@@ -23,6 +23,15 @@ class HasCurve(Protocol):
 
 
 @runtime_checkable
+class HasEvaluations(Protocol):
+    """What `compare` counts in place of evaluations of f, of a model whose steps differ otherwise in what they cost."""
+
+    def evaluations(self, batch: Any) -> float:
+        """Returns how often the unit of cost is computed in a training step on this batch."""
+        ...
+
+
+@runtime_checkable
 class HasSamples(Protocol):
     """What `sample` asks for.
 
@@ -38,6 +47,15 @@ class HasSamples(Protocol):
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
         """Draws images `[count, channels, height, width]`."""
+        ...
+
+
+@runtime_checkable
+class HasWriting(Protocol):
+    """What `sample` asks for of a model of text."""
+
+    def write(self, count: int, generator: Generator | None = None) -> list[str]:
+        """Draws texts."""
         ...
 
 
@@ -60,6 +78,15 @@ class HasFigures(Protocol):
 
 
 @runtime_checkable
+class HasTexts(Protocol):
+    """What TensorBoard shows under Text as the model learns."""
+
+    def texts(self) -> dict[str, str]:
+        """Texts of the present state, as they stand, by name."""
+        ...
+
+
+@runtime_checkable
 class HasHistograms(Protocol):
     """What TensorBoard shows distributions of."""
 
@@ -77,7 +104,7 @@ class HasSummary(Protocol):
         ...
 
 
-def shown(model: Any, name: Literal["figures", "histograms", "summary"]) -> dict[str, Any]:
+def shown(model: Any, name: Literal["figures", "histograms", "texts", "summary"]) -> dict[str, Any]:
     """Returns what a model shows of itself; nothing of a method of that name that is something else."""
     method = getattr(model, name, None)
     if not callable(method) or any(map(is_required, signature(method).parameters.values())):

@@ -8,7 +8,7 @@ from hostile import Case
 from torch import Tensor
 
 from ils_lightning.callbacks import GradientProbe, OptionSchedule
-from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws
+from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Text
 from ils_lightning.estimators.table import classes
 from ils_lightning.likelihoods import DiscretizedLogistic, Gaussian
 from ils_lightning.modules import (
@@ -17,6 +17,7 @@ from ils_lightning.modules import (
     HardAttention,
     HierarchicalVAE,
     LatentTree,
+    MixtureOfExperts,
     PolynomialProgramming,
 )
 from ils_lightning.networks import MLP, ConvDecoder
@@ -93,6 +94,7 @@ MODULES = {
     HierarchicalVAE: ["fit", "--config=vae_hierarchical", *SHORT],
     HardAttention: ["fit", "--config=hard_attention", *SHORT, "--data=Digits"],
     LatentTree: ["fit", "--config=listops", *SHORT],
+    MixtureOfExperts: ["fit", "--config=moe_text", *SHORT],
     PolynomialProgramming: ["fit", "--config=polynomial", *SHORT],
 }
 DATA = {
@@ -101,9 +103,10 @@ DATA = {
     ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],
     ListOps: ["fit", "--config=listops", *SHORT],
     SingleDraws: ENERGY,
+    Text: ["fit", "--config=moe_text", *SHORT],
 }
 MAY_BE_0 = ["settings", "record_every", "kl_warmup", "free_bits", "importance_samples", "threshold", "validation"]
-MAY_BE_0 += ["margin", "residual_blocks", "centre", "leak", "share", "every"]
+MAY_BE_0 += ["margin", "residual_blocks", "centre", "leak", "share", "every", "balance"]
 FINE_OF_PARTS = {**{key: ["0"] for key in MAY_BE_0}, "centre": ["0", "-1"]}
 SKIPPED = ["estimator", "tokenizer", "args", "kwargs"]  # tried by name, or not options
 TRAINER = {

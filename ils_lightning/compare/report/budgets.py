@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from torch import Tensor
 
 from ils_lightning import plots
@@ -37,6 +37,7 @@ def budgets(curves: list[Curve], narrow: bool) -> Figure:
                 found = found[found > 0]  # a curve may begin before anything is spent
                 if found.numel():
                     plots.numbered_log_axis(axes.xaxis, float(found.min()), float(found.max()))
+                    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plots.short(value)))
         _scale(line[0], mine)
         for axes in line if narrow else line[:1]:
             axes.set_ylabel(f"{setting}\n{mine[0].tracked.label}".strip())

@@ -23,7 +23,7 @@ from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.errors import Refusal, is_of_the_disk
 from ils_lightning.modules import HasProblem, Problem
-from ils_lightning.modules.protocols import has_curve
+from ils_lightning.modules.protocols import HasEvaluations, has_curve
 from ils_lightning.trainer_options import refusing_trainers, require_sensible, tell_what_it_refuses
 
 Result = dict[str, Any]
@@ -144,12 +144,17 @@ def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
 
 
 def _evaluations(model: LightningModule, data: LightningDataModule) -> float:
-    """Rows of f evaluated in one optimiser step, by the first batch; NaN where the module poses no problem."""
-    if not isinstance(model, HasProblem):
+    """Rows of f evaluated in one optimiser step, by the first batch, or what the module counts in their place.
+
+    NaN where it does not count and poses no problem.
+    """
+    if not isinstance(model, HasProblem | HasEvaluations):
         return float("nan")
-    batch = next(iter(data.train_dataloader()))
+    batch = model.transfer_batch_to_device(next(iter(data.train_dataloader())), model.device, 0)
+    if isinstance(model, HasEvaluations):
+        return model.evaluations(batch)
     try:
-        logits, _, used = Problem(*model.problem(model.transfer_batch_to_device(batch, model.device, 0)))
+        logits, _, used = Problem(*model.problem(batch))
     except NotImplementedError:
         return float("nan")
     estimator: Any = used or getattr(model, "estimator", None)
