@@ -57,12 +57,13 @@ def attempt(
 ) -> Attempt:
     """Runs a command in `folder`, forked from this process, in which everything is imported already."""
     output, before = folder.with_name(f"{folder.name}.output"), contents(folder)
+    printed, errors = (Path(f"{output}{number}") for number in (1, 2))
+    printed.touch(), errors.touch()  # a child that is ended at once has not made them
     sys.stdout.flush(), sys.stderr.flush()
     child = os.fork()
     if child == 0:
         _run(words, folder, output, run)
     status = _wait(child, seconds)
-    printed, errors = (Path(f"{output}{number}") for number in (1, 2))
     after = contents(folder)
     left = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     found = Attempt(status, printed.read_text(), errors.read_text(errors="replace").splitlines(), left)

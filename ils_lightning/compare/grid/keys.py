@@ -3,6 +3,8 @@
 from copy import deepcopy
 from typing import Any
 
+from jsonargparse import Namespace
+
 from ils_lightning import documents
 from ils_lightning.errors import Refusal
 
@@ -24,7 +26,16 @@ def assign(config: dict, key: str, value: Any) -> None:
             named = isinstance(config.get(name), str) and child == "init_args"
             config[name] = {"class_path": config[name]} if named else {}
         config = config[name]
-    config[last] = deepcopy(value)
+    config[last] = _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A copy as plain data: the parser has made a namespace of a class of one's own that holds another."""
+    if isinstance(value, Namespace):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else deepcopy(value)
 
 
 def overrides(words: list[str]) -> dict[str, Any]:
