@@ -22,7 +22,17 @@ def networks(kind: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["vae_digits", "vae_hierarchical", "hard_attention", "listops", "tokenizer_digits", "polynomial", "toy1"]
+    "name",
+    [
+        "vae_digits",
+        "vae_hierarchical",
+        "hard_attention",
+        "listops",
+        "tokenizer_digits",
+        "polynomial",
+        "sudoku",
+        "toy1",
+    ],
 )
 def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):
     few = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]

@@ -13,7 +13,12 @@ from ils_lightning.estimators.categorical import plain_call, transformed
 DIFFERENTIATES = "differentiates the loss by itself"
 LEARNS = "learns from its draws until .eval() is called"
 Loss = Callable[[Tensor], Tensor]
-"""Maps draws `[samples, *batch, latents, categories]` to the loss of each, `[samples, *batch]`."""
+"""Maps draws `[samples, *batch, latents, categories]` to the loss of each, `[samples, *batch]`.
+
+It may know two things in closed form, by methods of its own: `closed_form_gradient(z)`, its slopes at draws z; and
+`expectation(pi)`, its mean `[*batch]` over independent draws of the probabilities pi `[*batch, latents, categories]`,
+differentiable in pi. `Exact` and `diagnose` then need no enumeration.
+"""
 _FLAT = ("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Bernoulli")
 """What autograd calls functions whose derivative is zero wherever they have one."""
 
@@ -36,6 +41,11 @@ def evaluate(f: Loss, z: Tensor) -> Tensor:
         given = str(loss.dtype).removeprefix("torch.")
         raise Refusal(f"the loss f must answer floating-point numbers; given {given} (use {remedy})")
     return loss
+
+
+def known_expectation(f: Loss) -> Callable[[Tensor], Tensor] | None:
+    """Returns f's own mean over draws, as a function of their probabilities; None where it knows none."""
+    return getattr(f, "expectation", None)
 
 
 def no_gradient(name: str) -> Refusal:

@@ -8,7 +8,7 @@ from hostile import Case
 from torch import Tensor
 
 from ils_lightning.callbacks import GradientProbe, OptionSchedule
-from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws
+from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Sudoku
 from ils_lightning.estimators.table import classes
 from ils_lightning.likelihoods import DiscretizedLogistic, Gaussian
 from ils_lightning.modules import (
@@ -18,6 +18,7 @@ from ils_lightning.modules import (
     HierarchicalVAE,
     LatentTree,
     PolynomialProgramming,
+    SudokuSolver,
 )
 from ils_lightning.networks import MLP, ConvDecoder
 from ils_lightning.type_hints import hints
@@ -94,6 +95,7 @@ MODULES = {
     HardAttention: ["fit", "--config=hard_attention", *SHORT, "--data=Digits"],
     LatentTree: ["fit", "--config=listops", *SHORT],
     PolynomialProgramming: ["fit", "--config=polynomial", *SHORT],
+    SudokuSolver: ["fit", "--config=sudoku", *SHORT],
 }
 DATA = {
     Digits: VAE,
@@ -101,6 +103,7 @@ DATA = {
     ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],
     ListOps: ["fit", "--config=listops", *SHORT],
     SingleDraws: ENERGY,
+    Sudoku: ["fit", "--config=sudoku", *SHORT],
 }
 MAY_BE_0 = ["settings", "record_every", "kl_warmup", "free_bits", "importance_samples", "threshold", "validation"]
 MAY_BE_0 += ["margin", "residual_blocks", "centre", "leak", "share", "every"]

@@ -88,7 +88,16 @@ def names(chance: Random) -> Iterator[Case]:
 
 def files(chance: Random) -> Iterator[Case]:
     """Names of packaged files."""
-    for name in ("toy1", "vae_digits", "polynomial", "vae_mnist_L4K8", "hard_attention", "listops", "vae_conv"):
+    for name in (
+        "toy1",
+        "vae_digits",
+        "polynomial",
+        "vae_mnist_L4K8",
+        "hard_attention",
+        "listops",
+        "sudoku",
+        "vae_conv",
+    ):
         wrong = misspelt(name, chance)
         yield Case(f"config {wrong}", ["fit", f"--config={wrong}"], (wrong, f"did you mean '{name}'"))
     for name in ("estimators/rebar", "estimators/ils_newton", "estimators/gumbel_softmax"):

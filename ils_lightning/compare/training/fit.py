@@ -149,13 +149,13 @@ def _evaluations(model: LightningModule, data: LightningDataModule) -> float:
         return float("nan")
     batch = next(iter(data.train_dataloader()))
     try:
-        logits, _, used = Problem(*model.problem(model.transfer_batch_to_device(batch, model.device, 0)))
+        logits, f, used = Problem(*model.problem(model.transfer_batch_to_device(batch, model.device, 0)))
     except NotImplementedError:
         return float("nan")
     estimator: Any = used or getattr(model, "estimator", None)
     if estimator is None:
         return float("nan")
-    return float(estimator.evaluations(*logits.shape[-2:]) * logits.shape[:-2].numel())
+    return float(estimator.evaluations_of(f, *logits.shape[-2:]) * logits.shape[:-2].numel())
 
 
 @contextmanager
