@@ -11,6 +11,7 @@ from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
 from ils_lightning.modules.protocols import HasCodes, HasCurve, HasFigures, HasHistograms, HasSamples, HasSummary
 from ils_lightning.modules.sudoku import SudokuSolver
+from ils_lightning.modules.variable_fit import VariableFit
 
 __all__ = [
     "CategoricalFit",
@@ -35,4 +36,5 @@ __all__ = [
     "SudokuSolver",
     "Tracked",
     "UniformPrior",
+    "VariableFit",
 ]

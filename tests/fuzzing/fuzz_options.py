@@ -19,6 +19,7 @@ from ils_lightning.modules import (
     LatentTree,
     PolynomialProgramming,
     SudokuSolver,
+    VariableFit,
 )
 from ils_lightning.networks import MLP, ConvDecoder
 from ils_lightning.type_hints import hints
@@ -96,6 +97,7 @@ MODULES = {
     LatentTree: ["fit", "--config=listops", *SHORT],
     PolynomialProgramming: ["fit", "--config=polynomial", *SHORT],
     SudokuSolver: ["fit", "--config=sudoku", *SHORT],
+    VariableFit: ["fit", "--config=variables_toy", *SHORT],
 }
 DATA = {
     Digits: VAE,
