@@ -32,6 +32,7 @@ def networks(kind: str) -> dict[str, Any]:
         "polynomial",
         "sudoku",
         "toy1",
+        "variables_toy",
     ],
 )
 def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):
