@@ -12,9 +12,16 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import Adam
 from torchmetrics import Metric
 
-from ils_lightning.data import Digits, ListOps
+from ils_lightning.data import Digits, ListOps, Sudoku
 from ils_lightning.estimators import NetworkBaseline, Reinforce
-from ils_lightning.modules import DiscreteModule, DiscreteVAE, HardAttention, HierarchicalVAE, LatentTree
+from ils_lightning.modules import (
+    DiscreteModule,
+    DiscreteVAE,
+    HardAttention,
+    HierarchicalVAE,
+    LatentTree,
+    SudokuSolver,
+)
 
 SMALL = {"train": 400, "validation": 50, "test": 50, "longest": 12}
 MODELS: dict[type, tuple[Any, int]] = {
@@ -22,6 +29,7 @@ MODELS: dict[type, tuple[Any, int]] = {
     HierarchicalVAE: (Digits, 37_520),
     HardAttention: (lambda: Digits(binarize="none"), 18_266),
     LatentTree: (lambda: ListOps(**SMALL), 28_685),
+    SudokuSolver: (lambda: Sudoku(each=2, grades=["easy"]), 1_458),
 }
 
 

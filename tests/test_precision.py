@@ -31,7 +31,9 @@ def networks(kind: str) -> dict[str, Any]:
         "moe_text",
         "tokenizer_digits",
         "polynomial",
+        "sudoku",
         "toy1",
+        "variables_toy",
     ],
 )
 def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):

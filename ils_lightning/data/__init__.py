@@ -9,6 +9,7 @@ from ils_lightning.data.image_files import ImageFiles
 from ils_lightning.data.images import Images
 from ils_lightning.data.listops import ListOps
 from ils_lightning.data.steps import NoData
+from ils_lightning.data.sudoku import Puzzles, Sudoku
 from ils_lightning.data.text import Text
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "Images",
     "ListOps",
     "NoData",
+    "Puzzles",
     "SingleDraws",
+    "Sudoku",
     "Targets",
     "Text",
     "TrueDistribution",

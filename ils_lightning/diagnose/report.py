@@ -46,7 +46,8 @@ def gradient_report(
         estimators: objects, class names or descriptions, or a mapping of names to them; all unless given.
         draws: estimates of the batch by each, at least 32.
         exact: enumerate all categories ** latents states: "auto" up to `limit` of them, True whatever their number,
-            False not at all. Without enumeration `reference` is what estimates are held against.
+            False not at all. A loss that knows its expectation is asked for it instead, unless False. Without either
+            `reference` is what estimates are held against.
         average: evaluations of f whose estimates one averages in training, over batch and steps: the rows are ranked by
             the error of such an average. Few favour low variance, many low bias.
         settle: steps on the batch that estimators with state learn for before they are measured.
@@ -126,6 +127,9 @@ def _truth(
     error: float,
     memory: int,
 ) -> Target:
+    known = target.closed_form(logits, f) if exact and facts.ones == 1 else None
+    if known is not None:
+        return known
     if exact is True or (exact == "auto" and facts.states <= limit):
         return target.enumerated(logits, f, facts, memory)
     if facts.ones > 1:
@@ -178,7 +182,7 @@ def _row(
     try:
         estimator.check(logits)
         if estimator.kind == "exact":
-            return _exact_row(row, estimator, facts, truth)
+            return _exact_row(row, estimator, f, facts, truth)
         own = _ready(estimator, logits)
         row.evaluations = own.evaluations(facts.latents, facts.categories)
         with torch.no_grad():
@@ -191,12 +195,12 @@ def _row(
     return row
 
 
-def _exact_row(row: Row, estimator: Estimator, facts: Facts, truth: Target) -> Row:
+def _exact_row(row: Row, estimator: Estimator, f: Loss, facts: Facts, truth: Target) -> Row:
     """Enumeration is not measured by itself: it is what the others are held against."""
     if truth.noise is not None:
         row.not_applicable = f"{facts.categories} ** {facts.latents} states are too many to enumerate"
         return row
-    row.evaluations = estimator.evaluations(facts.latents, facts.categories)
+    row.evaluations = estimator.evaluations_of(f, facts.latents, facts.categories)
     _fill(row, perfect())
     return row
 

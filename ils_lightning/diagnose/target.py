@@ -1,4 +1,4 @@
-"""What estimates are held against: the gradient by enumeration, or a long run of an unbiased estimator.
+"""What estimates are held against: the gradient in closed form, by enumeration, or by many unbiased estimates.
 
 E f = sum_z p(z) f(z);   d E f / d theta = sum_z p(z) (f(z) - E f)(z - pi) = sum_z p(z) f(z) z - pi E f
 with pi = E z: the probabilities of one category, or the marginals of subsets.
@@ -15,10 +15,11 @@ from ils_lightning.diagnose.inputs import Facts
 from ils_lightning.diagnose.memory import PeakMemory, fitting
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Loss, evaluate
-from ils_lightning.estimators.categorical import indices, log_softmax, one_hot
+from ils_lightning.estimators.categorical import indices, log_softmax, one_hot, softmax
 from ils_lightning.estimators.coupling import followed
 from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.estimators.joint import digits
+from ils_lightning.estimators.loss import known_expectation
 
 
 class Target(NamedTuple):
@@ -43,6 +44,18 @@ class Target(NamedTuple):
         if self.noise is None:
             return found
         return found - self.noise.square().sum().item() / len(self.noise) / (len(self.noise) - 1)
+
+
+def closed_form(logits: Tensor, f: Loss) -> Target | None:
+    """Differentiates what f itself knows of its expectation; None where it knows nothing."""
+    known = known_expectation(f)
+    if known is None:
+        return None
+    with torch.enable_grad():
+        theta = logits.detach().double().requires_grad_()
+        value = known(softmax(theta))
+        (gradient,) = torch.autograd.grad(value.sum(), theta)
+    return Target(gradient.flatten(), value.mean().item(), None, "exact: the loss knows its expectation")
 
 
 @torch.no_grad()

@@ -210,6 +210,11 @@ class Estimator(Described, nn.Module):
         del latents, categories
         return 1
 
+    def evaluations_of(self, f: Loss, latents: int, categories: int) -> int:
+        """`evaluations` for this f, of which an estimator may need fewer than of another."""
+        del f
+        return self.evaluations(latents, categories)
+
     def build(self, latents: int, categories: int) -> None:
         """Makes state whose size depends on the problem; called by modules at set-up, else at first use."""
 

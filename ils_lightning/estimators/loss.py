@@ -13,7 +13,12 @@ from ils_lightning.estimators.categorical import plain_call, transformed
 DIFFERENTIATES = "differentiates the loss by itself"
 LEARNS = "learns from its draws until .eval() is called"
 Loss = Callable[[Tensor], Tensor]
-"""Maps draws `[samples, *batch, latents, categories]` to the loss of each, `[samples, *batch]`."""
+"""Maps draws `[samples, *batch, latents, categories]` to the loss of each, `[samples, *batch]`.
+
+It may know two things in closed form, by methods of its own: `closed_form_gradient(z)`, its slopes at draws z; and
+`expectation(pi)`, its mean `[*batch]` over independent draws of the probabilities pi `[*batch, latents, categories]`,
+differentiable in pi. `Exact` and `diagnose` then need no enumeration.
+"""
 _FLAT = ("Round", "Floor", "Ceil", "Trunc", "Sign", "Sgn", "Bernoulli")
 """What autograd calls functions whose derivative is zero wherever they have one."""
 
@@ -46,6 +51,11 @@ def _rows_as_latents(z: Tensor, given: Any) -> str:
         f". Logits of two axes are one row of {z.shape[1]} latents; for {z.shape[1]} rows of one latent give "
         "logits.unsqueeze(-2), and read z[..., 0, :] in f"
     )
+
+
+def known_expectation(f: Loss) -> Callable[[Tensor], Tensor] | None:
+    """Returns f's own mean over draws, as a function of their probabilities; None where it knows none."""
+    return getattr(f, "expectation", None)
 
 
 def no_gradient(name: str) -> Refusal:

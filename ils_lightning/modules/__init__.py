@@ -21,6 +21,9 @@ from ils_lightning.modules.protocols import (
     HasTexts,
     HasWriting,
 )
+from ils_lightning.modules.relaxed_sudoku import RelaxedSudokuSolver
+from ils_lightning.modules.sudoku import SudokuSolver
+from ils_lightning.modules.variable_fit import VariableFit
 
 __all__ = [
     "CategoricalFit",
@@ -46,6 +49,9 @@ __all__ = [
     "PolynomialProgramming",
     "Prior",
     "Problem",
+    "RelaxedSudokuSolver",
+    "SudokuSolver",
     "Tracked",
     "UniformPrior",
+    "VariableFit",
 ]

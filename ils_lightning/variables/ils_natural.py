@@ -23,9 +23,10 @@ from ils_lightning.estimators.delivery import Deliver
 from ils_lightning.estimators.family import SMALLEST_TRACE, full_precision, rows
 from ils_lightning.estimators.learnt import Learnt
 from ils_lightning.variables.natural_family import NaturalFamily
+from ils_lightning.variables.variable_estimator import VariableEstimator
 
 
-class ILSNatural(Learnt):
+class ILSNatural(Learnt, VariableEstimator):
     """Estimates d E f(x) / d theta from one evaluation of f and its gradient at an exact draw x.
 
     For variables with many values or infinitely many; where values are few, `Binomial` also serves every categorical

@@ -8,10 +8,10 @@ The third central moment is A''' = V V'(mu).
 
 from torch import Tensor
 
-from ils_lightning.describe import Described
+from ils_lightning.variables.law import Law
 
 
-class NaturalFamily(Described):
+class NaturalFamily(Law):
     """Distributions of one number that are exponential in their natural parameter; subclasses say A, mu, V and V'."""
 
     _abstract = True

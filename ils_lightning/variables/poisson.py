@@ -30,5 +30,11 @@ class Poisson(NaturalFamily):
     def slope(self, mu: Tensor) -> Tensor:
         return torch.ones_like(mu)
 
+    def nodes(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        most = float(theta.detach().exp().max())
+        last = int(most + 12 * most**0.5 + 30)  # beyond it there is less than rounding
+        x = torch.arange(last + 1, dtype=theta.dtype, device=theta.device).reshape(-1, *[1] * theta.dim())
+        return x.expand(-1, *theta.shape), (x * theta - theta.exp() - torch.lgamma(x + 1)).exp()
+
     def draw(self, mu: Tensor) -> Tensor:
         return torch.poisson(mu)

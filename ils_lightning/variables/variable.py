@@ -9,11 +9,11 @@ natural exponential family, that is a difference of means: E_pi v - E_pi_D v.
 
 from torch import Tensor, nn
 
-from ils_lightning.describe import Described
 from ils_lightning.estimators import Estimator, Loss
+from ils_lightning.variables.law import Law
 
 
-class Variable(Described, nn.Module):
+class Variable(Law, nn.Module):
     """A distribution over the values v_0 < v_1 < ... with one parameter for each latent; any estimator works on it."""
 
     _abstract = True
@@ -24,6 +24,10 @@ class Variable(Described, nn.Module):
     def logits(self, theta: Tensor) -> Tensor:
         """Categorical logits `[*batch, latents, categories]` of the parameter `[*batch, latents]`."""
         raise NotImplementedError(f"{type(self).__name__} must define logits(theta)")
+
+    def nodes(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.logits(theta).softmax(dim=-1).movedim(-1, 0)
+        return self.support.to(theta).reshape(-1, *[1] * theta.dim()).expand_as(weights), weights
 
     def values(self, z: Tensor) -> Tensor:
         """Values `[..., latents]` of draws z `[..., latents, categories]`; linear in relaxed draws."""

@@ -8,7 +8,7 @@ from hostile import Case
 from torch import Tensor
 
 from ils_lightning.callbacks import GradientProbe, OptionSchedule
-from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Text
+from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Sudoku, Text
 from ils_lightning.estimators.table import classes
 from ils_lightning.likelihoods import DiscretizedLogistic, Gaussian
 from ils_lightning.modules import (
@@ -19,6 +19,8 @@ from ils_lightning.modules import (
     LatentTree,
     MixtureOfExperts,
     PolynomialProgramming,
+    SudokuSolver,
+    VariableFit,
 )
 from ils_lightning.networks import MLP, ConvDecoder
 from ils_lightning.type_hints import hints
@@ -96,6 +98,8 @@ MODULES = {
     LatentTree: ["fit", "--config=listops", *SHORT],
     MixtureOfExperts: ["fit", "--config=moe_text", *SHORT],
     PolynomialProgramming: ["fit", "--config=polynomial", *SHORT],
+    SudokuSolver: ["fit", "--config=sudoku", *SHORT],
+    VariableFit: ["fit", "--config=variables_toy", *SHORT],
 }
 DATA = {
     Digits: VAE,
@@ -104,6 +108,7 @@ DATA = {
     ListOps: ["fit", "--config=listops", *SHORT],
     SingleDraws: ENERGY,
     Text: ["fit", "--config=moe_text", *SHORT],
+    Sudoku: ["fit", "--config=sudoku", *SHORT],
 }
 MAY_BE_0 = ["settings", "record_every", "kl_warmup", "free_bits", "importance_samples", "threshold", "validation"]
 MAY_BE_0 += ["margin", "residual_blocks", "centre", "leak", "share", "every", "balance"]

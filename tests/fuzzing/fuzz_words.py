@@ -96,6 +96,7 @@ def files(chance: Random) -> Iterator[Case]:
         "hard_attention",
         "listops",
         "moe_text",
+        "sudoku",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)

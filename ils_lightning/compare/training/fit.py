@@ -154,13 +154,13 @@ def _evaluations(model: LightningModule, data: LightningDataModule) -> float:
     if isinstance(model, HasEvaluations):
         return model.evaluations(batch)
     try:
-        logits, _, used = Problem(*model.problem(batch))
+        logits, f, used = Problem(*model.problem(batch))
     except NotImplementedError:
         return float("nan")
     estimator: Any = used or getattr(model, "estimator", None)
     if estimator is None:
         return float("nan")
-    return float(estimator.evaluations(*logits.shape[-2:]) * logits.shape[:-2].numel())
+    return float(estimator.evaluations_of(f, *logits.shape[-2:]) * logits.shape[:-2].numel())
 
 
 @contextmanager

@@ -1,0 +1,18 @@
+"""The base of all variables: a distribution of one number with one parameter, whose expectations can be summed."""
+
+from torch import Tensor
+
+from ils_lightning.describe import Described
+
+
+class Law(Described):
+    """A distribution of one number; subclasses say by which values and weights expectations are sums."""
+
+    _abstract = True
+
+    def nodes(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and weights `[points, *theta.shape]` with E g(x) = sum of weight times g(value).
+
+        They are differentiable in theta: so is the sum.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define nodes(theta)")
