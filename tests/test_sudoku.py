@@ -26,6 +26,7 @@ from ils_lightning.data.sudoku_rules import (
 from ils_lightning.diagnose import gradient_report
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Exact, ILSJoint, ILSNewton, LeaveOneOut, ReinMax, StraightThrough
+from ils_lightning.estimators.ils_joint import ReadJointly
 from ils_lightning.modules import RelaxedSudokuSolver, SudokuSolver
 from ils_lightning.modules.sudoku import Counts, missing
 from ils_lightning.modules.sudoku_pictures import clashes
@@ -183,11 +184,10 @@ def test_the_hessian_learnt_to_the_end_leaves_nothing_but_the_gradient(logits):
     estimator = ILSJoint(base=0.0).double().eval()
     estimator.build(81, 9)
     hessian = 2 * torch.kron(UNITS.T @ UNITS, torch.eye(9)).double()
-    estimator.curvatures = lambda: (
-        torch.stack([hessian[9 * cell : 9 * cell + 9, 9 * cell : 9 * cell + 9] for cell in range(81)]),
-        _without_diagonal_blocks(hessian),
-    )
-    estimator.fit[:2, 0] = 1  # kappa = 1, nu = 0: product and square alike, without noise
+    own = torch.stack([hessian[9 * cell : 9 * cell + 9, 9 * cell : 9 * cell + 9] for cell in range(81)])
+    kappa, nu = torch.ones(81, 1).double(), torch.zeros(81, 1).double()
+    known = ReadJointly(own, _without_diagonal_blocks(hessian), torch.stack([kappa, nu]))
+    estimator.read = lambda like: known
     for seed in range(2):
         torch.manual_seed(seed)
         _, found = estimator.estimate(logits, Counts())
