@@ -13,7 +13,7 @@ experiments/pooling_table.py`). What pays is to take away the noise of the other
 without bias: see `ILSJoint`.
 """
 
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -143,9 +143,8 @@ def drawn(pi: Tensor, index: Tensor, g: Tensor, counted: Tensor) -> Draws:
     return Draws.of(pi.contiguous(), one_hot(index, pi), g, counted)
 
 
-@cache
 def whole_centring(categories: int) -> tuple[Tensor, Tensor]:
-    """The same where all are allowed."""
+    """What `centring` returns where all categories are allowed, on the CPU."""
     count = torch.full((1, 1, 1), categories, dtype=torch.float64, device="cpu")
     return torch.eye(categories, dtype=torch.float64, device="cpu") - 1 / count, count
 
