@@ -118,6 +118,30 @@ def sudoku() -> str:
     return markdown(["run", *grades], [[run, *(cell(run, grade) for grade in grades)] for run in runs])
 
 
+def variables() -> str:
+    """Variables that are not categorical: where the curve ends, for each law and loss; the best estimator bold."""
+    results = read("variables_toy", "plateau")
+    runs = list(dict.fromkeys(run for setting in results.values() for run in setting))
+    rows = []
+    for setting, found in results.items():
+        means = {run: fmean(seeds.values()) for run, seeds in found.items()}
+        best = min(mean for run, mean in means.items() if run != "exact gradient")
+        shown = {run: f"**{mean:.4f}**" if mean == best else f"{mean:.4f}" for run, mean in means.items()}
+        rows.append([setting, *(shown.get(run, "") for run in runs)])
+    return markdown(["law and loss", *runs], rows)
+
+
+def vae_ordinal() -> str:
+    """A VAE of ordered levels on the digits."""
+    results = read("vae_ordinal", "test/loss")[""]
+    rows = []
+    for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
+        difference, error = paired(seeds, results["ReinMax"])
+        beside = "" if run == "ReinMax" else f"{difference:+.2f}{_PM}{error:.2f}"
+        rows.append([run, f"{fmean(seeds.values()):.2f}", beside])
+    return markdown(["run", "-ELBO", "to ReinMax"], rows)
+
+
 def standing() -> str:
     """The family, its two neighbours and the best of the rest, on every problem whose results are kept."""
     family = ["ILS, step_size 0.1", "ILSCV", "ILSNewton", "ILSJoint", "ReinMax", "StraightThrough"]
@@ -138,7 +162,8 @@ def standing() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (standing, vae_digits, vae_mnist, codes_mnist, listops, sudoku)
+    table.__name__: table
+    for table in (standing, vae_digits, vae_mnist, codes_mnist, listops, sudoku, variables, vae_ordinal)
 }
 
 

@@ -26,7 +26,7 @@ from ils_lightning.data.sudoku_rules import (
 from ils_lightning.diagnose import gradient_report
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Exact, ILSJoint, ILSNewton, LeaveOneOut, ReinMax, StraightThrough
-from ils_lightning.modules import SudokuSolver
+from ils_lightning.modules import RelaxedSudokuSolver, SudokuSolver
 from ils_lightning.modules.sudoku import Counts, missing
 from ils_lightning.modules.sudoku_pictures import clashes
 from ils_lightning.packaged import find
@@ -236,6 +236,30 @@ def test_straight_through_solves_easy_puzzles(tmp_path):
     assert float(trainer.callback_metrics["val/unsolved"]) == float(trainer.callback_metrics["val/wrong_cells"]) == 0
     assert module.summary()["easy puzzles"] == "2 of 2 solved; digits missing: 0.0"
     assert set(module.figures()) == {"solving", "curve"}
+
+
+def test_without_draws_the_gradient_is_the_mean_of_straight_throughs(logits):
+    module = RelaxedSudokuSolver(size=[3]).double()
+    module.see(Sudoku(each=3, grades=["easy"]).boards)
+    module.logits.data.normal_()
+    masked = module.logits.detach() + module.mask
+    pi = masked.softmax(dim=-1)
+    mean = StraightThrough().pullback(masked, pi, pi, Counts().closed_form_gradient(pi))
+    loss, found = module.gradient(torch.tensor(0))
+    torch.testing.assert_close(found, mean)
+    torch.testing.assert_close(loss, Counts()(pi))
+
+
+def test_without_draws_easy_puzzles_are_solved_and_the_checkpoint_is_loaded(tmp_path):
+    seed_everything(3, verbose=False)
+    module = RelaxedSudokuSolver(chunk=100)
+    keep = ModelCheckpoint(tmp_path, save_last=True, save_top_k=0)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "num_sanity_val_steps": 0}
+    trainer = Trainer(max_steps=300, accelerator="cpu", callbacks=[keep], limit_val_batches=0, **quiet)
+    trainer.fit(module, datamodule=Sudoku(**SMALL))
+    assert module.summary()["easy puzzles"].startswith("2 of 2 solved")
+    loaded = RelaxedSudokuSolver.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    assert torch.equal(loaded.logits, module.logits)
 
 
 @pytest.mark.parametrize("make", [ReinMax, ILSNewton, LeaveOneOut, Exact], ids=lambda make: make.__name__)

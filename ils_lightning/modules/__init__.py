@@ -10,6 +10,7 @@ from ils_lightning.modules.listops import LatentTree
 from ils_lightning.modules.polynomial import PolynomialProgramming
 from ils_lightning.modules.prior import LearntPrior, Prior, UniformPrior
 from ils_lightning.modules.protocols import HasCodes, HasCurve, HasFigures, HasHistograms, HasSamples, HasSummary
+from ils_lightning.modules.relaxed_sudoku import RelaxedSudokuSolver
 from ils_lightning.modules.sudoku import SudokuSolver
 from ils_lightning.modules.variable_fit import VariableFit
 
@@ -33,6 +34,7 @@ __all__ = [
     "PolynomialProgramming",
     "Prior",
     "Problem",
+    "RelaxedSudokuSolver",
     "SudokuSolver",
     "Tracked",
     "UniformPrior",
