@@ -1,8 +1,8 @@
 """Sudoku without draws: descent of the loss of the probabilities themselves.
 
-f(pi) = sum over rows, columns, boxes and digits of (E count - 1)^2 is convex in pi, and 0 at a solution. Where boards
-of fractions reach 0 too, as on hard puzzles, descent may end there. Its gradient is the mean of straight-through's
-estimates, for those are affine in the draw.
+f(pi) = sum over rows, columns, boxes and digits of (E count - 1)^2 is convex in pi, and 0 at a solution. Where it
+is 0 at fractions too, as on hard puzzles, descent may end there. Its gradient is the mean of straight-through's
+estimates, which are affine in the draw.
 """
 
 import torch

@@ -24,14 +24,15 @@ from ils_lightning.modules.base import Charts, DiscreteModule, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 from ils_lightning.variables.variable_estimator import VariableEstimator
 
-_FARTHEST, _GRID = 4.0, 801  # parameters among which the optimum is looked for
+_GRID = 2401  # parameters among which the optimum is looked for
 
 
 class VariableFit(ChunkedSteps, DiscreteModule):
     """Minimises the expected loss of draws of a law, latent by latent, from draws of all latents at once.
 
     The gradient is the mean over `draws` independent estimates. The tracked quantity is that of the expectation itself,
-    (E loss - optimum) / (E loss at the start - optimum): 1 at the start, 0 at the best parameters between -4 and 4.
+    (E loss - optimum) / (E loss at the start - optimum): 1 at the start, 0 at the best parameters, looked for as far as
+    `Law.farthest`.
 
     Args:
         estimator: of a variable's parameter; it names the law.
@@ -97,8 +98,8 @@ class VariableFit(ChunkedSteps, DiscreteModule):
 
     def _first_and_best(self) -> tuple[float, float]:
         """The expected loss at the start, and at the best parameter of each latent, `[latents]` of a grid."""
-        grid = torch.linspace(-_FARTHEST, _FARTHEST, _GRID, dtype=torch.float64)
-        x, weight = self.estimator.family.nodes(grid)
+        law = self.estimator.family
+        x, weight = law.nodes(torch.linspace(-law.farthest, law.farthest, _GRID, dtype=torch.float64))
         best = [_lowest((weight * self.loss(x, one)).sum(dim=0)) for one in self.targets.double()]
         return float(self.expected_loss(self.logits.detach())), sum(best) / len(best)
 
