@@ -74,10 +74,11 @@ def _class(run: dict[str, Any]) -> str:
 def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
     """The runs of one table at each setting, the best first."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    measure = described.get("measure", "plateau")
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row[described["measure"]]:  # else that seed failed
-                values[row["setting"]][row["run"]].append(float(row[described["measure"]]))
+            if row[measure]:  # else that seed failed
+                values[row["setting"]][row["run"]].append(float(row[measure]))
     found = []
     for setting, runs in values.items():
         order = sorted(runs, key=lambda run: fmean(runs[run]))
