@@ -79,7 +79,7 @@ def _class(run: dict[str, Any]) -> str:
 def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
     """The runs of one table at each setting, the best first."""
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    column, label = _OF_CURVES.get(path.stem) or (described["measure"], "")
+    column, label = _OF_CURVES.get(path.stem) or (described.get("measure", "plateau"), "")
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row[column]:  # else that seed failed

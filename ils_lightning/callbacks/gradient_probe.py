@@ -41,10 +41,11 @@ _METRICS = {"bias": RelativeBias, "variance": RelativeVariance, "cosine": Gradie
 class GradientProbe(Callback):
     """Logs `gradient/<estimator>/<bias | variance | cosine | snr>` every so many optimiser steps, and at the end.
 
-    The probe is the first training batch, and the truth its exact gradient up to 4 096 states, else a long mean of
-    leave-one-out estimates. The estimator in use is measured with the state it has, rivals as they are made; each rank
-    measures its own rows. Training is not disturbed: random streams, modes, buffers and state are put back, so the
-    weights at the end are the same bits as without the callback. The model is in evaluation mode while it is measured.
+    The probe is the first training batch. The truth is its exact gradient, up to 4 096 states or where the loss knows
+    its expectation, else a long mean of leave-one-out estimates. The estimator in use is measured with the state it
+    has, rivals as they are made; each rank measures its own rows. Training is not disturbed: random streams, modes,
+    buffers and state are put back, so the weights at the end are the same bits as without the callback. The model is
+    in evaluation mode while it is measured.
     Where a loss cannot be measured, because it judges rows by each other or is not finite, a note says so, and training
     goes on without measurements.
 

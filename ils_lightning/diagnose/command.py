@@ -56,7 +56,8 @@ class DiagnosingTrainer(Trainer):
             rows: rows of the batch to measure on.
             average: evaluations of f whose estimates are averaged in training, over rows, batch and steps: estimators
                 are ranked by the error of such an average. Few favour low variance, many low bias.
-            exact: whether to enumerate all categories ** latents states: auto does up to `limit` of them.
+            exact: whether to enumerate all categories ** latents states: auto does up to `limit` of them. A loss
+                that knows its expectation is asked for it instead, unless no.
             limit: most states to enumerate.
             settle: steps that estimators which learn do so before they are measured.
             draw_seed: of all draws.
