@@ -24,6 +24,7 @@ def _units() -> Tensor:
 UNITS = _units()
 """1 where a cell belongs to a row, column or box, `[27, 81]`."""
 _PEERS = (UNITS.T @ UNITS > 0).float().fill_diagonal_(0)
+_AT_A_TIME = 512  # boards that are searched together: what waits stays small
 
 
 class Grade(NamedTuple):
@@ -83,7 +84,7 @@ def solved(board: Tensor) -> Tensor:
 def solutions(board: Tensor, most: int = 2) -> Tensor:
     """Counts the solutions of candidates `[boards, 81, 9]`, up to `most`: 1 proves that there is one and no other.
 
-    Boards are searched together, level by level: what follows is filled in, and where that is not enough every
+    Boards are searched together, the deepest first: what follows is filled in, and where that is not enough every
     candidate of a cell that has the fewest becomes a board of its own.
 
     Example:
@@ -93,13 +94,16 @@ def solutions(board: Tensor, most: int = 2) -> Tensor:
     """
     found, whose = torch.zeros(len(board), dtype=torch.long), torch.arange(len(board))
     while len(board):
-        board = propagated(board)
+        board, waiting = propagated(board[-_AT_A_TIME:]), board[:-_AT_A_TIME]
+        whose, of_waiting = whose[-_AT_A_TIME:], whose[:-_AT_A_TIME]
         done = solved(board)
         found.index_add_(0, whose[done], torch.ones_like(whose[done]))
         cell_left = board.any(dim=-1).all(dim=-1)
         place_left = (UNITS @ board.float() > 0).flatten(-2).all(dim=-1)
         open_ = ~done & cell_left & place_left & (found[whose] < most)
         board, whose = branches(board[open_], whose[open_])
+        wanted = found[of_waiting] < most
+        board, whose = torch.cat([waiting[wanted], board]), torch.cat([of_waiting[wanted], whose])
     return found.clamp(max=most)
 
 

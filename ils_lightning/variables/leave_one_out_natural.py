@@ -23,6 +23,7 @@ class LeaveOneOutNatural(VariableEstimator):
 
     Example:
         >>> from ils_lightning.variables import Poisson
+        >>> import torch
         >>> theta = torch.zeros(64, 1, requires_grad=True)
         >>> loss = LeaveOneOutNatural(Poisson())(theta, lambda x: (x[..., 0] - 3.0).square())
         >>> loss.sum().backward()
