@@ -73,7 +73,8 @@ def main(
     data: Any = create(config["data"], LightningDataModule)
     data.prepare_data()
     data.setup("fit")
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"], strict=False)
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    model.load_state_dict({name: value for name, value in saved.items() if not name.startswith("estimator.")})
     model.eval()
     torch.manual_seed(seed)
     batch, *others = islice(data.train_dataloader(), SEEN + 1)

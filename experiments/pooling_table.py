@@ -54,25 +54,36 @@ def encoder_gradient(model: DiscreteVAE, logits: Tensor, estimate: Tensor) -> Te
     return torch.cat([x.flatten() for x in found]).double()
 
 
-def measure(model: DiscreteVAE, images: Tensor, x: Tensor, make: Callable[[], Estimator], draws: int) -> list[float]:
+def exact_gradient(model: DiscreteVAE, x: Tensor) -> Tensor:
+    """The exact gradient at the encoder's weights."""
+    logits = model.encoder(x)
+    with torch.no_grad():
+        estimate = Exact(chunk=1024).estimate(logits.detach(), model.reconstruction_loss(x))[1]
+    return encoder_gradient(model, logits, estimate)
+
+
+def spread(model: DiscreteVAE, x: Tensor, estimator: Estimator, exact: Tensor, draws: int) -> tuple[float, ...]:
     """Squared bias and variance of the encoder's gradient, relative to the exact one's square, and the cosine."""
+    logits, f = model.encoder(x), model.reconstruction_loss(x)
+    estimator.eval()
+    drawn = torch.stack(
+        [encoder_gradient(model, logits, estimator.estimate(logits.detach(), f)[1]) for _ in range(draws)]
+    )
+    estimator.train()
+    mean, variance, square = drawn.mean(dim=0), drawn.var(dim=0).sum(), exact.square().sum()
+    bias = (mean - exact).square().sum() - variance / draws
+    cosine = nn.functional.cosine_similarity(mean, exact, dim=0)
+    return (bias / square).item(), (variance / square).item(), cosine.item()
+
+
+def learnt(model: DiscreteVAE, images: Tensor, make: Callable[[], Estimator]) -> Estimator:
+    """An estimator that has learnt from `WARM` batches at the model's present weights."""
     torch.manual_seed(1)
     estimator = make()
     for _ in range(WARM):
         known = batch(images)
         estimator.estimate(model.encoder(known).detach(), model.reconstruction_loss(known))
-    estimator.eval()
-    logits, f = model.encoder(x), model.reconstruction_loss(x)
-    with torch.no_grad():
-        exact = Exact(chunk=1024).estimate(logits.detach(), f)[1]
-    exact = encoder_gradient(model, logits, exact)
-    drawn = torch.stack(
-        [encoder_gradient(model, logits, estimator.estimate(logits.detach(), f)[1]) for _ in range(draws)]
-    )
-    mean, variance, square = drawn.mean(dim=0), drawn.var(dim=0).sum(), exact.square().sum()
-    bias = (mean - exact).square().sum() - variance / draws
-    cosine = nn.functional.cosine_similarity(mean, exact, dim=0)
-    return [(bias / square).item(), (variance / square).item(), cosine.item()]
+    return estimator
 
 
 def main(
@@ -101,8 +112,9 @@ def main(
     for before, epoch in zip([0, *epochs], epochs, strict=False):
         train(model, images, epoch - before)
         x = batch(images)
+        exact = exact_gradient(model, x)
         for name, make in MAKE.items():
-            bias, variance, cosine = measure(model, images, x, make, draws)
+            bias, variance, cosine = spread(model, x, learnt(model, images, make), exact, draws)
             print(f"{epoch},{name},{bias:.4f},{variance:.4f},{cosine:.4f}", flush=True)
 
 

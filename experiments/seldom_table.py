@@ -10,40 +10,18 @@ from collections.abc import Callable
 
 import torch
 from jsonargparse import auto_cli
-from pooling_table import BATCH, batch, encoder_gradient
-from torch import Tensor
+from pooling_table import BATCH, batch, exact_gradient, spread
 
 from ils_lightning.data import Digits
-from ils_lightning.estimators import Estimator, Exact, ILSJoint, ILSNewton, ILSTempered, ReinMax
+from ils_lightning.estimators import Estimator, ILSJoint, ILSNewton, ILSTempered, ReinMax
 from ils_lightning.modules import DiscreteVAE
+from ils_lightning.tables import markdown
 
 MAKE: dict[str, Callable[..., Estimator]] = {
     "ILSNewton": ILSNewton,
     "ILSJoint": ILSJoint,
     "ILSTempered(temperature=1)": lambda every: ILSTempered(temperature=1.0, every=every),
 }
-
-
-def measure(model: DiscreteVAE, x: Tensor, estimator: Estimator, exact: Tensor, draws: int) -> tuple[float, float]:
-    """Squared bias and variance of the encoder's gradient, relative to the exact one's square."""
-    torch.manual_seed(1)
-    logits, f = model.encoder(x), model.reconstruction_loss(x)
-    estimator.eval()
-    drawn = torch.stack(
-        [encoder_gradient(model, logits, estimator.estimate(logits.detach(), f)[1]) for _ in range(draws)]
-    )
-    estimator.train()
-    variance, square = drawn.var(dim=0).sum(), exact.square().sum()
-    bias = (drawn.mean(dim=0) - exact).square().sum() - variance / draws
-    return (bias / square).item(), (variance / square).item()
-
-
-def exact_gradient(model: DiscreteVAE, x: Tensor) -> Tensor:
-    """The exact gradient at the encoder's weights."""
-    logits = model.encoder(x)
-    with torch.no_grad():
-        estimate = Exact(chunk=1024).estimate(logits.detach(), model.reconstruction_loss(x))[1]
-    return encoder_gradient(model, logits, estimate)
 
 
 def main(
@@ -72,7 +50,7 @@ def main(
     model.decoder.set_output_bias(model.likelihood.output_bias(data.pixel_mean))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     beside = {(name, n): make(every=n) for name, make in MAKE.items() for n in every}
-    found: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in [*beside, ("ReinMax", 1)]}
+    found: dict[tuple[str, int], list[tuple[float, ...]]] = {key: [] for key in [*beside, ("ReinMax", 1)]}
     for epoch in range(1, epochs[-1] + 1):
         for x in images[torch.randperm(len(images))].split(BATCH):
             optimizer.zero_grad()
@@ -85,11 +63,13 @@ def main(
             x = batch(images)
             exact = exact_gradient(model, x)
             for key, estimator in (beside | {("ReinMax", 1): ReinMax()}).items():
-                found[key].append(measure(model, x, estimator, exact, draws))
-    print("| estimator | every | " + " | ".join(f"epoch {epoch}" for epoch in epochs) + " |")
-    print("|" + " --- |" * (2 + len(epochs)))
-    for (name, n), values in found.items():
-        print(f"| `{name}` | {n} | " + " | ".join(f"{bias:.4f} / {variance:.3f}" for bias, variance in values) + " |")
+                torch.manual_seed(1)
+                found[key].append(spread(model, x, estimator, exact, draws)[:2])
+    lines = [
+        [f"`{name}`", str(n), *(f"{bias:.4f} / {variance:.3f}" for bias, variance in values)]
+        for (name, n), values in found.items()
+    ]
+    print(markdown(["estimator", "every", *(f"epoch {epoch}" for epoch in epochs)], lines), end="")
 
 
 if __name__ == "__main__":

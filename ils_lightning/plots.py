@@ -60,8 +60,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def plain_log_ticks(axis: Axis) -> None:
-    """Marks a logarithmic axis at 1, 2 and 5 of each decade, in plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Marks a logarithmic axis in plain numbers: at 1, 2 and 5 of each decade, of more than four at powers of ten."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high <= 1e4 * low else LogLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

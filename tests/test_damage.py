@@ -158,6 +158,12 @@ def test_folders_in_place_of_parts_of_a_report_hold_up_no_other_part(tmp_path: P
         compare(file, tmp_path / "out", workers=1)
     there = {path.name for path in (tmp_path / "out").iterdir()}
     assert there >= {"figure.png", "report.html", "table.md", "table.csv", "ranking.md", "tensorboard"}
+    for result in (tmp_path / "out/runs").rglob("result.pt"):
+        result.unlink()
+        (result.parent / "claim").unlink(missing_ok=True)
+        (result.parent / "claim").mkdir()
+    with pytest.raises(ValueError, match=r"all is written but .*trainings ended in an error.*claim: Is a directory"):
+        compare(file, tmp_path / "out", workers=1)
 
 
 @pytest.mark.slow

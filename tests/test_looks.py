@@ -187,3 +187,11 @@ def page_style() -> str:
     from ils_lightning.report_page import page as whole
 
     return whole("title").split("<style>")[1].split("</style>")[0]
+
+
+@pytest.mark.parametrize("low", [1e-3, 1e-9, 1e-17])
+def test_a_plain_log_axis_has_numbers_over_any_number_of_decades(low):
+    axes = Figure().subplots()
+    axes.set(yscale="log", ylim=(low, 2.0))
+    plots.plain_log_ticks(axes.yaxis)
+    assert 3 <= len(axes.yaxis.get_majorticklocs()) <= 20

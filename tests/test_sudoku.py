@@ -24,6 +24,8 @@ from ils_lightning.data.sudoku_rules import (
     solved,
 )
 from ils_lightning.diagnose import gradient_report
+from ils_lightning.diagnose.inputs import check
+from ils_lightning.diagnose.target import closed_form
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Exact, ILSJoint, ILSNewton, LeaveOneOut, ReinMax, StraightThrough
 from ils_lightning.estimators.ils_joint import ReadJointly
@@ -164,6 +166,21 @@ def test_exact_delivers_the_gradient_that_unbiased_estimates_average_to(logits):
     assert report.truth == "exact: the loss knows its expectation"
     assert rows["LeaveOneOut"].relative_bias_low == rows["ReinMax"].relative_bias_low == 0
     assert rows["StraightThrough"].relative_bias_low > 0.1
+
+
+def test_an_expectation_of_another_shape_is_refused(logits):
+    class OneForAll(Counts):
+        def expectation(self, pi):
+            return super().expectation(pi).mean()
+
+    with pytest.raises(ValueError, match=r"expectation\(pi\) must answer one value a row, \[\*batch\] = \[3\]"):
+        Exact().estimate(logits, OneForAll())
+
+
+def test_draws_of_several_digits_do_not_follow_the_expectation_of_one():
+    even = torch.zeros(1, 81, 9, dtype=torch.float64)
+    assert closed_form(even, Counts(), check(even, Counts(), ones=2)) is None
+    assert closed_form(even, Counts(), check(even, Counts(), ones=1)) is not None
 
 
 def test_straight_through_descends_the_loss_of_the_mean(logits):

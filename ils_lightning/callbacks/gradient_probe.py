@@ -183,7 +183,7 @@ class GradientProbe(Callback):
 
 
 def _truth(logits: Tensor, f: Loss, facts: Facts) -> Tensor:
-    known = closed_form(logits, f)
+    known = closed_form(logits, f, facts)
     if known is not None:
         found = known
     elif facts.states <= _LIMIT:

@@ -80,12 +80,15 @@ def compare(
             whole = _tuned(file, part, tune, folder, launch, broken)
             part = whole.select(*wanted) if any(wanted) else whole
         broken += _compare(file, whole, part, folder, launch, unwritten)
+    told = []
     if unwritten:
-        raise Refusal(f"of the report, all is written but what follows; move it away: {'; '.join(unwritten)}")
+        told.append(f"of the report, all is written but what follows; move it away: {'; '.join(unwritten)}")
     if broken:
-        raise Refusal(
+        told.append(
             f"{len(broken)} of the trainings ended in an error; the next start tries again. The first: {broken[0]}"
         )
+    if told:
+        raise Refusal(". ".join(told))
     return folder
 
 

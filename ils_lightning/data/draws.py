@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ils_lightning.data.base import DiscreteData
+from ils_lightning.data.steps import MadeByStep
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw
 
@@ -24,7 +23,7 @@ class Targets(NamedTuple):
     p: Tensor
 
 
-class TrueDistribution(DiscreteData):
+class TrueDistribution(MadeByStep):
     """Random categorical distributions (uniform entries, normalised); every step shows the distribution itself.
 
     Rows are `[trials]`, or `[settings, trials]` when several settings of an estimator share a run.
@@ -61,22 +60,6 @@ class TrueDistribution(DiscreteData):
     def batch(self, step: int, steps: int) -> Targets:
         """Returns what `steps` optimiser steps from `step` see."""
         return Targets(self.targets(step, steps), self.p)
-
-    def train_dataloader(self) -> DataLoader:
-        """Endless batches of as many steps as the module takes in one."""
-        return self.stream()
-
-    def val_dataloader(self) -> DataLoader:
-        """One batch."""
-        return self.single()
-
-    def test_dataloader(self) -> DataLoader:
-        """One batch."""
-        return self.val_dataloader()
-
-    def predict_dataloader(self) -> DataLoader:
-        """One batch."""
-        return self.val_dataloader()
 
 
 class SingleDraws(TrueDistribution):

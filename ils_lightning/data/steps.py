@@ -1,4 +1,4 @@
-"""Nothing but steps, for models whose loss needs no data."""
+"""Data made on the fly, and nothing but steps, for models whose loss needs no data."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,10 @@ from torch.utils.data import DataLoader
 from ils_lightning.data.base import DiscreteData
 
 
-class NoData(DiscreteData):
-    """Batches that hold the numbers of the optimiser steps to take, `[steps]`.
+class MadeByStep(DiscreteData):
+    """Data whose batches follow from the number of the optimiser step alone; subclasses define `batch`."""
 
-    Example:
-        >>> NoData().batch(step=10, steps=3)
-        tensor([10, 11, 12])
-    """
-
-    def batch(self, step: int, steps: int) -> Tensor:
-        return torch.arange(step, step + steps)
+    _abstract = True
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of as many steps as the module takes in one."""
@@ -28,8 +22,20 @@ class NoData(DiscreteData):
 
     def test_dataloader(self) -> DataLoader:
         """One batch."""
-        return self.single()
+        return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader:
         """One batch."""
-        return self.single()
+        return self.val_dataloader()
+
+
+class NoData(MadeByStep):
+    """Batches that hold the numbers of the optimiser steps to take, `[steps]`.
+
+    Example:
+        >>> NoData().batch(step=10, steps=3)
+        tensor([10, 11, 12])
+    """
+
+    def batch(self, step: int, steps: int) -> Tensor:
+        return torch.arange(step, step + steps)

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
 
-from ils_lightning.data.base import DiscreteData
+from ils_lightning.data.steps import MadeByStep
 from ils_lightning.data.sudoku_rules import GRADES, puzzles
 from ils_lightning.errors import Refusal, did_you_mean
 
@@ -25,7 +24,7 @@ class Puzzles(NamedTuple):
     grade: Tensor
 
 
-class Sudoku(DiscreteData):
+class Sudoku(MadeByStep):
     """Puzzles of some grades, all with exactly one solution, which a search proves.
 
     Grades: "easy" has 42 clues, and filling cells that have one candidate left solves it; "medium" has 34, and digits
@@ -70,22 +69,6 @@ class Sudoku(DiscreteData):
 
     def batch(self, step: int, steps: int) -> Puzzles:
         return self.boards._replace(step=torch.arange(step, step + steps))
-
-    def train_dataloader(self) -> DataLoader:
-        """Endless batches of as many steps as the module takes in one."""
-        return self.stream()
-
-    def val_dataloader(self) -> DataLoader:
-        """One batch."""
-        return self.single()
-
-    def test_dataloader(self) -> DataLoader:
-        """One batch."""
-        return self.single()
-
-    def predict_dataloader(self) -> DataLoader:
-        """One batch."""
-        return self.single()
 
 
 @lru_cache(maxsize=32)

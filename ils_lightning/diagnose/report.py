@@ -127,7 +127,7 @@ def _truth(
     error: float,
     memory: int,
 ) -> Target:
-    known = target.closed_form(logits, f) if exact and facts.ones == 1 else None
+    known = target.closed_form(logits, f, facts) if exact else None
     if known is not None:
         return known
     if exact is True or (exact == "auto" and facts.states <= limit):

@@ -46,10 +46,10 @@ class Target(NamedTuple):
         return found - self.noise.square().sum().item() / len(self.noise) / (len(self.noise) - 1)
 
 
-def closed_form(logits: Tensor, f: Loss) -> Target | None:
-    """Differentiates what f itself knows of its expectation; None where it knows nothing."""
+def closed_form(logits: Tensor, f: Loss, facts: Facts) -> Target | None:
+    """Differentiates what f itself knows of its expectation over draws of one category a latent; else None."""
     known = known_expectation(f)
-    if known is None:
+    if known is None or facts.ones > 1:
         return None
     with torch.enable_grad():
         theta = logits.detach().double().requires_grad_()

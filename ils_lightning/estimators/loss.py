@@ -54,8 +54,25 @@ def _rows_as_latents(z: Tensor, given: Any) -> str:
 
 
 def known_expectation(f: Loss) -> Callable[[Tensor], Tensor] | None:
-    """Returns f's own mean over draws, as a function of their probabilities; None where it knows none."""
-    return getattr(f, "expectation", None)
+    """Returns f's own mean over draws, as a function of their probabilities; None where it knows none.
+
+    Raises:
+        ValueError: when it is called and its answer is not one value a row.
+    """
+    known = getattr(f, "expectation", None)
+    if known is None:
+        return None
+
+    def checked(pi: Tensor) -> Tensor:
+        found = known(pi)
+        if found.shape != pi.shape[:-2]:
+            raise Refusal(
+                f"the loss's expectation(pi) must answer one value a row, [*batch] = {list(pi.shape[:-2])}; "
+                f"it returned {list(found.shape)}"
+            )
+        return found
+
+    return checked
 
 
 def no_gradient(name: str) -> Refusal:

@@ -134,16 +134,7 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
     def training_step(self, batch: Targets) -> Tensor | None:
         """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
         self._p = batch.p
-        if self.automatic_optimization:
-            loss = self.step_loss(batch.x[0])
-            if self.is_due(self.record_every):
-                self.record_now()
-            if self.is_due():
-                self._log_training(loss.detach(), batch.p)
-            return loss.sum()
-        loss = self.chunk_of_steps(batch.x)
-        self._log_training(loss, batch.p)
-        return None
+        return self.take_steps(batch.x)
 
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of one optimiser step and the gradient of its sum to the logits, without autograd."""
@@ -157,15 +148,10 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         pi = self.learnt(logits.movedim(0, -2)).movedim(-2, 0)
         return kl_divergence(p, pi) / p.shape[-1]
 
-    def _log_training(self, loss: Tensor, p: Tensor) -> None:
-        pi = self.present()
-        values = {"train/loss": loss.mean(), "train/kl": (kl_divergence(p, pi) / p.shape[-1]).mean()}
-        if self.logits.grad is not None:
-            values["train/gradient_norm"] = self.logits.grad.norm()
-        values |= {f"train/{name}": value.float() for name, value in self.estimator.diagnostics().items()}
-        values["step"] = torch.tensor(float(self.global_step))  # the x axis, in optimiser steps
-        self.log_dict(values, batch_size=1)
-        self.log("kl", values["train/kl"], prog_bar=True, logger=False, batch_size=1)
+    def measures(self) -> dict[str, Tensor]:
+        """Returns the mean of KL(true || learnt) / categories."""
+        p: Any = self._p
+        return {"kl": (kl_divergence(p, self.present()) / p.shape[-1]).mean()}
 
     def on_train_epoch_end(self) -> None:
         """Records the last point of the curve, where there was data."""

@@ -12,16 +12,19 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from ils_lightning.estimators import Estimator
+from ils_lightning.modules.base import Tracked
 from ils_lightning.modules.descent import plain_descent
 
 
 class ChunkedSteps(LightningModule):
-    """Mixin for modules that train one tensor of `logits`; they define `step_loss`, `gradient` and `track`.
+    """Mixin for modules that train one tensor of `logits`.
 
-    With chunk = 1 Lightning does the optimisation, else `chunk_of_steps` does.
+    They define `step_loss`, `gradient`, `track` and `measures`, and call `take_steps`. With chunk = 1 Lightning does
+    the optimisation, else `chunk_of_steps` does.
     """
 
     estimator: Estimator
+    tracked: Tracked
     logits: nn.Parameter
     chunk: int
     record_every: int
@@ -49,6 +52,37 @@ class ChunkedSteps(LightningModule):
     def track(self, logits: Tensor) -> Tensor:
         """Returns the tracked quantity `[points, *rows]` of snapshots of the logits `[points, ...]`."""
         raise NotImplementedError(f"{type(self).__name__} must define track(logits)")
+
+    def measures(self) -> dict[str, Tensor]:
+        """Returns what the present logits are logged with, by name; the tracked quantity is among them."""
+        raise NotImplementedError(f"{type(self).__name__} must define measures()")
+
+    def take_steps(self, x: Tensor) -> Tensor | None:
+        """Takes an optimiser step for each entry of x, cut at the Trainer's max_steps, and logs.
+
+        Returns:
+            What Lightning is to differentiate, where it does the optimisation: then x has one entry.
+        """
+        if self.automatic_optimization:
+            if self.is_due(self.record_every):
+                self.record_now()
+            loss = self.step_loss(x[0])
+            if self.is_due():
+                self._log_training(loss.detach())
+            return loss.sum()
+        self._log_training(self.chunk_of_steps(x))
+        return None
+
+    def _log_training(self, loss: Tensor) -> None:
+        measured = self.measures()
+        values = {"train/loss": loss.mean(), **{f"train/{name}": value for name, value in measured.items()}}
+        if self.logits.grad is not None:
+            values["train/gradient_norm"] = self.logits.grad.norm()
+        values |= {f"train/{name}": value.float() for name, value in self.estimator.diagnostics().items()}
+        values["step"] = torch.tensor(float(self.global_step))  # the x axis, in optimiser steps
+        self.log_dict(values, batch_size=1)
+        name = self.tracked.name
+        self.log(name, measured[name], prog_bar=True, logger=False, batch_size=1)
 
     def chunk_of_steps(self, x: Tensor) -> Tensor:
         """Takes one optimiser step for each entry of x, cut at the Trainer's max_steps; returns their losses."""

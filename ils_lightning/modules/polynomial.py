@@ -152,27 +152,13 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
             raise Refusal(f"PolynomialProgramming sees no data: give --data NoData; given {type(data).__name__}")
         self.estimator.check(self._rows())
 
+    def measures(self) -> dict[str, Tensor]:
+        """Returns the tracked quantity."""
+        return {"excess": self.track(self.logits.detach())}
+
     def training_step(self, batch: Tensor) -> Tensor | None:
         """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
-        if self.automatic_optimization:
-            if self.is_due(self.record_every):
-                self.record_now()
-            loss = self.step_loss(batch[0])
-            if self.is_due():
-                self._log_training(loss.detach())
-            return loss
-        self._log_training(self.chunk_of_steps(batch))
-        return None
-
-    def _log_training(self, loss: Tensor) -> None:
-        excess = self.track(self.logits.detach())
-        values = {"train/loss": loss.mean(), "train/excess": excess}
-        if self.logits.grad is not None:
-            values["train/gradient_norm"] = self.logits.grad.norm()
-        values |= {f"train/{name}": value.float() for name, value in self.estimator.diagnostics().items()}
-        values["step"] = torch.tensor(float(self.global_step))  # the x axis, in optimiser steps
-        self.log_dict(values, batch_size=1)
-        self.log("excess", excess, prog_bar=True, logger=False, batch_size=1)
+        return self.take_steps(batch)
 
     def validation_step(self, batch: Tensor) -> None:
         """Measures the exact expected loss."""

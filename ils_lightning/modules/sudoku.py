@@ -185,30 +185,15 @@ class SudokuSolver(ChunkedSteps, DiscreteModule):
             raise Refusal("SudokuSolver has seen no puzzles yet")
         return self._puzzles
 
+    def measures(self) -> dict[str, Tensor]:
+        """Returns the digits that most probable boards lack, and the expected loss, both means over puzzles."""
+        lacking = missing(self.most_probable(self.logits.detach())).float().mean()
+        return {"missing": lacking, "expected_loss": self.expected_loss().mean()}
+
     def training_step(self, batch: Puzzles) -> Tensor | None:
         """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
         self.see(batch)
-        if self.automatic_optimization:
-            if self.is_due(self.record_every):
-                self.record_now()
-            loss = self.step_loss(batch.step[0])
-            if self.is_due():
-                self._log_training(loss.detach())
-            return loss.sum()
-        self._log_training(self.chunk_of_steps(batch.step))
-        return None
-
-    def _log_training(self, loss: Tensor) -> None:
-        logits = self.logits.detach()
-        lacking = missing(self.most_probable(logits)).float().mean()
-        values = {"train/loss": loss.mean(), "train/missing": lacking}
-        values["train/expected_loss"] = self.expected_loss().mean()
-        if self.logits.grad is not None:
-            values["train/gradient_norm"] = self.logits.grad.norm()
-        values |= {f"train/{name}": value.float() for name, value in self.estimator.diagnostics().items()}
-        values["step"] = torch.tensor(float(self.global_step))  # the x axis, in optimiser steps
-        self.log_dict(values, batch_size=1)
-        self.log("missing", lacking, prog_bar=True, logger=False, batch_size=1)
+        return self.take_steps(batch.step)
 
     def expected_loss(self) -> Tensor:
         """Returns E f `[puzzles]`, in closed form, for draws of the estimator's."""

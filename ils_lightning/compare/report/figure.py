@@ -17,6 +17,7 @@ from ils_lightning.looks import PALETTE
 from ils_lightning.looks import looks as looks_of
 
 _LETTERS_PER_INCH = 15  # of a caption
+_DEEPEST = 1e-5  # of the top of an axis, at which it ends
 
 
 def draw(comparison: Comparison, curves: list[Curve], narrow: bool = False) -> Figure:
@@ -102,13 +103,16 @@ def _settings(curves: list[Curve], narrow: bool) -> Figure:
         column[0].set(title=name, yscale="log")
         column[-1].set(xlabel="optimiser step", yscale="log")
         column[0].margins(x=0, y=0.1)
+    highest = max(axes.dataLim.y1 for axes in grid[0])
+    if grid[0, 0].get_ylim()[0] < _DEEPEST * highest:  # an exact curve may end in rounding, far below all others
+        grid[0, 0].set_ylim(_DEEPEST * highest, 2 * highest)
     plots.plain_log_ticks(grid[0, 0].yaxis)
     for column in grid.T if narrow else grid.T[:1]:
         column[0].set_ylabel(curves[0].tracked.label)
         if references:
             column[1].set_ylabel(f"distance to\n{next(iter(references.values())).run}")
     if references:
-        grid[1, 0].set_ylim(bottom=1e-5 * grid[1, 0].get_ylim()[1])
+        grid[1, 0].set_ylim(bottom=_DEEPEST * grid[1, 0].get_ylim()[1])
     legend_below(figure, list(look))
     return figure
 
