@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from lightning import LightningDataModule, LightningModule
 from torch import Tensor
 
 from ils_lightning.compare.grid.spec import read
-from ils_lightning.describe import create
+from ils_lightning.compare.training.fit import make, make_trainer
 from ils_lightning.estimators import Average, Estimator, ILSJoint, ILSNewton, ILSTempered, LeaveOneOut, ReinMax
+from ils_lightning.set_up import set_up
 from ils_lightning.tables import markdown
 
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
@@ -68,19 +68,14 @@ def main(
     """
     torch.set_num_threads(1)
     whole = read(comparison)
-    config = whole.configuration(whole.runs[0], whole.seeds[0], setting, {})
-    model: Any = create(config["model"], LightningModule)
-    data: Any = create(config["data"], LightningDataModule)
-    data.prepare_data()
-    data.setup("fit")
-    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
-    model.load_state_dict({name: value for name, value in saved.items() if not name.startswith("estimator.")})
+    model, data = make(whole.configuration(whole.runs[0], whole.seeds[0], setting, {}))
+    set_up(make_trainer({"accelerator": "cpu"}), model, data, str(checkpoint))
     model.eval()
     torch.manual_seed(seed)
     batch, *others = islice(data.train_dataloader(), SEEN + 1)
     lines = []
-    for name, make in ESTIMATORS.items():
-        estimator = make()
+    for name, made in ESTIMATORS.items():
+        estimator = made()
         if estimator.learns:
             for one in others:
                 gradients(model, estimator, one)
