@@ -43,7 +43,7 @@ def sample(
     _check(count, images, seed)
     path = path_among(["sample", *([f"--ckpt_path={ckpt_path}"] if ckpt_path else [])]) or ""
     model = load(path, own or [])
-    if isinstance(model, HasWriting):
+    if not isinstance(model, HasSamples):
         _write_texts(model, count, seed, _output(output, ".txt", "texts"), images)
         return
     picture = _output(output, ".png", "images", " (--images writes arrays)")

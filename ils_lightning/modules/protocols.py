@@ -113,6 +113,22 @@ def shown(model: Any, name: Literal["figures", "histograms", "texts", "summary"]
     return dict(found) if isinstance(found, Mapping) else {}
 
 
+def has_evaluations(model: Any) -> bool:
+    """Whether a model counts what a step costs by itself; not where `evaluations` is something else.
+
+    Example:
+        >>> class Counts:
+        ...     def evaluations(self, batch):
+        ...         return 3.0
+        >>> class Other:
+        ...     evaluations = ()
+        >>> has_evaluations(Counts()), has_evaluations(Other())
+        (True, False)
+    """
+    method = getattr(model, "evaluations", None)
+    return callable(method) and sum(map(is_required, signature(method).parameters.values())) == 1
+
+
 def has_curve(model: Any) -> bool:
     """Whether a model records a curve of its own."""
     return isinstance(model, HasCurve) and model.tracked is not None

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
@@ -23,7 +23,7 @@ from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.errors import Refusal, is_of_the_disk
 from ils_lightning.modules import HasProblem, Problem
-from ils_lightning.modules.protocols import HasEvaluations, has_curve
+from ils_lightning.modules.protocols import HasEvaluations, has_curve, has_evaluations
 from ils_lightning.trainer_options import refusing_trainers, require_sensible, tell_what_it_refuses
 
 Result = dict[str, Any]
@@ -148,11 +148,12 @@ def _evaluations(model: LightningModule, data: LightningDataModule) -> float:
 
     NaN where it does not count and poses no problem.
     """
-    if not isinstance(model, HasProblem | HasEvaluations):
+    counts = has_evaluations(model)
+    if not counts and not isinstance(model, HasProblem):
         return float("nan")
     batch = model.transfer_batch_to_device(next(iter(data.train_dataloader())), model.device, 0)
-    if isinstance(model, HasEvaluations):
-        return model.evaluations(batch)
+    if counts:
+        return float(cast(HasEvaluations, model).evaluations(batch))
     try:
         logits, f, used = Problem(*model.problem(batch))
     except NotImplementedError:
