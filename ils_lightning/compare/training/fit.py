@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
@@ -23,7 +23,7 @@ from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.errors import Refusal, is_of_the_disk
 from ils_lightning.modules import HasProblem, Problem
-from ils_lightning.modules.protocols import HasEvaluations, has_curve, has_evaluations
+from ils_lightning.modules.protocols import has_curve, has_evaluations
 from ils_lightning.trainer_options import refusing_trainers, require_sensible, tell_what_it_refuses
 
 Result = dict[str, Any]
@@ -143,17 +143,17 @@ def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
     return trainer
 
 
-def _evaluations(model: LightningModule, data: LightningDataModule) -> float:
+def _evaluations(model: Any, data: LightningDataModule) -> float:
     """Rows of f evaluated in one optimiser step, by the first batch, or what the module counts in their place.
 
     NaN where it does not count and poses no problem.
     """
-    counts = has_evaluations(model)
-    if not counts and not isinstance(model, HasProblem):
+    counts, poses = has_evaluations(model), isinstance(model, HasProblem)
+    if not counts and not poses:
         return float("nan")
     batch = model.transfer_batch_to_device(next(iter(data.train_dataloader())), model.device, 0)
     if counts:
-        return float(cast(HasEvaluations, model).evaluations(batch))
+        return float(model.evaluations(batch))
     try:
         logits, f, used = Problem(*model.problem(batch))
     except NotImplementedError:
