@@ -28,7 +28,7 @@ from ils_lightning.callbacks.formula import formulas
 from ils_lightning.cli import main
 from ils_lightning.data import Digits
 from ils_lightning.describe import options
-from ils_lightning.estimators import ILS, Average, Grouped, GumbelRao, LeaveOneOut, ReinMax, table
+from ils_lightning.estimators import ILS, Average, Grouped, GumbelRao, LatinHypercube, LeaveOneOut, ReinMax, table
 from ils_lightning.modules import DiscreteModule, DiscreteVAE
 
 FIT = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=1"]
@@ -182,7 +182,11 @@ def test_the_text_tab_has_the_options_and_the_formula(runs):
 
 @pytest.mark.parametrize("kind", table.classes(), ids=lambda kind: kind.__name__)
 def test_every_estimator_s_formula_is_rendered(kind):
-    made = {Average: lambda: Average(GumbelRao(), 2), Grouped: lambda: Grouped(ReinMax(), 2)}
+    made = {
+        Average: lambda: Average(GumbelRao(), 2),
+        Grouped: lambda: Grouped(ReinMax(), 2),
+        LatinHypercube: lambda: LatinHypercube(ReinMax(), 2),
+    }
     estimator = made.get(kind, kind)()
     shown = markdown.markdown(formulas(estimator), extensions=["tables", "fenced_code"])  # as TensorBoard does
     assert f"<h3>{kind.__name__}</h3>" in shown

@@ -16,7 +16,7 @@ import ils_lightning.estimators as package
 from ils_lightning.bench.section import Advance, Row, Section
 from ils_lightning.bench.timing import interleaved, wait
 from ils_lightning.callbacks.compiled_networks import compile_networks, differentiates_twice
-from ils_lightning.estimators import Average, Estimator, Grouped, ReinMax
+from ils_lightning.estimators import Average, Estimator, Grouped, LatinHypercube, ReinMax
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
 from ils_lightning.type_hints import is_abstract
@@ -24,6 +24,7 @@ from ils_lightning.type_hints import is_abstract
 ROWS = 6
 WRAPPERS: dict[str, Callable[[], Estimator]] = {
     "Average": lambda: Average(ReinMax(), samples=2),
+    "LatinHypercube": lambda: LatinHypercube(ReinMax(), samples=2),
     "Grouped": lambda: Grouped(ReinMax(), groups=ROWS),
 }
 

@@ -33,6 +33,7 @@ from ils_lightning.estimators.ils_tempered import ILSTempered
 from ils_lightning.estimators.ils_tempered_diagonal import ILSTemperedDiagonal
 from ils_lightning.estimators.implicit_mle import ImplicitMLE
 from ils_lightning.estimators.intermediate import Hellinger, IntermediateLoss, KullbackLeibler
+from ils_lightning.estimators.latin_hypercube import LatinHypercube
 from ils_lightning.estimators.leave_one_out import LeaveOneOut
 from ils_lightning.estimators.local_expectation import LocalExpectation
 from ils_lightning.estimators.minimum_variance import MinimumVariance
@@ -97,6 +98,7 @@ __all__ = [
     "ImplicitMLE",
     "IntermediateLoss",
     "KullbackLeibler",
+    "LatinHypercube",
     "LeaveOneOut",
     "LocalExpectation",
     "Loss",

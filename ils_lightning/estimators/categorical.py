@@ -110,17 +110,49 @@ def draw_index(pi: Tensor, samples: int | None = None, generator: torch.Generato
         tensor([1, 1, 1])
     """
     pi = pi.detach()
-    shape = (*pi.shape[:-1], 1 if samples is None else samples)
-    u = uniform(shape, pi.device, generator)
-    index = _invert_by_blocks(pi, u) if _in_blocks(*shape[-1:], pi.shape[-1]) else _find(*_placed(pi, u))
-    return index.squeeze(-1) if samples is None else index.movedim(-1, 0)
+    if samples is None:
+        return index_at(pi, uniform(pi.shape[:-1], pi.device, generator))
+    return _inverted(pi, uniform((*pi.shape[:-1], samples), pi.device, generator)).movedim(-1, 0)
 
 
-def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+def index_at(pi: Tensor, u: Tensor) -> Tensor:
+    """The categories `[...]` of `pi` `[..., categories]` in whose share of the interval [0, 1] each u `[...]` falls.
+
+    Example:
+        >>> import torch
+        >>> index_at(torch.tensor([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]]), torch.tensor([0.1, 0.6]))
+        tensor([0, 1])
+    """
+    return _inverted(pi.detach(), u.unsqueeze(-1)).squeeze(-1)
+
+
+def _inverted(pi: Tensor, u: Tensor) -> Tensor:
+    """The category at each u `[..., samples]`."""
+    return _invert_by_blocks(pi, u) if _in_blocks(u.shape[-1], pi.shape[-1]) else _find(*_placed(pi, u))
+
+
+def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:
     """Uniform noise in float64."""
     if generator is None:  # compiled programs of varying sizes do not take it, not even as None
         return torch.rand(shape, dtype=torch.float64, device=device)
     return torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+
+
+def latin_hypercube(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Uniform noise `[*any, samples, latents]` in float64: of each latent one number in each of `samples` bins.
+
+    Bins are of equal width and shuffled by each latent for itself, so that the numbers of one sample are independent.
+
+    Source: McKay, Beckman and Conover, 1979 (10.2307/1268522).
+
+    Example:
+        >>> import torch
+        >>> u = latin_hypercube((4, 3), torch.device("cpu"))
+        >>> (4 * u).long().sort(dim=0).values.T.tolist()
+        [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
+    """
+    bins = uniform(shape, device).argsort(dim=-2)
+    return (bins + uniform(shape, device)) / shape[-2]
 
 
 def _placed(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

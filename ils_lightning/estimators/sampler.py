@@ -3,6 +3,7 @@
 Nothing is evaluated beside the draw: one backward pass through the loss serves f's parameters and the logits.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,6 +80,8 @@ class Pullback(Sampler):
     _abstract = True
 
     closed_form = True
+    noise: Callable[[tuple[int, ...], torch.device], Tensor] | None = None
+    """Draws the uniform numbers that one-hot draws are inverted from, while a wrapper sets it; None is independent."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -106,7 +109,8 @@ class Pullback(Sampler):
         if type(self).draw is not Pullback.draw:
             z = self.draw(logits, pi)
             return z, z.detach().clone()  # f may write into z
-        index = categorical.draw_index(pi)
+        u = (self.noise or categorical.uniform)(pi.shape[:-1], pi.device)
+        index = categorical.index_at(pi, u)
         return categorical.one_hot(index, pi), index
 
     def at_draw(self, logits: Tensor, pi: Tensor, drawn: Tensor, g: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Estimators that enumerate, and the mean of several."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from torch import Tensor
 from formulas import FORMS, form_of
 from formulas.ils import simplex
 from formulas.plain import J, softmax, states
-from ils_lightning.estimators import Average, EntmaxMarginal, Exact, SparsemaxMarginal
+from ils_lightning.estimators import Average, EntmaxMarginal, Exact, LatinHypercube, SparsemaxMarginal
 from ils_lightning.testing.formula import Recording
 
 
@@ -74,3 +75,29 @@ def average(estimator: Average, recordings: Sequence[Recording]) -> Tensor:
     (z,) = last.draws
     copies = [dataclasses.replace(last, draws=[one[None]]) for one in z]
     return sum(FORMS[type(estimator.estimator)](estimator.estimator, [one]) for one in copies) / len(copies)
+
+
+@form_of(LatinHypercube)
+def latin_hypercube(estimator: LatinHypercube, recordings: Sequence[Recording]) -> Tensor:
+    """For an inner estimator that calls f once; its draws are inverted anew, one latent of one row at a time."""
+    samples = estimator.samples
+    rows = [_of_copies(one, samples) for one in recordings]
+    mean = FORMS[type(estimator.estimator)](estimator.estimator, rows).unflatten(0, (-1, samples)).mean(dim=1)
+    order, within = recordings[-1].uniforms
+    (z,) = recordings[-1].draws
+    for row, latent in itertools.product(range(z.shape[1]), range(z.shape[2])):
+        cumulative = recordings[-1].logits[row, latent].softmax(dim=-1).cumsum(dim=-1)
+        for place, bin_ in enumerate(order[row, :, latent].argsort()):
+            u = (bin_ + within[row, place, latent]) / samples
+            assert z[place, row, latent].argmax() == (cumulative <= u).sum()
+    return mean
+
+
+def _of_copies(one: Recording, samples: int) -> Recording:
+    """The recording with each draw of a row as a row of its own."""
+
+    def f(z: Tensor) -> Tensor:
+        return one.f(z[0].unflatten(0, (-1, samples)).movedim(1, 0)).movedim(0, 1).reshape(1, -1)
+
+    draws = [z.movedim(0, 1).flatten(0, 1)[None] for z in one.draws]
+    return dataclasses.replace(one, logits=one.logits.repeat_interleave(samples, dim=0), f=f, draws=draws)

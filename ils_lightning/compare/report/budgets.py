@@ -23,8 +23,7 @@ _AXES: list[tuple[str, Callable[[Curve], Tensor]]] = [
 def budgets(curves: list[Curve], narrow: bool) -> Figure:
     """Draws three panels for each setting, in a row or for a narrow page in a column; means over seeds and trials."""
     settings, look = list(dict.fromkeys(curve.setting for curve in curves)), looks(curves)
-    legend = 0.22 * (len(look) // 4 + 1)
-    figure, grid = panels(11 / 3, [2.9] * len(settings), len(_AXES), narrow, rest=(0, 0.8 + legend), sharey="row")
+    figure, grid = panels(11 / 3, [2.9] * len(settings), len(_AXES), narrow, rest=(0, 0.8), sharey="row")
     for setting, line in zip(settings, grid, strict=True):
         mine = [curve for curve in curves if curve.setting == setting]
         for axes, (label, spent) in zip(line, _AXES, strict=True):

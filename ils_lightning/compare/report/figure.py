@@ -17,6 +17,7 @@ from ils_lightning.looks import PALETTE
 from ils_lightning.looks import looks as looks_of
 
 _LETTERS_PER_INCH = 15  # of a caption
+_LINE = 0.17  # inches, of a caption
 _DEEPEST = 1e-5  # of the top of an axis, at which it ends
 
 
@@ -32,8 +33,9 @@ def draw(comparison: Comparison, curves: list[Curve], narrow: bool = False) -> F
 
 
 def _write_below(figure: Figure, caption: str) -> None:
-    """Writes the caption under the panels, above the legend where that is below them."""
+    """Writes the caption under the panels, for which the figure grows, above the legend where that is below them."""
     text = fill(caption, int(_LETTERS_PER_INCH * figure.get_figwidth()))
+    figure.set_figheight(figure.get_figheight() + _LINE * (text.count("\n") + 1))
     if not figure.legends:
         figure.supxlabel(text, fontsize=9)
         return
@@ -93,7 +95,7 @@ def _settings(curves: list[Curve], narrow: bool) -> Figure:
     names, look = list(dict.fromkeys(curve.setting for curve in curves)), looks(curves)
     references = {curve.setting: curve for curve in curves if curve.reference}
     heights = [3.45, 2.3] if references else [2.3]
-    figure, grid = panels(2.7, heights, len(names), narrow, rest=(0.6, 1.2), sharex=True, sharey="row")
+    figure, grid = panels(2.7, heights, len(names), narrow, rest=(0.6, 0.8), sharex=True, sharey="row")
     for name, *column in zip(names, *grid, strict=True):
         mine = {curve.run: curve for curve in curves if curve.setting == name}
         for run in [run for run in look if run in mine]:

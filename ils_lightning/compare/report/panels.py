@@ -33,7 +33,8 @@ def panels(
         sharey: whether all, or those of a row, have one vertical axis.
     """
     if not narrow:
-        figure = Figure(figsize=(width * columns + rest[0], sum(heights) + rest[1]), layout="constrained")
+        size = (max(width * columns + rest[0], NARROW), sum(heights) + rest[1])
+        figure = Figure(figsize=size, layout="constrained")
         return figure, figure.subplots(
             len(heights), columns, squeeze=False, height_ratios=heights, sharex=sharex, sharey=sharey
         )
