@@ -22,6 +22,7 @@ from ils_lightning.compare.report import screen, table, wide
 from ils_lightning.compare.training import fit as training
 from ils_lightning.compare.training.attempt import attempt
 from ils_lightning.compare.training.job import make
+from ils_lightning.modules import DiscreteVAE
 from ils_lightning.packaged import find
 
 ESTIMATOR = "model.init_args.estimator"
@@ -97,6 +98,47 @@ def test_evaluations_are_those_of_all_rows_of_all_steps(folder):
     evaluations = {(line["run"], line["setting"]): line["evaluations"] for line in raw}
     assert evaluations["ReinMax", "L2K3"] == "400.0"  # 4 steps of 100 rows
     assert evaluations["four", "L2K3"] == "1600.0"
+
+
+GROWING = {
+    "seeds": [0],
+    "settings": None,
+    "runs": [
+        {
+            "name": "growing",
+            "change": {
+                ESTIMATOR: {"class_path": "LatinHypercube", "init_args": {"estimator": {"class_path": "ReinMax"}}},
+                "trainer.callbacks": [
+                    {
+                        "class_path": "OptionSchedule",
+                        "init_args": {
+                            "option": "samples",
+                            "schedule": {"class_path": "Linear", "init_args": {"start": 1, "end": 4, "steps": 3}},
+                        },
+                    }
+                ],
+            },
+        }
+    ],
+}
+
+
+def test_evaluations_of_an_estimator_that_draws_more_as_it_goes_on_are_added_up(tmp_path, monkeypatch):
+    """4 steps of 100 rows with 1, 2, 3 and 4 draws; a fit that goes on after the first epoch adds to its sum."""
+    half = compare(write(tmp_path, {**GROWING, "change": {**SHORT, "trainer.max_epochs": 1}}), tmp_path / "half")
+    assert [float(line["evaluations"]) for line in lines(half / "results.csv")] == [300.0]
+    file = write(tmp_path, GROWING)
+    comparison = read(file)
+    job = make(comparison, comparison.runs[0], "", 0, {}, tmp_path / "out/runs")
+    job.folder.mkdir(parents=True)
+    shutil.copy(next(half.glob("runs/*/last.ckpt")), job.folder)
+    trained, step = [], DiscreteVAE.training_step
+    monkeypatch.setattr(DiscreteVAE, "training_step", lambda self, batch: trained.append(batch) or step(self, batch))
+    out = compare(file, tmp_path / "out", workers=1)
+    assert len(trained) == 2  # the batches of the second epoch
+    assert [float(line["evaluations"]) for line in lines(out / "results.csv")] == [1000.0]
+    result = torch.load(job.folder / "result.pt", weights_only=True)
+    assert (result["steps"].tolist(), result["spent"].tolist()) == ([2, 4], [300.0, 1000.0])
 
 
 def test_differences_are_paired_by_seed(folder):

@@ -14,7 +14,7 @@ from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
 from ils_lightning.compare.grid.spec import read
-from ils_lightning.compare.training import fit as training
+from ils_lightning.compare.training import evaluations as counting
 from ils_lightning.compare.training.attempt import attempt
 from ils_lightning.compare.training.job import Job, make
 from ils_lightning.compare.tuning.journal import storage
@@ -183,7 +183,7 @@ def test_a_run_that_breaks_is_reported_and_told_by_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other one is trained, and the report is written."""
-    monkeypatch.setattr(training, "_evaluations", lambda model, _: 1 / isinstance(model.estimator, GumbelSoftmax))
+    monkeypatch.setattr(counting, "evaluations", lambda model, _: 1 / isinstance(model.estimator, GumbelSoftmax))
     with pytest.raises(SystemExit, match="2"):
         main(["compare", write(tmp_path, CONTENT), f"--folder={tmp_path / 'out'}", "--workers=1"])
     output = capsys.readouterr()

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
 from ils_lightning.compare.grid.spec import read
-from ils_lightning.compare.training.fit import _evaluations
+from ils_lightning.compare.training.evaluations import evaluations as evaluations_of_a_step
 from ils_lightning.compare.training.previews import Previews
 from ils_lightning.data import Digits, Text
 from ils_lightning.data.characters import codes_of
@@ -167,7 +167,7 @@ def test_every_layer_learns_a_state_of_its_own():
 )
 def test_evaluations_are_those_of_experts(estimator, top_k, evaluations):
     model, data = MixtureOfExperts(estimator, top_k=top_k, **{**TINY, "experts": 4}), Text(length=20, batch_size=3)
-    assert _evaluations(model, data) == 3 * 20 * 2 * evaluations
+    assert evaluations_of_a_step(model, data) == 3 * 20 * 2 * evaluations
 
 
 def test_problem_is_the_last_layers_and_rows_do_not_mix():

@@ -116,7 +116,7 @@ def curve(run, setting, reference):
     tracked = Tracked("loss", "loss")
     outcomes = [
         SimpleNamespace(
-            failed="", seed=0, steps=steps, values=values, times=steps / 9 + 1, evaluations=5, tracked=tracked
+            failed="", seed=0, steps=steps, values=values, times=steps / 9 + 1, spent=5 * steps, tracked=tracked
         )
     ]
     return Curve(run, setting, outcomes, reference=reference)

@@ -29,16 +29,17 @@ torch.set_num_threads(1)
 
 
 class Tiny(LightningModule):
-    """One row of logits; notes the temperature it trained with."""
+    """One row of logits; notes the temperature, or another option, that it trained with."""
 
-    def __init__(self, estimator: Estimator, batches: int = 100):
+    def __init__(self, estimator: Estimator, batches: int = 100, noted: str = "temperature"):
         super().__init__()
+        self.noted = noted
         self.estimator = estimator
         self.logits = nn.Parameter(torch.zeros(1, 2, 3))
         self.batches, self.seen = batches, []
 
     def training_step(self, batch, batch_idx):
-        self.seen.append(getattr(self.estimator, "temperature", None))
+        self.seen.append(getattr(self.estimator, self.noted, None))
         return self.estimator(self.logits, lambda z: z[..., 0].sum(-1)).mean()
 
     def train_dataloader(self):
@@ -103,6 +104,12 @@ def test_two_schedules_reach_two_options_and_nested_estimators(tmp_path):
     assert model.other.temperature == 0.7
 
 
+def test_a_whole_number_follows_its_schedule_rounded(tmp_path):
+    model, schedule = Tiny(Average(StraightThrough(), samples=7), noted="samples"), Linear(1.0, 4.0, steps=5)
+    trainer(tmp_path, OptionSchedule("samples", schedule)).fit(model)
+    assert model.seen == [1, 2, 2, 3, 3, 4]
+
+
 def test_values_are_logged_at_the_trainers_interval(tmp_path):
     logger = CSVLogger(tmp_path, name="", version="")
     schedule = OptionSchedule("temperature", Linear(1.0, 2.0, steps=10))
@@ -131,6 +138,7 @@ def test_a_resumed_run_continues_exactly(tmp_path):
         (StraightThrough(), "gap", "no option 'gap'. It has: temperature"),
         (LeaveOneOut(), "samples", "'samples' of LeaveOneOut is fixed for a whole run"),
         (Rebar(), "eta", "'eta' of Rebar is learnt in training"),
+        (Average(StraightThrough()), "sample", "did you mean 'samples'"),
         (Exact(), "temperature", "its estimators have no numeric options"),
         (StraightThrough([1.0]), "temperature", "holds one value per row"),
     ],

@@ -23,6 +23,8 @@ from ils_lightning.modules.base import Charts
 class OptionSchedule(Callback):
     """Sets one option of an estimator before every training step and logs it as `option/<name>`.
 
+    An option that is a whole number, such as the samples of `Average`, takes the schedule's value rounded.
+
     The value follows `trainer.global_step`, which a checkpoint restores. A module that takes several optimiser steps in
     one training step keeps one value for all of them.
 
@@ -58,7 +60,11 @@ class OptionSchedule(Callback):
     def _set(self, model: nn.Module, step: int) -> float:
         estimator, name = _find(model, self.option)
         value = self.schedule(step)
-        estimator.option(name, value, *estimator.ranges[name])
+        if name in estimator.counts:
+            value = estimator.whole(name, round(value), estimator.counts[name])
+            setattr(estimator, name, value)
+        else:
+            estimator.option(name, value, *estimator.ranges[name])
         return value
 
 
@@ -83,7 +89,7 @@ def _refuse_what_has_no_schedule(model: nn.Module, path: str) -> None:
     """Raises where the option exists, but is learnt or fixed when the estimator is made."""
     owner, _, name = path.rpartition(".")
     estimator = dict(model.named_modules()).get(owner)
-    if isinstance(estimator, Estimator) and hasattr(estimator, name):
+    if isinstance(estimator, Estimator) and not callable(getattr(estimator, name, print)):
         kind = "learnt in training" if isinstance(getattr(estimator, name), nn.Parameter) else "fixed for a whole run"
         raise Refusal(f"OptionSchedule: {name!r} of {type(estimator).__name__} is {kind}; it takes no schedule")
 
@@ -91,7 +97,7 @@ def _refuse_what_has_no_schedule(model: nn.Module, path: str) -> None:
 def _options(model: nn.Module) -> dict[str, tuple[Estimator, str]]:
     """Returns all numeric options of all estimators in `model`, by dotted path."""
     found = [(path, module) for path, module in model.named_modules() if isinstance(module, Estimator)]
-    return {f"{path}.{name}": (estimator, name) for path, estimator in found for name in estimator.ranges}
+    return {f"{path}.{name}": (e, name) for path, e in found for name in (*e.ranges, *e.counts)}
 
 
 def _suggestion(option: str, known: list[str]) -> str:

@@ -1,6 +1,6 @@
 """The mean of independent estimates: any estimator with its variance divided by the number of samples."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ class Average(Estimator):
 
     Args:
         estimator: the estimator to average.
-        samples: independent estimates a row.
+        samples: independent estimates a row; a schedule may change it.
 
     Example:
         >>> import torch
@@ -23,6 +23,7 @@ class Average(Estimator):
         >>> Average(ReinMax(), samples=8)(logits, lambda z: z[..., 0].sum(-1)).sum().backward()
     """
 
+    counts: ClassVar[dict[str, int]] = {"samples": 1}
     kind = "wrapper"
     equation = r"""
         \hat\nabla &= \frac{1}{S} \sum_{s=1}^{S} \hat\nabla_s, \text{ where } \hat\nabla_s

@@ -82,6 +82,8 @@ class Estimator(Described, nn.Module):
     kind: ClassVar[str] = "score function"
     source: ClassVar[str] = ""
     equation: ClassVar[str] = ""
+    counts: ClassVar[dict[str, int]] = {}
+    """Options that are whole numbers and may change from step to step, with the least each may be."""
     hard: bool = True
     ones: int = 1
     needs_log_weight: bool = False

@@ -28,7 +28,7 @@ class LatinHypercube(Average):
 
     Args:
         estimator: the estimator to average.
-        samples: draws a row.
+        samples: draws a row; a schedule may change it.
 
     Example:
         >>> import torch

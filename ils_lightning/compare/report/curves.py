@@ -72,7 +72,7 @@ class Curve:
     @property
     def evaluations(self) -> Tensor:
         """Evaluations of f `[points]`."""
-        return self.steps * self.finished[0].evaluations
+        return self.finished[0].spent
 
     @property
     def tracked(self) -> Tracked:

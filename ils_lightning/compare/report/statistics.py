@@ -78,7 +78,7 @@ def _mean_at(curve: Curve, budget: float, spent: Callable[[Outcome], Tensor]) ->
 
 def evaluations_spent(outcome: Outcome) -> Tensor:
     """Evaluations of f at the recorded points `[points]`."""
-    return outcome.steps * outcome.evaluations
+    return outcome.spent
 
 
 def seconds_spent(outcome: Outcome) -> Tensor:

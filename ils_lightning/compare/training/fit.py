@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from ils_lightning.callbacks import LastCheckpoint, RankSeed, Resumption
 from ils_lightning.checkpoint_io import set_aside, use_complete_checkpoints
+from ils_lightning.compare.training.evaluations import CountedOptions
 from ils_lightning.compare.training.job import Job
 from ils_lightning.compare.training.last_metrics import LastMetrics
 from ils_lightning.compare.training.stopwatch import Stopwatch
@@ -22,8 +23,7 @@ from ils_lightning.compare.training.training_loss import TrainingLoss
 from ils_lightning.data import TrueDistribution
 from ils_lightning.describe import create
 from ils_lightning.errors import Refusal, is_of_the_disk
-from ils_lightning.modules import HasProblem, Problem
-from ils_lightning.modules.protocols import has_curve, has_evaluations
+from ils_lightning.modules.protocols import has_curve
 from ils_lightning.trainer_options import refusing_trainers, require_sensible, tell_what_it_refuses
 
 Result = dict[str, Any]
@@ -65,7 +65,7 @@ def make(config: dict) -> tuple[LightningModule, LightningDataModule]:
 
 
 def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
-    trainer, logged, recorder = _fitted(job, watch)
+    trainer, logged, counted, recorder = _fitted(job, watch)
     model: Any = trainer.lightning_module
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     steps, values = recorder.curve()
@@ -76,6 +76,7 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
         seed_everything(job.seed, verbose=False)  # the same noise for all runs, and for a resumed one
         trainer.test(model, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    spent = counted.spent(model, data, watch.steps)
     return {
         "steps": steps,
         "values": values,
@@ -84,15 +85,16 @@ def _fit_and_test(job: Job, watch: Stopwatch) -> Result:
         "metrics": metrics,
         "optimizer_steps": watch.steps,
         "seconds": watch.seconds,
-        "evaluations": _evaluations(model, data),
+        "evaluations": spent.a_step,
+        "spent": spent.at(steps),
         **({"p": data.p.clone()} if isinstance(data, TrueDistribution) else {}),
     }
 
 
-def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
+def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, CountedOptions, Any]:
     """Fits from the last checkpoint; from the start where there is none, or none that can be restored.
 
-    Returns the Trainer, what was logged last, and what recorded the curve.
+    Returns the Trainer, what was logged last, how often was drawn, and what recorded the curve.
     """
     last = job.folder / "last.ckpt"
     if last.exists():
@@ -106,14 +108,16 @@ def _fitted(job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
     return _fitted_from(None, job, watch)
 
 
-def _fitted_from(checkpoint: Path | None, job: Job, watch: Stopwatch) -> tuple[Trainer, LastMetrics, Any]:
+def _fitted_from(
+    checkpoint: Path | None, job: Job, watch: Stopwatch
+) -> tuple[Trainer, LastMetrics, CountedOptions, Any]:
     model, data = make(job.config)
-    logged = LastMetrics()
+    logged, counted = LastMetrics(), CountedOptions()
     own: list[Callback] = [] if has_curve(model) else [TrainingLoss()]
-    trainer = _trainer(job, [Resumption(), RankSeed(), watch, logged, *own, LastCheckpoint(job.folder)])
+    trainer = _trainer(job, [Resumption(), RankSeed(), watch, logged, counted, *own, LastCheckpoint(job.folder)])
     with _interruptible():
         trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
-    return trainer, logged, own[0] if own else model
+    return trainer, logged, counted, own[0] if own else model
 
 
 def make_trainer(options: dict[str, Any]) -> Trainer:
@@ -141,27 +145,6 @@ def _trainer(job: Job, callbacks: list[Callback]) -> Trainer:
     tell_what_it_refuses(trainer)
     trainer.callbacks.extend(callbacks)
     return trainer
-
-
-def _evaluations(model: Any, data: LightningDataModule) -> float:
-    """Rows of f evaluated in one optimiser step, by the first batch, or what the module counts in their place.
-
-    NaN where it does not count and poses no problem.
-    """
-    counts, poses = has_evaluations(model), isinstance(model, HasProblem)
-    if not counts and not poses:
-        return float("nan")
-    batch = model.transfer_batch_to_device(next(iter(data.train_dataloader())), model.device, 0)
-    if counts:
-        return float(model.evaluations(batch))
-    try:
-        logits, f, used = Problem(*model.problem(batch))
-    except NotImplementedError:
-        return float("nan")
-    estimator: Any = used or getattr(model, "estimator", None)
-    if estimator is None:
-        return float("nan")
-    return float(estimator.evaluations_of(f, *logits.shape[-2:]) * logits.shape[:-2].numel())
 
 
 @contextmanager

@@ -27,7 +27,8 @@ class Outcome:
         tracked: name and label of that quantity.
         metrics: last logged values, those of the test set included.
         optimizer_steps: taken.
-        evaluations: of f for one optimiser step, summed over the rows of a batch.
+        evaluations: of f for one optimiser step, summed over the rows of a batch; the mean where they change.
+        spent: evaluations of f after which the points were recorded `[points]`.
         seconds: of training, without validation and test; shared by settings that share a training.
         p: true distributions `[trials, categories]` of toy data.
     """
@@ -44,6 +45,7 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     optimizer_steps: int = 0
     evaluations: float = float("nan")
+    spent: Tensor = field(default_factory=lambda: torch.zeros(0))
     seconds: float = float("nan")
     p: Tensor | None = None
 
@@ -90,6 +92,7 @@ def _outcome(run: str, name: str, index: int | None, job: Job, result: dict[str,
     values, p = result["values"], result.get("p")
     rows = values if index is None else values[:, index]
     rows = rows.reshape(len(rows), -1)
+    rows_of = 1 if index is None else values.shape[1]
     return Outcome(
         run,
         name,
@@ -102,7 +105,8 @@ def _outcome(run: str, name: str, index: int | None, job: Job, result: dict[str,
         tracked=Tracked(*result["tracked"]),
         metrics=result["metrics"] if index is None else {},
         optimizer_steps=result["optimizer_steps"],
-        evaluations=result["evaluations"] / (1 if index is None else values.shape[1]),
+        evaluations=result["evaluations"] / rows_of,
+        spent=result.get("spent", result["steps"] * result["evaluations"]) / rows_of,  # results of before have none
         seconds=result["seconds"],
         p=p if p is None or index is None else p[index],
     )
