@@ -17,13 +17,27 @@ from torch import Tensor
 
 from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.training.fit import make, make_trainer
-from ils_lightning.estimators import Average, Estimator, ILSJoint, ILSNewton, ILSTempered, LeaveOneOut, ReinMax
+from ils_lightning.estimators import (
+    Average,
+    Estimator,
+    ILSJoint,
+    ILSNewton,
+    ILSTempered,
+    LatinHypercube,
+    LeaveOneOut,
+    ReinMax,
+)
 from ils_lightning.set_up import set_up
 from ils_lightning.tables import markdown
 
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "ReinMax(1.5)": lambda: ReinMax(1.5),
     "Average(ReinMax(1.5) over 8)": lambda: Average(ReinMax(1.5), 8),
+    "Average(ReinMax(1.5) over 4)": lambda: Average(ReinMax(1.5), 4),
+    "LatinHypercube(ReinMax(1.5) over 2)": lambda: LatinHypercube(ReinMax(1.5), 2),
+    "LatinHypercube(ReinMax(1.5) over 4)": lambda: LatinHypercube(ReinMax(1.5), 4),
+    "LatinHypercube(ReinMax(1.5) over 8)": lambda: LatinHypercube(ReinMax(1.5), 8),
+    "LatinHypercube(ILSTempered(1.5) over 4)": lambda: LatinHypercube(ILSTempered(temperature=1.5), 4),
     "LeaveOneOut(4)": LeaveOneOut,
     "ILSTempered(1)": lambda: ILSTempered(temperature=1.0),
     "ILSTempered(1.5)": lambda: ILSTempered(temperature=1.5),
