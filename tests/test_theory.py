@@ -17,6 +17,8 @@ from unlike_rows_table import main
 from ils_lightning.estimators import (
     ILS,
     ILSCV,
+    Average,
+    Estimator,
     ILSDiagonal,
     ILSIsotropic,
     ILSJoint,
@@ -25,6 +27,7 @@ from ils_lightning.estimators import (
     ILSResidual,
     ILSTempered,
     ILSTemperedDiagonal,
+    LatinHypercube,
     ReinMax,
     StraightThrough,
 )
@@ -332,6 +335,35 @@ def test_residual_is_unbiased_for_every_table_and_state():
     estimator.totals = torch.tensor([2.0, 0.7, 0.4, 1.1], dtype=torch.float64)
     estimate = estimator._residual(pi, z, values, gradients)
     torch.testing.assert_close(mean(estimate, pi), J(pi[0, 0], values), **TIGHT)
+
+
+def variance_of_bins(pi: Tensor, w: Tensor, samples: int) -> Tensor:
+    """Variance of the mean of w[z] over draws of one latent, one in each bin."""
+    ends = torch.cat([pi.new_zeros(1), pi.cumsum(0)]) * samples
+    total = torch.zeros((), dtype=torch.float64)
+    for number in range(samples):
+        share = (ends[1:].clamp(number, number + 1) - ends[:-1].clamp(number, number + 1)).double()
+        total += share @ w.square() - (share @ w).square()
+    return total / samples**2
+
+
+def test_spread_draws_leave_the_noise_of_bins_with_a_jump():
+    latents, categories, samples, rows = 3, 4, 4, 20_000
+    pi, w = randn(latents, categories, seed=1).softmax(dim=-1), randn(latents, categories, seed=2)
+    logits = pi.log().expand(rows, -1, -1).requires_grad_()
+    expected = sum(variance_of_bins(p, one, samples) for p, one in zip(pi, w, strict=True))
+    independent = ((pi * w.square()).sum(dim=-1) - (pi * w).sum(dim=-1).square()).sum() / samples
+    widths = w.amax(dim=-1) - w.amin(dim=-1)
+    assert expected <= (categories - 1) * widths.square().sum() / (4 * samples**2)
+    assert expected < independent / 2
+
+    def z_score(estimator: Estimator) -> float:
+        torch.manual_seed(0)
+        square = (estimator(logits, lambda z: (z * w).sum(dim=(-2, -1))).detach() - (pi * w).sum()).square()
+        return float((square.mean() - expected) / (square.std() / rows**0.5))
+
+    assert abs(z_score(LatinHypercube(ReinMax(), samples))) < 4
+    assert z_score(Average(ReinMax(), samples)) > 10
 
 
 def test_two_categories_leave_a_number_that_pi_does_not_touch():
