@@ -172,7 +172,7 @@ def test_ranking_has_a_row_for_each_run_and_a_column_for_each_setting():
     ]
     assert wide.markdown(rows).splitlines() == [
         "| run | small | large |",
-        "|---|---|---|",
+        "|---|---:|---:|",
         "| ours | **19.60** (-0.48 +- 0.056) |  |",
         "| theirs | 20.08 | **21.50** |",
         "| binary | failed |  |",
