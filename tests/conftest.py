@@ -10,8 +10,10 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is long is slow, too."""
+    """What is long is slow, too; what needs an accelerator is skipped without one."""
     for item in items:
+        if item.get_closest_marker("gpu") and not torch.accelerator.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
 

@@ -76,12 +76,14 @@ def test_samplers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = found["sections"]["samplers, tensors"]["rows"]
     assert {row["size"] for row in rows} == {"4 x 8", "3 x 300"}
     methods = {row["method"] for row in rows}
-    assert {"ILS", "ILS, steep", "ReinMax", "StraightThrough", "ILSCV", REFERENCE, FLOOR, COPY} <= methods
+    assert {"ILS", "ILS, small gradients", "ReinMax", "StraightThrough", "ILSCV", REFERENCE, FLOOR, COPY} <= methods
     assert len(rows) == 2 * len(methods)
     for row in rows:
-        assert all(math.isfinite(row[key]) and row[key] > 0 for key in ("microseconds", "ratio", "to softmax"))
+        assert all(
+            math.isfinite(row[key]) and row[key] > 0 for key in ("microseconds", "ratio", "cold ratio", "to softmax")
+        )
         assert row["tensors"] >= 1
-        assert row["ratio"] == 1 or row["method"] != REFERENCE
+        assert {row["ratio"], row["cold ratio"]} == {1} or row["method"] != REFERENCE
     assert all(section["title"] in " ".join(printed.split()) for section in found["sections"].values())
     check_markdown((tmp_path / "bench.md").read_text(encoding="utf-8"), found)
     check_figure(tmp_path / "samplers")
@@ -162,6 +164,28 @@ def test_methods_take_turns():
     found = timing.interleaved(work, repeats=3, device=torch.device("cpu"), least=0.0)
     assert "".join(calls[-6:]) == "ababab"
     assert all(len(one.wall) == len(one.cpu) == 3 for one in found.values())
+
+
+def test_cold_calls_come_once_a_turn_and_after_all_of_the_turn_before():
+    calls: list[str] = []
+    work = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    found = timing.cold(work, repeats=20, device=torch.device("cpu"))
+    turns = ["".join(calls[first : first + 3]) for first in range(0, len(calls), 3)]
+    assert len(turns) == 21
+    assert {"".join(sorted(turn)) for turn in turns} == {"abc"}
+    assert len(set(turns)) > 3
+    assert all(len(one.wall) == len(one.cpu) == 20 for one in found.values())
+
+
+def test_ils_is_timed_where_its_steps_leave_the_simplex_and_where_they_do_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(samplers, "pass_through", lambda *given: given)
+    share = {}
+    for name in ("ILS", "ILS, small gradients"):
+        draw, logits, g = samplers.work(512, 32, torch.device("cpu"))[name]
+        torch.autograd.grad(draw(logits), logits, g)
+        share[name] = draw.__self__.diagnostics()["fallback_share"].item()
+    assert share["ILS"] > 0.2
+    assert share["ILS, small gradients"] == 0
 
 
 def test_a_section_is_a_table_in_a_notebook():

@@ -24,11 +24,11 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 from ils_lightning.callbacks import Dashboard, Figures, GradientProbe, Hyperparameters, LearningRate
 from ils_lightning.callbacks.dashboard import layout
-from ils_lightning.callbacks.formula import formulas
 from ils_lightning.cli import main
 from ils_lightning.data import Digits
 from ils_lightning.describe import options
 from ils_lightning.estimators import ILS, Average, Grouped, GumbelRao, LatinHypercube, LeaveOneOut, ReinMax, table
+from ils_lightning.formula import formulas
 from ils_lightning.modules import DiscreteModule, DiscreteVAE
 
 FIT = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=1"]

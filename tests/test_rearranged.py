@@ -22,6 +22,7 @@ from ils_lightning.estimators import (
 )
 from ils_lightning.estimators.categorical import conditional_gumbel, jacobian, one_hot
 from ils_lightning.estimators.gumbel_rao import rao
+from ils_lightning.estimators.intermediate import few_of_simplex, simplex
 
 FORMS = {
     "ILS": ILS,
@@ -112,6 +113,33 @@ def test_projected_rows_are_counted_like_those_of_the_formula():
     share = one.diagnostics()["fallback_share"]
     assert share == two.diagnostics()["fallback_share"]
     assert 0 < share < 1
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 1e6])
+@pytest.mark.parametrize("categories", [2, 7, 300])
+def test_few_of_simplex_are_all_that_is_positive_in_the_projection(categories: int, alpha: float):
+    k = torch.randint(categories, (500, 1))
+    step = (alpha * torch.randn(500, categories)).scatter_(-1, k, 0)
+    step[:9] -= 10 * alpha
+    step[9:20] = step[9:20].round()  # ties
+    step.scatter_(-1, k, 0)
+    expected = simplex(step.double().scatter_add(-1, k, torch.ones(500, 1, dtype=torch.float64)))
+    found = torch.zeros_like(step)
+    places, row, values = few_of_simplex(step.clone(), k)
+    found.view(-1)[places] = values
+    assert torch.equal(row, places // categories)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6 * max(1, alpha))
+    assert (found == 0).any()
+
+
+def test_rows_whose_step_is_not_finite_are_those_of_the_formula():
+    logits = torch.randn(200, 1, 40)
+    pi = categorical.softmax(logits)
+    index, g = categorical.draw_index(pi), torch.randn_like(logits)
+    g[::2, 0, 3] = float("inf")
+    expected = ILS().pullback(logits, pi, one_hot(index, pi), g)
+    assert torch.equal(expected.isfinite().all(dim=-1), (g[..., 3] < float("inf")))
+    torch.testing.assert_close(ILS().rearranged(logits, pi, index, g), expected, equal_nan=True)
 
 
 class Doubled(ReinMax):

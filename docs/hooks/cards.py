@@ -8,9 +8,9 @@ import results
 import signs
 import yaml
 
-from ils_lightning.callbacks.formula import formula, head
 from ils_lightning.cli.estimators import arguments, settings
 from ils_lightning.estimators import Estimator, table
+from ils_lightning.formula import formula, head
 from ils_lightning.packaged import folder
 
 KINDS = {

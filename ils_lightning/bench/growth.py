@@ -65,7 +65,7 @@ def _one_of_many(rows: list[Row]) -> Section:
 
 def _passes(batch: int, categories: int, device: torch.device) -> dict[str, Work]:
     logits = torch.randn(batch, 1, categories, device=device, requires_grad=True)
-    g = torch.randn_like(logits) / categories
+    g = torch.randn_like(logits) / categories  # by which no step of ILS leaves the simplex
     own: dict[str, Draw] = {type(one).__name__: one.sample for one in (ILS(), ReinMax(), StraightThrough())}
     draws = own | {REFERENCE: peers()[REFERENCE], "-log(-log(u))": plain_gumbel} | floors()
     return {name: pass_through(method, logits, g) for name, method in draws.items()}

@@ -1,8 +1,8 @@
 """Draw and backward from logits, against peers: time and memory.
 
-Each method draws from logits `[batch, 1, categories]` and takes one upstream gradient back to them. The gradient is as
-small as that of a mean over categories, for which the step of ILS stays on the simplex; under "ILS, steep" it is not,
-and rows whose step leaves are projected.
+Each method draws from logits `[batch, 1, categories]` and takes one upstream gradient of unit size, standard normal
+numbers, back to them. The step of ILS then leaves the simplex in many rows, which are projected. Under "ILS, small
+gradients" it does not: the gradient is as small as that of a mean over categories.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ils_lightning.bench.memory import peak_bytes
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE, RELEASED, Draw, floors, peers
 from ils_lightning.bench.section import Advance, Row, Section
-from ils_lightning.bench.timing import STEADY, Timing, Work, interleaved
+from ils_lightning.bench.timing import STEADY, Timing, Work, cold, interleaved
 from ils_lightning.estimators import ILS, ILSCV, ReinMax, StraightThrough, StraightThroughGumbelSoftmax
 
 SIZES = ((256, 8), (8192, 8), (4096, 32), (1024, 256), (256, 4096), (64, 32_000), (16, 131_072))
@@ -37,11 +37,11 @@ def pass_through(draw: Draw, logits: Tensor, g: Tensor) -> Work:
 def work(batch: int, categories: int, device: torch.device) -> dict[str, Work]:
     """Returns one call for each method."""
     generator = torch.Generator().manual_seed(0)
-    logits, steep = (torch.randn(batch, 1, categories, generator=generator).to(device) for _ in range(2))
+    logits, g = (torch.randn(batch, 1, categories, generator=generator).to(device) for _ in range(2))
     logits.requires_grad_()
     draws = {**ours(), **peers(), **floors()}
-    calls = {name: pass_through(draw, logits, steep / categories) for name, draw in draws.items()}
-    return {"ILS, steep": pass_through(ILS().sample, logits, steep), **calls}
+    calls = {name: pass_through(draw, logits, g) for name, draw in draws.items()}
+    return {**calls, "ILS, small gradients": pass_through(ILS().sample, logits, g / categories)}
 
 
 def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
@@ -49,10 +49,12 @@ def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
     rows: list[Row] = []
     for batch, categories in SIZES:
         calls = work(batch, categories, device)
-        found = interleaved(calls, repeats, device, STEADY)
+        found, first = interleaved(calls, repeats, device, STEADY), cold(calls, repeats, device)
         size = batch * categories * 4
         for name, call in calls.items():
-            rows.append(_row(name, f"{batch} x {categories}", found) | {"tensors": peak_bytes(call, device) / size})
+            row = _row(name, f"{batch} x {categories}", found) | {"cold ratio": first[name].ratio(first[REFERENCE])}
+            row["cold cpu ratio"] = first[name].ratio(first[REFERENCE], "cpu")
+            rows.append(row | {"tensors": peak_bytes(call, device) / size})
         advance(f"{batch} x {categories}")
     return sections(rows)
 
@@ -72,8 +74,10 @@ def _best_peer(found: dict[str, Timing]) -> str:
 def sections(rows: list[Row]) -> list[Section]:
     """Returns the tables in which the rows are printed; the first holds them all."""
     tables = [
-        ("ratio", f"time / {REFERENCE}(hard=True)"),
-        ("cpu ratio", f"processor time / {REFERENCE}(hard=True)"),
+        ("ratio", f"time / {REFERENCE}(hard=True), warm: calls repeated"),
+        ("cold ratio", f"time / {REFERENCE}(hard=True), cold: one call after other work"),
+        ("cpu ratio", f"processor time / {REFERENCE}(hard=True), warm"),
+        ("cold cpu ratio", f"processor time / {REFERENCE}(hard=True), cold"),
         ("to released", "time / the released reinmax"),
         ("to softmax", "time / one softmax and its backward"),
         ("to best peer", "time / the fastest peer at that size"),

@@ -4,6 +4,7 @@ Every repeat runs all methods one after the other, so that a change of the machi
 ratio to the reference is taken within each repeat; the median over repeats is what is reported.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ Work = Callable[[], object]
 
 LEAST = 2e-3  # seconds that one timing takes at least, by repeating the call
 STEADY = 2e-2  # the same where what the method before left in the caches must not count
+BETWEEN = 2**21  # float32 numbers that are passed over before a cold call: 8 MB, as a network of this many weights
 
 
 @dataclass
@@ -57,6 +59,31 @@ def interleaved(
             wall, cpu = _time(call, calls[name], device)
             found[name].wall.append(wall / calls[name])
             found[name].cpu.append(cpu / calls[name])
+    return found
+
+
+def cold(work: Mapping[str, Work], repeats: int, device: torch.device) -> dict[str, Timing]:
+    """Times every method `repeats` times in turns, one call a turn and each after other work, as in a training step.
+
+    The others of the turn have been called before it, in an order that is shuffled anew for each turn, and then memory
+    of its own was passed over.
+
+    Args:
+        work: by name, what to time.
+        repeats: turns.
+        device: waited for before a clock is read.
+    """
+    other = torch.zeros(BETWEEN, device=device)
+    order, generator = list(work), random.Random(0)
+    found = {name: Timing([], []) for name in work}
+    for turn in range(-1, repeats):
+        generator.shuffle(order)
+        for name in order:
+            other.add_(1)
+            wall, cpu = _time(work[name], 1, device)
+            if turn >= 0:  # the first warms up
+                found[name].wall.append(wall)
+                found[name].cpu.append(cpu)
     return found
 
 

@@ -9,8 +9,8 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ils_lightning.callbacks.formula import formulas
 from ils_lightning.describe import in_words
+from ils_lightning.formula import formulas
 from ils_lightning.modules.base import Charts, DiscreteModule
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from ils_lightning.callbacks.formula import formula, head
 from ils_lightning.errors import Refusal, did_you_mean, listed
 from ils_lightning.estimators import Estimator, table
+from ils_lightning.formula import formula, head
 from ils_lightning.packaged import folder
 
 _PIPE = 160  # columns where the output is no terminal and COLUMNS is not set

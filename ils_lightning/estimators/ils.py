@@ -8,6 +8,7 @@ The published program hands d L_I / d pi = -pi_D / (pi + 1e-7) to the logits wit
 (`pullback="none"`): the natural gradient of the same loss, up to a constant to which softmax is blind.
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,8 +22,8 @@ from ils_lightning.estimators.intermediate import (
     IntermediateLoss,
     KullbackLeibler,
     Normalizer,
+    few_of_simplex,
     normalize,
-    simplex,
 )
 from ils_lightning.estimators.sampler import Pullback
 
@@ -90,29 +91,36 @@ class ILS(Pullback):
         k, alpha = index.unsqueeze(-1), per_row(self.step_size, logits)
         v = difference(pi, g.gather(-1, k), g)  # -Delta
         total = v.sum(dim=-1, keepdim=True).mul_(alpha).add_(1)  # of z - alpha Delta
-        small, projected = self._projected(v, total, index, alpha)
+        lowest = total.amin().item()
+        if not math.isfinite(lowest):
+            return super().rearranged(logits, pi, index, g)
+        self.rows_seen += self.training * total.numel()
+        projected = None if lowest >= SMALLEST_SUM else self._projected(v, total, index, alpha)
         share = total.reciprocal_()
         if self.reading == "softmax" and type(self.intermediate_loss) is KullbackLeibler:
             share.neg_()
             estimate = torch.addcmul(pi, v, share * alpha, out=plain(v)).scatter_add_(-1, k, share)  # pi - pi_D
-            return estimate if small is None else estimate.index_put_((small,), pi[small] - projected)
-        pi_d = v.mul_(share * alpha).scatter_add_(-1, k, share)
-        if small is not None:
-            pi_d[small] = projected
+            return _added(estimate, projected, -1)
+        pi_d = _added(torch.mul(v, share * alpha, out=plain(v)).scatter_add_(-1, k, share), projected, 1)
         if self.reading == "softmax":
             return self.intermediate_loss.logit_gradient(pi, pi_d)
         v = self.intermediate_loss.derivative(pi, pi_d)
         return v - v.mean(dim=-1, keepdim=True)
 
-    def _projected(self, v: Tensor, total: Tensor, index: Tensor, alpha: Any) -> tuple[Tensor | None, Tensor]:
-        """Which rows have too small a total, and z - alpha Delta of these projected onto the simplex."""
-        self.rows_seen += self.training * total.numel()
-        if total.amin().item() >= SMALLEST_SUM:
-            return None, total
-        small = total.squeeze(-1) < SMALLEST_SUM
-        self.fallbacks = self.fallbacks + self.training * small.sum()
-        step = v[small] * torch.as_tensor(alpha, dtype=v.dtype).expand_as(total)[small]
-        return small, simplex(step.scatter_add_(-1, index[small].unsqueeze(-1), torch.ones_like(step)))
+    def _projected(self, v: Tensor, total: Tensor, index: Tensor, alpha: Any) -> tuple[Tensor, Tensor]:
+        """Rows with too small a total of z - alpha Delta, projected onto the simplex: places in v, values there.
+
+        Their totals become infinite, so that what is divided by them is zero.
+        """
+        small = total.flatten() < SMALLEST_SUM
+        rows = small.nonzero().squeeze(-1)
+        self.fallbacks.add_(self.training * len(rows))
+        step, k = v.flatten(0, -2).index_select(0, rows), index.flatten().index_select(0, rows).unsqueeze(-1)
+        step.mul_(alpha.expand_as(total).flatten()[rows].unsqueeze(-1) if isinstance(alpha, Tensor) else alpha)
+        places, row, values = few_of_simplex(step, k)
+        total.masked_fill_(small.view_as(total), math.inf)
+        ahead = (rows - torch.arange(len(rows))).mul_(v.shape[-1])  # of a place in v, beside that in the rows alone
+        return places.add_(ahead.index_select(0, row)), values
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Share of rows since the last call whose step left the half-space where "sum" is a distribution.
@@ -127,3 +135,10 @@ class ILS(Pullback):
         if self.training and plain_call():
             self.fallbacks = self.fallbacks + small.sum()
             self.rows_seen += small.numel()
+
+
+def _added(x: Tensor, few: tuple[Tensor, Tensor] | None, sign: int) -> Tensor:
+    """x, plus or minus values at few places of it."""
+    if few is not None:
+        x.view(-1).index_add_(0, *few, alpha=sign)
+    return x

@@ -4,8 +4,10 @@ L_I is differentiated with respect to its first argument, the model's probabilit
 h maps real vectors onto the simplex and leaves one-hot vectors as they are. All tensors are `[..., categories]`.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +71,14 @@ def simplex(v: Tensor) -> Tensor:
     """Euclidean projection of `v` onto the simplex (Duchi et al., 2008, ICML); entries of -inf stay at zero."""
     if readable(v) and v.numel():
         v = v - v.amax(dim=-1, keepdim=True)
-        return v.sub_(_threshold(v)).clamp_(min=0)
+        rest = torch.empty_like(v)
+
+        def sums(t: Tensor) -> tuple[Tensor, Tensor]:
+            total = torch.sub(v, t, out=rest).clamp_(min=0).sum(dim=-1, keepdim=True)
+            return total, rest.sign_().sum(dim=-1, keepdim=True)
+
+        # from -1, where the sum is one at least
+        return v.sub_(_threshold(torch.full_like(v[..., :1], -1), sums)).clamp_(min=0)
     ordered = v.sort(dim=-1, descending=True).values
     excess = ordered.cumsum(dim=-1) - 1
     rank = torch.arange(1, v.shape[-1] + 1, device=v.device, dtype=v.dtype)
@@ -77,20 +86,49 @@ def simplex(v: Tensor) -> Tensor:
     return (v - excess.gather(-1, size - 1) / size).clamp(min=0)
 
 
-def _threshold(v: Tensor) -> Tensor:
-    """The number t of each row for which max(v - t, 0) sums to one, by Newton's method: without a sort. max v is 0.
+def few_of_simplex(step: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The projection of `step` `[rows, categories]`, zero at k `[rows, 1]`, plus one at k: what may be positive in it.
 
-    From -1, where the sum is one at least, t grows until no more entries fall below it (Michelot, 1986).
+    With m the largest number of a step, k and m's category alone say that the threshold is m / 2 and m - 1 at least.
+    Most entries lie below that, and the rest is work on few numbers. Overwrites `step`; on a CPU, in a plain call.
+
+    Returns:
+        Places in `step.flatten()`, their rows and the projection's values there, `[places]` each; elsewhere it is zero.
     """
-    t = torch.full_like(v[..., :1], -1)
-    positive = torch.full_like(t, v.shape[-1] + 1)
+    m = step.amax(dim=-1, keepdim=True)
+    top = m.clamp(min=1)  # as in `simplex`, the threshold is found from the largest entry on
+    t = torch.sub(m, top, alpha=2).div_(2).clamp_(min=-1)
+    reached = np.greater_equal(step.scatter_(-1, k, 1).numpy(), (top + t).numpy())  # a fifth of torch's time
+    places, t = torch.from_numpy(np.flatnonzero(reached)), t.squeeze(-1)
+    row = places // step.shape[-1]
+    x = step.flatten().index_select(0, places).sub_(top.squeeze(-1).index_select(0, row))
+    rest = x
+
+    def sums(t: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal rest
+        rest = torch.sub(x, t.index_select(0, row)).clamp_(min=0)
+        zeros = torch.zeros_like(t)
+        return zeros.index_add(0, row, rest), zeros.index_add_(0, row, rest.sign())
+
+    _threshold(t, sums)
+    return places, row, rest
+
+
+def _threshold(t: Tensor, sums: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """The number t of each row for which max(v - t, 0) sums to one, by Newton's method: without a sort.
+
+    From below, t grows until no more entries fall below it (Michelot, 1986).
+
+    Args:
+        t: where to start, at which the sum is one at least.
+        sums: the sum of max(v - t, 0), and how many entries of it are positive.
+    """
+    total, positive = sums(t)
     while True:
-        rest = (v - t).clamp_(min=0)
-        before, total = positive, rest.sum(dim=-1, keepdim=True)
-        positive = rest.sign_().sum(dim=-1, keepdim=True)
+        t = torch.maximum(t, t + (total - 1).div_(positive))
+        before, (total, positive) = positive, sums(t)
         if not (positive < before).any():
             return t
-        t = torch.maximum(t, t + (total - 1) / positive)
 
 
 def normalize(v: Tensor, support: Tensor, normalizer: Normalizer) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,9 @@ class Problem:
 
 
 def _numbers(latents: int, categories: int) -> Callable[..., Tensor]:
-    generator = torch.Generator().manual_seed(1000 * latents + categories)
-    return lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)
+    """A source of normal numbers: the same on every device, on the one that is the default."""
+    generator, place = torch.Generator("cpu").manual_seed(1000 * latents + categories), torch.get_default_device()
+    return lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator, device="cpu").to(place)
 
 
 def linear(latents: int, categories: int) -> Problem:
