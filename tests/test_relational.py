@@ -263,7 +263,8 @@ def test_a_run_by_the_command_line_shows_graphs_and_is_diagnosed(tmp_path, monke
     assert list(checkpoint.parents[1].rglob("graphs.png"))
     found = EventAccumulator(str(checkpoint.parents[1])).Reload()
     assert "visual/graphs" in found.Tags()["images"]
-    assert {"val/wrong_edges", "val/rollout_error", "test/loss"} <= set(found.Tags()["scalars"])
+    tags = {tag.removeprefix("RelationalInference-") for tag in found.Tags()["scalars"]}
+    assert {"val/wrong_edges", "val/rollout_error", "test/loss"} <= tags
     words = ["--estimators=LeaveOneOut", "--estimators=ReinMax", "--draws=200", "--rows=2"]
     main(["diagnose", f"--ckpt_path={checkpoint}", *words])
     assert "exact: every one of 2 ** 12 = 4096 states" in " ".join(capsys.readouterr().out.split())
