@@ -267,7 +267,7 @@ def test_a_run_by_the_command_line_shows_graphs_and_is_diagnosed(tmp_path, monke
     assert {"val/wrong_edges", "val/rollout_error", "test/loss"} <= tags
     words = ["--estimators=LeaveOneOut", "--estimators=ReinMax", "--draws=200", "--rows=2"]
     main(["diagnose", f"--ckpt_path={checkpoint}", *words])
-    assert "exact: every one of 2 ** 12 = 4096 states" in " ".join(capsys.readouterr().out.split())
+    assert "exact: every one of 2 ** 12 = 4,096 states" in " ".join(capsys.readouterr().out.split())
     main(["predict", f"--ckpt_path={checkpoint}", "--trainer.limit_predict_batches=1"])
     (path,) = Path().rglob("predictions.pt")
     (batch,) = torch.load(path, weights_only=True)

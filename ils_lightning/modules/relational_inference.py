@@ -177,6 +177,16 @@ class RelationalInference(Measured):
         """Returns how much of a spring each directed edge is, `[*any, edges]`, of types `[*any, latents, 2]`."""
         return self.to_directions(z[..., 1]).to(self.decoder.message.weight.dtype)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the checkpoint of another number of particles, whose weights would fit."""
+        super().on_load_checkpoint(checkpoint)
+        saved = tuple(checkpoint.get("hyper_parameters", {}).get("trajectory_shape", ()))
+        if self.is_built and saved and saved != self.trajectory_shape:
+            raise Refusal(
+                f"{type(self).__name__}: the checkpoint is of trajectories [particles, points, values] = "
+                f"{list(saved)}; these are {list(self.trajectory_shape)}"
+            )
+
     def problem(self, batch: Trajectories) -> Problem:
         """The encoder's logits and the loss of graphs; the KL term is exact and outside, but for `Vimco`."""
         logits = self.logits(batch.x)
