@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim import Adam
 from torchmetrics import Metric
 
-from ils_lightning.data import Digits, ListOps, Sudoku
+from ils_lightning.data import Digits, ListOps, Springs, Sudoku
 from ils_lightning.estimators import NetworkBaseline, Reinforce
 from ils_lightning.modules import (
     DiscreteModule,
@@ -20,6 +20,7 @@ from ils_lightning.modules import (
     HardAttention,
     HierarchicalVAE,
     LatentTree,
+    RelationalInference,
     SudokuSolver,
 )
 
@@ -29,6 +30,7 @@ MODELS: dict[type, tuple[Any, int]] = {
     HierarchicalVAE: (Digits, 37_520),
     HardAttention: (lambda: Digits(binarize="none"), 18_266),
     LatentTree: (lambda: ListOps(**SMALL), 28_685),
+    RelationalInference: (lambda: Springs(train=64, validation=32, test=32), 52_230),
     SudokuSolver: (lambda: Sudoku(each=2, grades=["easy"]), 1_458),
 }
 

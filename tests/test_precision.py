@@ -31,6 +31,7 @@ def networks(kind: str) -> dict[str, Any]:
         "moe_text",
         "tokenizer_digits",
         "polynomial",
+        "relational",
         "sudoku",
         "toy1",
         "variables_toy",

@@ -8,9 +8,11 @@ from ils_lightning.data.image_data import ImageData
 from ils_lightning.data.image_files import ImageFiles
 from ils_lightning.data.images import Images
 from ils_lightning.data.listops import ListOps
+from ils_lightning.data.springs import Springs
 from ils_lightning.data.steps import NoData
 from ils_lightning.data.sudoku import Puzzles, Sudoku
 from ils_lightning.data.text import Text
+from ils_lightning.data.trajectory_set import Trajectories
 
 __all__ = [
     "Digits",
@@ -23,8 +25,10 @@ __all__ = [
     "NoData",
     "Puzzles",
     "SingleDraws",
+    "Springs",
     "Sudoku",
     "Targets",
     "Text",
+    "Trajectories",
     "TrueDistribution",
 ]

@@ -21,6 +21,7 @@ from ils_lightning.modules.protocols import (
     HasTexts,
     HasWriting,
 )
+from ils_lightning.modules.relational_inference import RelationalInference, UndirectedRelationalInference
 from ils_lightning.modules.relaxed_sudoku import RelaxedSudokuSolver
 from ils_lightning.modules.sudoku import SudokuSolver
 from ils_lightning.modules.variable_fit import VariableFit
@@ -49,9 +50,11 @@ __all__ = [
     "PolynomialProgramming",
     "Prior",
     "Problem",
+    "RelationalInference",
     "RelaxedSudokuSolver",
     "SudokuSolver",
     "Tracked",
+    "UndirectedRelationalInference",
     "UniformPrior",
     "VariableFit",
 ]

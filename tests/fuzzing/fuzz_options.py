@@ -8,7 +8,7 @@ from hostile import Case
 from torch import Tensor
 
 from ils_lightning.callbacks import GradientProbe, OptionSchedule
-from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Sudoku, Text
+from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Springs, Sudoku, Text
 from ils_lightning.estimators.table import classes
 from ils_lightning.likelihoods import DiscretizedLogistic, Gaussian
 from ils_lightning.modules import (
@@ -19,6 +19,7 @@ from ils_lightning.modules import (
     LatentTree,
     MixtureOfExperts,
     PolynomialProgramming,
+    RelationalInference,
     SudokuSolver,
     VariableFit,
 )
@@ -98,6 +99,7 @@ MODULES = {
     LatentTree: ["fit", "--config=listops", *SHORT],
     MixtureOfExperts: ["fit", "--config=moe_text", *SHORT],
     PolynomialProgramming: ["fit", "--config=polynomial", *SHORT],
+    RelationalInference: ["fit", "--config=relational", *SHORT],
     SudokuSolver: ["fit", "--config=sudoku", *SHORT],
     VariableFit: ["fit", "--config=variables_toy", *SHORT],
 }
@@ -107,6 +109,7 @@ DATA = {
     ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],
     ListOps: ["fit", "--config=listops", *SHORT],
     SingleDraws: ENERGY,
+    Springs: ["fit", "--config=relational", *SHORT],
     Text: ["fit", "--config=moe_text", *SHORT],
     Sudoku: ["fit", "--config=sudoku", *SHORT],
 }

@@ -97,6 +97,7 @@ def files(chance: Random) -> Iterator[Case]:
         "listops",
         "moe_text",
         "sudoku",
+        "relational",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)
