@@ -1,0 +1,89 @@
+"""Goes on from the end of a comparison's training while the learning rate falls to zero: what did its noise cost?
+
+    python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1
+
+What falls, falls linearly over the epochs that are added; `--to 1` leaves the learning rate as it was, beside which the
+gain is to be read. Printed is the training loss of each of these epochs, and what the test set says after the last.
+"""
+
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from lightning import Callback, LightningModule, Trainer, seed_everything
+
+from ils_lightning.checkpoint_io import use_complete_checkpoints
+from ils_lightning.compare.grid.spec import read
+from ils_lightning.compare.training.fit import make, make_trainer
+from ils_lightning.tables import markdown
+
+
+class Falling(Callback):
+    """Takes every learning rate linearly to a share of what it was, from the first step that it sees.
+
+    Args:
+        to: the share at the end.
+        steps: on the way.
+
+    Example:
+        >>> Falling(to=0.0, steps=100).share(25)
+        0.75
+    """
+
+    def __init__(self, to: float, steps: int) -> None:
+        self.to, self.steps = to, steps
+        self._start: int | None = None
+        self._rates: list[float] = []
+
+    def share(self, step: int) -> float:
+        """What is left of a learning rate after so many steps."""
+        return 1 + (self.to - 1) * step / self.steps
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        groups = trainer.optimizers[0].param_groups
+        if self._start is None:
+            self._start, self._rates = trainer.global_step, [group["lr"] for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = rate * self.share(trainer.global_step - self._start)
+
+
+def main(
+    checkpoint: Path,
+    run: str,
+    seed: int,
+    comparison: str = "compare/vae_mnist_160",
+    setting: str = "L24K4",
+    epochs: int = 16,
+    to: float = 0.0,
+) -> None:
+    """Prints the training loss of every epoch, and the test set's measures after the last.
+
+    Args:
+        checkpoint: last.ckpt of one of the comparison's trainings.
+        run: of the training, as the comparison names it.
+        seed: of the training.
+        comparison: its file or name.
+        setting: of the training.
+        epochs: that are added.
+        to: share of the learning rate that is left at the end.
+    """
+    torch.set_num_threads(1)
+    whole = read(comparison)
+    (chosen,) = (one for one in whole.runs if one.name == run)
+    options = whole.configuration(chosen, seed, setting, {})
+    model, data = make(options)
+    done = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1
+    trainer = make_trainer({**options["trainer"], "max_epochs": done + epochs, "accelerator": "cpu"})
+    use_complete_checkpoints(trainer)
+    data.setup("fit")
+    trainer.callbacks.append(Falling(to, epochs * len(data.train_dataloader())))
+    trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint))
+    _, losses = model.curve()
+    seed_everything(seed, verbose=False)
+    (tested,) = trainer.test(model, datamodule=data, verbose=False)
+    print(markdown(["epoch", "training"], [[f"{done + n}", f"{x:.2f}"] for n, x in enumerate(losses[done:, 0], 1)]))
+    print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
+
+
+if __name__ == "__main__":
+    auto_cli(main)
