@@ -24,6 +24,7 @@ from ils_lightning.modules.protocols import (
 from ils_lightning.modules.relaxed_sudoku import RelaxedSudokuSolver
 from ils_lightning.modules.sudoku import SudokuSolver
 from ils_lightning.modules.variable_fit import VariableFit
+from ils_lightning.modules.world_model import WorldModel
 
 __all__ = [
     "CategoricalFit",
@@ -54,4 +55,5 @@ __all__ = [
     "Tracked",
     "UniformPrior",
     "VariableFit",
+    "WorldModel",
 ]
