@@ -22,7 +22,7 @@ from ils_lightning.estimators import Grouped, ILSNewton, LeaveOneOut, ReinMax
 from ils_lightning.estimators.replacing import replacing_draws
 from ils_lightning.functional import unimix
 from ils_lightning.modules import WorldModel
-from ils_lightning.modules.world_model import Parts, kl
+from ils_lightning.modules.world_paths import Parts, kl
 from ils_lightning.packaged import find
 
 SMALL = {"latents": 2, "categories": 3, "recurrent": 6, "hidden": 8, "context": 4, "horizon": 5}
@@ -142,19 +142,22 @@ def test_a_draw_gets_the_slope_of_all_that_follows(estimator, biased):
     """
     options = {"latents": 1, "categories": 2, "dynamics": 0.5, "representation": 0.5, "free_nats": 0.0}
     model = small(estimator, **options, deviation=0.5, unimix=0.05)
+    with torch.no_grad():  # so that the decoder is nearly linear
+        for weight in (*model.networks.decoder.parameters(), *model.networks.answers.parameters()):
+            weight.mul_(0.5)
     batch = episodes(1, 2)
     batch = batch._replace(observation=torch.tensor([[[1.0, -1.0, 0.5, 1.0], [-1.0, 1.0, 1.0, -0.5]]]).double())
     wanted = gradient_by_enumeration(model.eval(), batch)
     model.train()
     many = Episodes(*(part.expand(4000, *part.shape[1:]) for part in batch))
     found = []
-    for _ in range(40):
+    for _ in range(12):
         path = model(many)
         parts = model.parts(path, model.prior(path.h), many)
         loss = model.objective(parts, parts.kl, parts.kl).mean()
         found.append(torch.autograd.grad(loss, model.networks.last.weight)[0])
     error = (torch.stack(found).mean(0) - wanted).norm() / wanted.norm()
-    assert (error > 0.1) == biased
+    assert (error > 0.06) == biased  # .03 and .11, with a noise of .004; .68 where a draw is cut from later steps
 
 
 def test_nothing_of_an_episode_is_known_in_the_next():

@@ -12,15 +12,13 @@ KL); Mastering Diverse Domains through World Models, 2023, 2301.04104 (unimix, f
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from itertools import repeat
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Adam
 from torchmetrics import MeanMetric
 
@@ -37,26 +35,11 @@ from ils_lightning.modules.code_pictures import evaluating
 from ils_lightning.modules.measured import Measured
 from ils_lightning.modules.meets_data import DataSize
 from ils_lightning.modules.world_model_pictures import imagined_episodes
+from ils_lightning.modules.world_paths import Parts, Path, kl, parts, steps
 from ils_lightning.networks.state_space import StateSpace
 
 _EPISODES = 2  # in the picture
 _DREAMS = 6  # of each
-
-
-class Path(NamedTuple):
-    """What a sequence leads through: h `[*batch, length, recurrent]`, z and the logits of q, with unimix, alike."""
-
-    h: Tensor
-    z: Tensor
-    logits: Tensor
-
-
-class Parts(NamedTuple):
-    """Nats of each step `[*batch, length]`: -log p of what is observed and of going on, and KL(q || p)."""
-
-    reconstruction: Tensor
-    continuation: Tensor
-    kl: Tensor
 
 
 class WorldModel(Measured):
@@ -108,6 +91,7 @@ class WorldModel(Measured):
         "objective": {
             "-ELBO of a step (nats)": ["train/loss", "val/loss"],
             "what is minimised": ["train/objective", "val/objective"],
+            "-log p of an observation (nats)": ["train/reconstruction", "val/reconstruction"],
             "KL (nats)": ["train/kl", "val/kl"],
         },
         "imagination": {
@@ -164,7 +148,8 @@ class WorldModel(Measured):
 
     def make(self, size: tuple[int, ...]) -> None:
         """Makes the networks for episodes of [numbers observed, actions]."""
-        self.networks = StateSpace(*size, (self.latents, self.categories), self.recurrent, self.hidden)
+        observed, actions = size
+        self.networks = StateSpace(observed, actions, (self.latents, self.categories), self.recurrent, self.hidden)
         self.estimator.build(self.latents, self.categories)
         one = self.estimator[0] if isinstance(self.estimator, Grouped) else self.estimator
         one.check(torch.zeros(1, self.latents, self.categories))
@@ -186,25 +171,26 @@ class WorldModel(Measured):
         """Follows sequences, drawing z of every step with its observation in sight."""
         embedded = self.networks.embedding(episodes.observation).unbind(dim=1)
         h, z = self.networks.start(len(episodes.action))
-        steps = []
-        given = zip(self._samplers(len(embedded)), embedded, _steps(episodes), strict=False)
-        for sampler, seen, (action, first) in given:
+        path = []
+        for sampler, seen, (action, first) in zip(
+            self._samplers(len(embedded)), embedded, steps(episodes), strict=True
+        ):
             h = self.networks.step(h, z, action, first)
             logits = unimix(self.networks.posterior(h, seen), self.unimix)
             z = self._draw(sampler, logits)
-            steps.append(Path(h, z, logits))
-        return Path(*(torch.stack(part, dim=1) for part in zip(*steps, strict=True)))
+            path.append(Path(h, z, logits))
+        return Path(*(torch.stack(part, dim=1) for part in zip(*path, strict=True)))
 
-    def _samplers(self, length: int) -> Iterable[Any]:
+    def _samplers(self, length: int) -> list[Any]:
         """The estimator of each step."""
         if not isinstance(self.estimator, Grouped):
-            return repeat(self.estimator)
+            return [self.estimator] * length
         if len(self.estimator) != length:
             raise Refusal(
                 f"WorldModel: Grouped needs a group for each of the {length} steps of a sequence; given "
                 f"{len(self.estimator)}"
             )
-        return self.estimator
+        return [self.estimator[step] for step in range(length)]
 
     def _draw(self, sampler: Any, logits: Tensor) -> Tensor:
         """The estimator's draw while it trains, an exact one of the same distribution otherwise."""
@@ -218,12 +204,12 @@ class WorldModel(Measured):
         Returns:
             h and z of each imagined step, `[batch, steps, ...]`.
         """
-        steps = []
+        path = []
         for action in actions.unbind(dim=1):
             h = self.networks.step(h, z, action, torch.zeros_like(action, dtype=torch.bool))
             z = Categorical(self.prior(h)).draw().to(h.dtype)
-            steps.append((h, z))
-        hs, zs = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
+            path.append((h, z))
+        hs, zs = (torch.stack(part, dim=1) for part in zip(*path, strict=True))
         return hs, zs
 
     def prior(self, h: Tensor) -> Tensor:
@@ -232,30 +218,24 @@ class WorldModel(Measured):
 
     def parts(self, path: Path, p: Tensor, episodes: Episodes) -> Parts:
         """Returns the nats of each step of a path `[*batch, length]`, p being the prior's logits along it."""
-        mean, goes_on = self.networks.decode(path.h, path.z)
-        away = (episodes.observation - mean) / self.deviation
-        constant = math.log(self.deviation) + math.log(2 * math.pi) / 2
-        wanted = episodes.goes_on.expand_as(goes_on)
-        return Parts(
-            (away.square() / 2 + constant).sum(dim=-1),
-            functional.binary_cross_entropy_with_logits(goes_on, wanted, reduction="none"),
-            kl(path.logits, p),
-        )
+        answers = self.networks.decode(path.h, path.z)
+        return parts(answers, path.logits, p, episodes, self.deviation)
 
-    def objective(self, parts: Parts, to_p: Tensor, to_q: Tensor) -> Tensor:
+    def objective(self, found: Parts, to_p: Tensor, to_q: Tensor) -> Tensor:
         """Returns what is minimised, of each step: the KL term twice, as p and as q get their gradient from it."""
         free = self.free_nats
         weighed = self.dynamics * to_p.clamp(min=free) + self.representation * to_q.clamp(min=free)
-        return parts.reconstruction + parts.continuation + weighed
+        return found.reconstruction + found.continuation + weighed
 
     def training_step(self, batch: Episodes) -> Tensor:
         """Returns what is minimised, a step."""
         path = self(batch)
         q, p = path.logits, self.prior(path.h)
-        parts = self.parts(path, p, batch)
-        objective = self.objective(parts, kl(q.detach(), p), kl(q, p.detach())).mean()
-        negative_elbo = torch.stack(parts).detach().sum(dim=0).mean(dim=1)
-        self.log_training(negative_elbo, kl=parts.kl.detach().mean(), objective=objective.detach())
+        found = self.parts(path, p, batch)
+        objective = self.objective(found, kl(q.detach(), p), kl(q, p.detach())).mean()
+        negative_elbo = torch.stack(found).detach().sum(dim=0).mean(dim=1)
+        told = {"reconstruction": found.reconstruction, "kl": found.kl, "objective": objective}
+        self.log_training(negative_elbo, **{name: one.detach().mean() for name, one in told.items()})
         return objective
 
     def problem(self, batch: Episodes) -> Problem:
@@ -273,7 +253,7 @@ class WorldModel(Measured):
 
         def f(z: Tensor) -> Tensor:  # [samples, batch, latents, categories]
             hs, zs = [h.expand(*z.shape[:-2], -1)], [z]
-            for after, (action, first) in zip(held.unbind(dim=1), _steps(later)[1:], strict=True):
+            for after, (action, first) in zip(held.unbind(dim=1), steps(later)[1:], strict=True):
                 hs.append(self.networks.step(hs[-1], zs[-1], action, first))
                 zs.append(after.expand_as(z))
             along = torch.stack(hs, dim=-2)
@@ -281,18 +261,18 @@ class WorldModel(Measured):
             found = self.parts(Path(along, torch.stack(zs, dim=-3), logits), self.prior(along), later)
             return self.objective(found, found.kl, found.kl).sum(dim=-1)
 
-        one = self.estimator[middle % len(self.estimator)] if isinstance(self.estimator, Grouped) else self.estimator
+        one = self._samplers(path.z.shape[1])[middle]
         return Problem(unimix(self.networks.posterior(h, embedded[:, 0]), self.unimix), f, one)
 
     def measure(self, batch: Episodes) -> None:
         """Measures drawn paths, and imagination after the context."""
         metrics: Any = self.metrics
         path = self(batch)
-        parts = self.parts(path, self.prior(path.h), batch)
-        metrics["loss"].update(torch.stack(parts).sum(dim=0))
-        metrics["objective"].update(self.objective(parts, parts.kl, parts.kl))
-        metrics["reconstruction"].update(parts.reconstruction)
-        metrics["kl"].update(parts.kl)
+        found = self.parts(path, self.prior(path.h), batch)
+        metrics["loss"].update(torch.stack(found).sum(dim=0))
+        metrics["objective"].update(self.objective(found, found.kl, found.kl))
+        metrics["reconstruction"].update(found.reconstruction)
+        metrics["kl"].update(found.kl)
         _, goes_on = self.networks.decode(path.h, path.z)
         metrics["wrong_ends"].update(((goes_on > 0) != (batch.goes_on > 0)).float())
         imagined, true = self._imagined(path, batch), self._ahead(batch.observation)
@@ -348,13 +328,3 @@ class WorldModel(Measured):
         rows = {"estimator": in_words(self.estimator)}
         rows |= dict(self.in_words(name.removeprefix("val/"), found[name]) for name in measured)
         return rows | self.summary_of_data()
-
-
-def _steps(episodes: Episodes) -> list[tuple[Tensor, Tensor]]:
-    """The action before each step, and whether it is the first, each `[batch]`."""
-    return list(zip(episodes.action.unbind(dim=1), episodes.first.unbind(dim=1), strict=True))
-
-
-def kl(q: Tensor, p: Tensor) -> Tensor:
-    """KL(q || p) of all latents together `[*batch]`, in nats, of logits `[*batch, latents, categories]`."""
-    return Categorical(q).kl(Categorical(p)).sum(dim=-1)

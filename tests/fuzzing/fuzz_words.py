@@ -97,6 +97,7 @@ def files(chance: Random) -> Iterator[Case]:
         "listops",
         "moe_text",
         "sudoku",
+        "world_model",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)
