@@ -122,7 +122,7 @@ def moe_text() -> str:
                 for found in (entropy, cosine, noise)
             ]
             mean = f"{fmean(seeds.values()):.3f}"
-            rows.append([run, setting, str(len(seeds)), mean, beside(seeds, reference, run), *equal, *of_router])
+            rows.append([run, setting, str(len(seeds)), mean, beside(seeds, reference), *equal, *of_router])
     heading = ["run", "experts", "seeds", "test", "to TopKGate", "equal steps", "equal evaluations", "equal seconds"]
     return markdown([*heading, "load entropy", "cosine", "variance"], rows)
 
@@ -132,15 +132,29 @@ def decimals(cell: str) -> str:
     return "" if cell in ("", "nan") else f"{float(cell):.3f}"
 
 
-def beside(seeds: Seeds, reference: Seeds, run: str) -> str:
+def world_model() -> str:
+    """World model of a cart-pole: -ELBO of a step beside straight-through, and what else the test measured."""
+    names = ("test/loss", "test/objective", "test/kl", "test/open_loop_error", "test/wrong_ends")
+    loss, objective, kl, error, ends = (read("world_model", name)[""] for name in names)
+    rows = []
+    for run, seeds in sorted(loss.items(), key=lambda pair: fmean(pair[1].values())):
+        means = [fmean(found[run].values()) for found in (objective, kl, error, ends)]
+        told = [f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.4f}", f"{means[3]:.2%}".replace("%", " %")]
+        apart = beside(seeds, loss["StraightThrough"]), beside(error[run], error["StraightThrough"], 4)
+        rows.append([run, f"{fmean(seeds.values()):.3f}", apart[0], *told[:3], apart[1], told[3]])
+    heading = ["run", "-ELBO", "to StraightThrough", "minimised", "KL", "error of imagined steps", "to StraightThrough"]
+    return markdown([*heading, "wrong ends"], rows)
+
+
+def beside(seeds: Seeds, reference: Seeds, digits: int = 3) -> str:
     """The difference of equal seeds to the reference, with its standard error from two seeds on."""
     common = [seed for seed in seeds if seed in reference]
-    if run == "TopKGate" or not common:
+    if seeds is reference or not common:
         return ""
     if len(common) == 1:
-        return f"{seeds[common[0]] - reference[common[0]]:+.3f}"
+        return f"{seeds[common[0]] - reference[common[0]]:+.{digits}f}"
     difference, error = paired(seeds, reference)
-    return f"{difference:+.3f}{_PM}{error:.3f}"
+    return f"{difference:+.{digits}f}{_PM}{error:.{digits}f}"
 
 
 def sudoku() -> str:
@@ -253,7 +267,7 @@ TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text),
-        *(sudoku, variables, vae_ordinal),
+        *(sudoku, world_model, variables, vae_ordinal),
         *(pooling, toy1_paired, toy1_energy, polynomial),
     )
 }

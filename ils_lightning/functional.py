@@ -127,7 +127,7 @@ def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
     if share == 0:
         return logits
     along = logits.movedim(dim, -1)
-    if readable(along) and not (along.detach() == float("-inf")).any():  # as usual, in a third of the time
+    if readable(along) and not (along.detach() == float("-inf")).any():  # as usual, in two thirds of the time
         p = softmax(along)
         return torch.log((1 - share) * p + share / p.shape[-1]).to(logits.dtype).movedim(-1, dim)
     theta = log_softmax(along)

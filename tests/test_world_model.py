@@ -46,23 +46,18 @@ def episodes(sequences=3, length=10, seed=0):
 
 
 def test_the_cart_moves_as_it_does_in_gymnasium():
-    cart_pole = pytest.importorskip("gymnasium.envs.classic_control.cartpole")
-    cart = cart_pole.CartPoleEnv()
-    cart.reset(seed=0)
-    states, actions = [], torch.randint(2, (200,), generator=noise())
-    cart.state, over = [0.1, -0.2, 0.15, 0.3], False
-    state = torch.tensor(cart.state, dtype=torch.float64)
-    for action in actions.tolist():
-        _, reward, over, *_ = cart.step(action)
+    """Places and angles of CartPole-v1 in gymnasium 1.4.0 after 2, 6, 10, 14 and 18 pushes from the same state."""
+    state, seen, over = torch.tensor([0.1, -0.2, 0.15, 0.3], dtype=torch.float64), [], []
+    for action in (1, 1, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0):
         state = pushed(state, torch.tensor(action))
-        states.append(state)
-        torch.testing.assert_close(state, torch.tensor(list(cart.state), dtype=torch.float64))
-        assert bool(is_over(state)) == over
-        assert reward == 1
-        if over:
-            break
-    assert over
-    assert len(states) > 5
+        seen.append(state[[0, 2]])
+        over.append(bool(is_over(state)))
+    wanted = torch.tensor(
+        [[0.095854, 0.157163], [0.110414, 0.148496], [0.13988, 0.131867], [0.137559, 0.175216], [0.095609, 0.292459]],
+        dtype=torch.float64,
+    )
+    torch.testing.assert_close(torch.stack(seen)[1::4], wanted, atol=1e-6, rtol=0)
+    assert over.index(True) == 15  # the first state in which an episode ends
 
 
 def test_at_rest_a_push_gives_the_accelerations_of_the_equations():
