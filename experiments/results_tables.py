@@ -141,8 +141,9 @@ def world_model() -> str:
         means = [fmean(found[run].values()) for found in (objective, kl, error, ends)]
         told = [f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.4f}", f"{means[3]:.2%}".replace("%", " %")]
         apart = beside(seeds, loss["StraightThrough"]), beside(error[run], error["StraightThrough"], 4)
-        rows.append([run, f"{fmean(seeds.values()):.3f}", apart[0], *told[:3], apart[1], told[3]])
-    heading = ["run", "-ELBO", "to StraightThrough", "minimised", "KL", "error of imagined steps", "to StraightThrough"]
+        mean = f"{fmean(seeds.values()):.3f}"
+        rows.append([run, str(len(seeds)), mean, apart[0], *told[:3], apart[1], told[3]])
+    heading = ["run", "seeds", "-ELBO", "to StraightThrough", "minimised", "KL", "imagined", "to StraightThrough"]
     return markdown([*heading, "wrong ends"], rows)
 
 
@@ -198,6 +199,7 @@ def standing() -> str:
         *[(f"digits VAE, {s}", read("vae_digits", "test/loss")[s], "") for s in ("L8K4", "L4K24", "L16K12")],
         *[(f"MNIST VAE, 5 epochs, {s}", read("vae_mnist", "test/loss")[s], "") for s in ("L4K8", "L24K4", "L12K16")],
         ("experts on text, top-1, bits a character", read("moe_text", "test/bits")["top-1"], ""),
+        ("world model, a step", read("world_model", "test/loss")[""], ""),
         ("ListOps, wrong answers", read("listops", "test/error", 100)[""], " %"),
     ]
     rows = []
