@@ -120,7 +120,7 @@ def moe_text() -> str:
                 for found in (entropy, cosine, noise)
             ]
             mean = f"{fmean(seeds.values()):.3f}"
-            rows.append([run, setting, str(len(seeds)), mean, beside(seeds, reference, run), *equal, *of_router])
+            rows.append([run, setting, str(len(seeds)), mean, beside(seeds, reference), *equal, *of_router])
     heading = ["run", "experts", "seeds", "test", "to TopKGate", "equal steps", "equal evaluations", "equal seconds"]
     return markdown([*heading, "load entropy", "cosine", "variance"], rows)
 
@@ -130,15 +130,30 @@ def decimals(cell: str) -> str:
     return "" if cell in ("", "nan") else f"{float(cell):.3f}"
 
 
-def beside(seeds: Seeds, reference: Seeds, run: str) -> str:
+def world_model() -> str:
+    """World model of a cart-pole: -ELBO of a step beside straight-through, and what else the test measured."""
+    names = ("test/loss", "test/objective", "test/kl", "test/open_loop_error", "test/wrong_ends")
+    loss, objective, kl, error, ends = (read("world_model", name)[""] for name in names)
+    rows = []
+    for run, seeds in sorted(loss.items(), key=lambda pair: fmean(pair[1].values())):
+        means = [fmean(found[run].values()) for found in (objective, kl, error, ends)]
+        told = [f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.4f}", f"{means[3]:.2%}".replace("%", " %")]
+        apart = beside(seeds, loss["StraightThrough"]), beside(error[run], error["StraightThrough"], 4)
+        mean = f"{fmean(seeds.values()):.3f}"
+        rows.append([run, str(len(seeds)), mean, apart[0], *told[:3], apart[1], told[3]])
+    heading = ["run", "seeds", "-ELBO", "to StraightThrough", "minimised", "KL", "imagined", "to StraightThrough"]
+    return markdown([*heading, "wrong ends"], rows)
+
+
+def beside(seeds: Seeds, reference: Seeds, digits: int = 3) -> str:
     """The difference of equal seeds to the reference, with its standard error from two seeds on."""
     common = [seed for seed in seeds if seed in reference]
-    if run == "TopKGate" or not common:
+    if seeds is reference or not common:
         return ""
     if len(common) == 1:
-        return f"{seeds[common[0]] - reference[common[0]]:+.3f}"
+        return f"{seeds[common[0]] - reference[common[0]]:+.{digits}f}"
     difference, error = paired(seeds, reference)
-    return f"{difference:+.3f}{_PM}{error:.3f}"
+    return f"{difference:+.{digits}f}{_PM}{error:.{digits}f}"
 
 
 def sudoku() -> str:
@@ -211,11 +226,6 @@ def vae_mnist_160() -> str:
     return markdown(["run", "seeds", *names], rows)
 
 
-def vae_digits_600() -> str:
-    """Ten times the epochs on the digits."""
-    return against("vae_digits_600", "test/loss", "ReinMax")
-
-
 def vae_ordinal() -> str:
     """A VAE of ordered levels on the digits, beside that of categories."""
     return against("vae_ordinal", "test/loss", "ReinMax")
@@ -229,6 +239,7 @@ def standing() -> str:
         *[(f"digits VAE, {s}", read("vae_digits", "test/loss")[s], "") for s in ("L8K4", "L4K24", "L16K12")],
         *[(f"MNIST VAE, 5 epochs, {s}", read("vae_mnist", "test/loss")[s], "") for s in ("L4K8", "L24K4", "L12K16")],
         ("experts on text, top-1, bits a character", read("moe_text", "test/bits")["top-1"], ""),
+        ("world model, a step", read("world_model", "test/loss")[""], ""),
         ("ListOps, wrong answers", read("listops", "test/error", 100)[""], " %"),
         *[(f"graphs of springs, {s}, wrong edges", found, " %") for s, found in edges.items()],
     ]
@@ -301,7 +312,7 @@ TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text),
-        *(vae_mnist_160, vae_digits_600, sudoku, relational, variables, vae_ordinal),
+        *(vae_mnist_160, sudoku, world_model, relational, variables, vae_ordinal),
         *(pooling, toy1_paired, toy1_energy, polynomial),
     )
 }

@@ -20,7 +20,7 @@ from ils_lightning import estimators
 from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, GumbelSoftmax, Sampler, StraightThroughGumbelSoftmax
-from ils_lightning.estimators.categorical import log_softmax
+from ils_lightning.estimators.categorical import log_softmax, readable, softmax
 from ils_lightning.estimators.distribution import Categorical
 from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 
@@ -126,7 +126,11 @@ def unimix(logits: Tensor, share: float = 0.01, dim: int = -1) -> Tensor:
         raise Refusal(f"unimix: the share of the even distribution must be in [0, 1); given {share}")
     if share == 0:
         return logits
-    theta = log_softmax(logits.movedim(dim, -1))
+    along = logits.movedim(dim, -1)
+    if readable(along) and not (along.detach() == float("-inf")).any():  # as usual, in two thirds of the time
+        p = softmax(along)
+        return torch.log((1 - share) * p + share / p.shape[-1]).to(logits.dtype).movedim(-1, dim)
+    theta = log_softmax(along)
     masked = theta == float("-inf")
     even = share / (~masked).sum(dim=-1, keepdim=True)
     # the mask is taken out before the logarithm: its derivative at 0 would turn zeros into NaN

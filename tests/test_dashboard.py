@@ -41,6 +41,7 @@ RUNS = {
     "vae_hierarchical": [],
     "hard_attention": ["--data.validation=100"],
     "moe_text": ["--trainer.limit_val_batches=1"],
+    "world_model": ["--trainer.limit_val_batches=1"],
 }
 
 

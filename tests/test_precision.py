@@ -35,6 +35,7 @@ def networks(kind: str) -> dict[str, Any]:
         "sudoku",
         "toy1",
         "variables_toy",
+        "world_model",
     ],
 )
 def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):

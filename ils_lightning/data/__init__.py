@@ -1,6 +1,7 @@
 """LightningDataModules: what the models train on."""
 
 from ils_lightning.data.base import DiscreteData
+from ils_lightning.data.cart_pole import CartPole, Episodes
 from ils_lightning.data.digits import Digits
 from ils_lightning.data.draws import SingleDraws, Targets, TrueDistribution
 from ils_lightning.data.image_batches import ImageBatches
@@ -15,8 +16,10 @@ from ils_lightning.data.text import Text
 from ils_lightning.data.trajectory_set import Trajectories
 
 __all__ = [
+    "CartPole",
     "Digits",
     "DiscreteData",
+    "Episodes",
     "ImageBatches",
     "ImageData",
     "ImageFiles",

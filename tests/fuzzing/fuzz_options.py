@@ -8,7 +8,17 @@ from hostile import Case
 from torch import Tensor
 
 from ils_lightning.callbacks import GradientProbe, OptionSchedule
-from ils_lightning.data import Digits, ImageData, ImageFiles, ListOps, SingleDraws, Springs, Sudoku, Text
+from ils_lightning.data import (
+    CartPole,
+    Digits,
+    ImageData,
+    ImageFiles,
+    ListOps,
+    SingleDraws,
+    Springs,
+    Sudoku,
+    Text,
+)
 from ils_lightning.estimators.table import classes
 from ils_lightning.likelihoods import DiscretizedLogistic, Gaussian
 from ils_lightning.modules import (
@@ -22,6 +32,7 @@ from ils_lightning.modules import (
     RelationalInference,
     SudokuSolver,
     VariableFit,
+    WorldModel,
 )
 from ils_lightning.networks import MLP, ConvDecoder
 from ils_lightning.type_hints import hints
@@ -102,8 +113,10 @@ MODULES = {
     RelationalInference: ["fit", "--config=relational", *SHORT],
     SudokuSolver: ["fit", "--config=sudoku", *SHORT],
     VariableFit: ["fit", "--config=variables_toy", *SHORT],
+    WorldModel: ["fit", "--config=world_model", *SHORT],
 }
 DATA = {
+    CartPole: ["fit", "--config=world_model", *SHORT],
     Digits: VAE,
     ImageData: [*VAE, "--data=ImageData", "--data.download=false"],
     ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],
@@ -115,6 +128,7 @@ DATA = {
 }
 MAY_BE_0 = ["settings", "record_every", "kl_warmup", "free_bits", "importance_samples", "threshold", "validation"]
 MAY_BE_0 += ["margin", "residual_blocks", "centre", "leak", "share", "every", "balance"]
+MAY_BE_0 += ["unimix", "free_nats", "dynamics", "representation"]
 FINE_OF_PARTS = {**{key: ["0"] for key in MAY_BE_0}, "centre": ["0", "-1"]}
 SKIPPED = ["estimator", "tokenizer", "args", "kwargs"]  # tried by name, or not options
 TRAINER = {

@@ -98,6 +98,7 @@ def files(chance: Random) -> Iterator[Case]:
         "moe_text",
         "sudoku",
         "relational",
+        "world_model",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)

@@ -1,0 +1,330 @@
+"""A world model with categorical latents: a recurrent state-space model that learns what follows from what is done.
+
+    h_t = GRU(h_{t-1}, [z_{t-1}, a_{t-1}]),   z_t ~ q(h_t, x_t) or, imagined, p(h_t);   q and p with 1 % of the even one
+    -ELBO_t = -log p(x_t, goes on | h_t, z_t) + KL(q || p)
+    minimised: -log p(...) + dynamics max(1, KL(sg q || p)) + representation max(1, KL(q || sg p)),   sg: no gradient
+
+The draw is one line of an ordinary recurrent network. A draw moves all later logits; pathwise estimators get that by
+backpropagation through time.
+
+Source: D. Hafner et al., Mastering Atari with Discrete World Models, 2021, 2010.02193 (categorical latents, balanced
+KL); Mastering Diverse Domains through World Models, 2023, 2301.04104 (unimix, free nats, the weights).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.optim import Adam
+from torchmetrics import MeanMetric
+
+from ils_lightning.data.cart_pole import Episodes
+from ils_lightning.describe import create, in_words
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators import Grouped, Sampler
+from ils_lightning.estimators.categorical import indices
+from ils_lightning.estimators.distribution import Categorical
+from ils_lightning.estimators.replacing import drawn, draws_are_replaced
+from ils_lightning.functional import category_drawer, unimix
+from ils_lightning.modules.base import Charts, Problem, Tracked
+from ils_lightning.modules.code_pictures import evaluating
+from ils_lightning.modules.measured import Measured
+from ils_lightning.modules.meets_data import DataSize
+from ils_lightning.modules.world_model_pictures import imagined_episodes
+from ils_lightning.modules.world_paths import Parts, Path, kl, parts, steps
+from ils_lightning.networks.state_space import StateSpace
+
+_EPISODES = 2  # in the picture
+_DREAMS = 6  # of each
+
+
+class WorldModel(Measured):
+    """Learns to predict episodes: first with the observation of each step, then, imagining, without.
+
+    Reported are, a step, -ELBO in nats (`loss`), its KL term (`kl`), what is minimised (`objective`), the squared error
+    of observations that are imagined `horizon` steps on after `context` observed ones, in variances of the observations
+    (`open_loop_error`), and the share of steps of which it is told wrongly whether the episode goes on
+    (`wrong_ends`).
+
+    The estimator sees the gradient as it arrives, divided by the batch and its steps: one that is not linear in it and
+    does not learn its scale (published ILS, I-MLE) acts as if its step were smaller by that factor. One instance draws
+    at all steps; `Grouped` keeps a state for each step.
+
+    Args:
+        estimator: any sampler of single categories, or `Grouped` with as many groups as a sequence has steps.
+        latents: categorical variables of a step.
+        categories: of each.
+        recurrent: units of the recurrent state.
+        hidden: units of the hidden layers.
+        deviation: standard deviation of what is observed around what is predicted.
+        unimix: share of the even distribution in q and p.
+        free_nats: KL terms are not pushed below it.
+        dynamics: weight of the KL term that trains p.
+        representation: weight of the KL term that trains q.
+        context: observed steps before imagination is measured.
+        horizon: imagined steps.
+        size: [numbers observed, actions]; taken from the data unless given.
+        optimizer: Adam with learning rate 0.002 unless given.
+        lr_scheduler: none unless given.
+
+    Example:
+        >>> from ils_lightning.data.cart_pole import record
+        >>> model = WorldModel(estimator="ReinMax", size=[4, 2])
+        >>> episodes = record(3, 10, torch.Generator().manual_seed(0))
+        >>> path = model(episodes)
+        >>> path.h.shape, path.z.shape
+        (torch.Size([3, 10, 64]), torch.Size([3, 10, 8, 8]))
+        >>> model.parts(path, model.prior(path.h), episodes).kl.shape
+        torch.Size([3, 10])
+    """
+
+    size: tuple[int, ...] = ()
+    sized_by = DataSize("size", 2, "episodes of [numbers observed, actions]", "episodes, such as --data CartPole")
+    test_after_fit = True
+    in_bar = ("open_loop_error",)
+    tracked: Tracked = Tracked("loss", "-ELBO of a step, training episodes (nats)")
+    charts: ClassVar[Charts] = {
+        "objective": {
+            "-ELBO of a step (nats)": ["train/loss", "val/loss"],
+            "what is minimised": ["train/objective", "val/objective"],
+            "-log p of an observation (nats)": ["train/reconstruction", "val/reconstruction"],
+            "KL (nats)": ["train/kl", "val/kl"],
+        },
+        "imagination": {
+            "squared error of imagined steps (variances)": ["val/open_loop_error"],
+            "wrong about going on": ["val/wrong_ends"],
+        },
+    }
+
+    def __init__(
+        self,
+        estimator: Sampler,
+        latents: int = 8,
+        categories: int = 8,
+        recurrent: int = 64,
+        hidden: int = 64,
+        deviation: float = 0.1,
+        unimix: float = 0.01,
+        free_nats: float = 1.0,
+        dynamics: float = 1.0,
+        representation: float = 0.1,
+        context: int = 8,
+        horizon: int = 15,
+        size: list[int] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.002),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(category_drawer(create(estimator, Sampler), "WorldModel"), optimizer, lr_scheduler)
+        if min(latents, recurrent, hidden, context, horizon) < 1 or categories < 2:
+            raise Refusal(
+                "WorldModel: latents, recurrent, hidden, context and horizon must be at least 1, categories 2; given "
+                f"{latents}, {recurrent}, {hidden}, {context}, {horizon} and {categories}"
+            )
+        if not (0 < deviation < math.inf and 0 <= unimix < 1 and 0 <= free_nats < math.inf):
+            raise Refusal(
+                "WorldModel: deviation must be above 0, unimix in [0, 1) and free_nats 0 or more; given "
+                f"{deviation}, {unimix} and {free_nats}"
+            )
+        if not (min(dynamics, representation) >= 0 and max(dynamics, representation) < math.inf):
+            raise Refusal(
+                f"WorldModel: dynamics and representation must be 0 or more; given {dynamics} and {representation}"
+            )
+        self.latents, self.categories, self.recurrent, self.hidden = latents, categories, recurrent, hidden
+        self.deviation, self.unimix, self.free_nats = deviation, unimix, free_nats
+        self.dynamics, self.representation = dynamics, representation
+        self.context, self.horizon = context, horizon
+        self.save_hyperparameters(ignore=["estimator"])
+        self.make_hyperparameters_plain(estimator=self.estimator)
+        names = ("loss", "objective", "reconstruction", "kl", "open_loop_error", "wrong_ends")
+        self.metrics = nn.ModuleDict({name: MeanMetric() for name in names})
+        self._shown: Episodes | None = None
+        self.prepare_curve()
+        if size:
+            self.build(size)
+
+    def make(self, size: tuple[int, ...]) -> None:
+        """Makes the networks for episodes of [numbers observed, actions]."""
+        observed, actions = size
+        self.networks = StateSpace(observed, actions, (self.latents, self.categories), self.recurrent, self.hidden)
+        self.estimator.build(self.latents, self.categories)
+        one = self.estimator[0] if isinstance(self.estimator, Grouped) else self.estimator
+        one.check(torch.zeros(1, self.latents, self.categories))
+
+    def meet(self, data: Any, stage: str) -> None:
+        """Refuses sequences that end before imagination does."""
+        super().meet(data, stage)
+        needed, length = self.context + self.horizon, getattr(data, "length", None)
+        if length is not None and length < needed:
+            raise Refusal(
+                f"WorldModel measures imagination in sequences of at least context + horizon = {needed} steps; these "
+                f"have {length}"
+            )
+
+    def size_of(self, data: Any) -> Sequence[int] | None:
+        return getattr(data, "observed_and_actions", None)
+
+    def forward(self, episodes: Episodes) -> Path:
+        """Follows sequences, drawing z of every step with its observation in sight."""
+        embedded = self.networks.embedding(episodes.observation).unbind(dim=1)
+        h, z = self.networks.start(len(episodes.action))
+        path = []
+        for sampler, seen, (action, first) in zip(
+            self._samplers(len(embedded)), embedded, steps(episodes), strict=True
+        ):
+            h = self.networks.step(h, z, action, first)
+            logits = unimix(self.networks.posterior(h, seen), self.unimix)
+            z = self._draw(sampler, logits)
+            path.append(Path(h, z, logits))
+        return Path(*(torch.stack(part, dim=1) for part in zip(*path, strict=True)))
+
+    def _samplers(self, length: int) -> list[Any]:
+        """The estimator of each step."""
+        if not isinstance(self.estimator, Grouped):
+            return [self.estimator] * length
+        if len(self.estimator) != length:
+            raise Refusal(
+                f"WorldModel: Grouped needs a group for each of the {length} steps of a sequence; given "
+                f"{len(self.estimator)}"
+            )
+        return [self.estimator[step] for step in range(length)]
+
+    def _draw(self, sampler: Any, logits: Tensor) -> Tensor:
+        """The estimator's draw while it trains, an exact one of the same distribution otherwise."""
+        if self.training or draws_are_replaced():
+            return drawn(sampler, logits)
+        return Categorical(logits).draw().to(logits.dtype)
+
+    def imagine(self, h: Tensor, z: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Goes on from h and z `[batch, ...]` by the prior alone, along actions `[batch, steps]` of one episode.
+
+        Returns:
+            h and z of each imagined step, `[batch, steps, ...]`.
+        """
+        path = []
+        for action in actions.unbind(dim=1):
+            h = self.networks.step(h, z, action, torch.zeros_like(action, dtype=torch.bool))
+            z = Categorical(self.prior(h)).draw().to(h.dtype)
+            path.append((h, z))
+        hs, zs = (torch.stack(part, dim=1) for part in zip(*path, strict=True))
+        return hs, zs
+
+    def prior(self, h: Tensor) -> Tensor:
+        """Returns the logits of p, with unimix, given h `[*batch, recurrent]`."""
+        return unimix(self.networks.prior(h), self.unimix)
+
+    def parts(self, path: Path, p: Tensor, episodes: Episodes) -> Parts:
+        """Returns the nats of each step of a path `[*batch, length]`, p being the prior's logits along it."""
+        answers = self.networks.decode(path.h, path.z)
+        return parts(answers, path.logits, p, episodes, self.deviation)
+
+    def objective(self, found: Parts, to_p: Tensor, to_q: Tensor) -> Tensor:
+        """Returns what is minimised, of each step: the KL term twice, as p and as q get their gradient from it."""
+        free = self.free_nats
+        weighed = self.dynamics * to_p.clamp(min=free) + self.representation * to_q.clamp(min=free)
+        return found.reconstruction + found.continuation + weighed
+
+    def training_step(self, batch: Episodes) -> Tensor:
+        """Returns what is minimised, a step."""
+        path = self(batch)
+        q, p = path.logits, self.prior(path.h)
+        found = self.parts(path, p, batch)
+        objective = self.objective(found, kl(q.detach(), p), kl(q, p.detach())).mean()
+        negative_elbo = torch.stack(found).detach().sum(dim=0).mean(dim=1)
+        told = {"reconstruction": found.reconstruction, "kl": found.kl, "objective": objective}
+        self.log_training(negative_elbo, **{name: one.detach().mean() for name, one in told.items()})
+        return objective
+
+    def problem(self, batch: Episodes) -> Problem:
+        """The draw of the step in the middle, and what it changes, its own and all later steps, in nats.
+
+        Draws of later steps are held as they fell once. The KL term is not cut into one for q and one for p, for it
+        must be a function of the draw.
+        """
+        with evaluating(self):
+            path = self(batch)
+        middle = path.z.shape[1] // 2
+        later = Episodes(*(part[:, middle:] for part in batch))
+        h, held = path.h[:, middle], path.z[:, middle + 1 :]
+        embedded = self.networks.embedding(later.observation)
+
+        def f(z: Tensor) -> Tensor:  # [samples, batch, latents, categories]
+            hs, zs = [h.expand(*z.shape[:-2], -1)], [z]
+            for after, (action, first) in zip(held.unbind(dim=1), steps(later)[1:], strict=True):
+                hs.append(self.networks.step(hs[-1], zs[-1], action, first))
+                zs.append(after.expand_as(z))
+            along = torch.stack(hs, dim=-2)
+            logits = unimix(self.networks.posterior(along, embedded), self.unimix)
+            found = self.parts(Path(along, torch.stack(zs, dim=-3), logits), self.prior(along), later)
+            return self.objective(found, found.kl, found.kl).sum(dim=-1)
+
+        one = self._samplers(path.z.shape[1])[middle]
+        return Problem(unimix(self.networks.posterior(h, embedded[:, 0]), self.unimix), f, one)
+
+    def measure(self, batch: Episodes) -> None:
+        """Measures drawn paths, and imagination after the context."""
+        metrics: Any = self.metrics
+        path = self(batch)
+        found = self.parts(path, self.prior(path.h), batch)
+        metrics["loss"].update(torch.stack(found).sum(dim=0))
+        metrics["objective"].update(self.objective(found, found.kl, found.kl))
+        metrics["reconstruction"].update(found.reconstruction)
+        metrics["kl"].update(found.kl)
+        _, goes_on = self.networks.decode(path.h, path.z)
+        metrics["wrong_ends"].update(((goes_on > 0) != (batch.goes_on > 0)).float())
+        imagined, true = self._imagined(path, batch), self._ahead(batch.observation)
+        same = self._ahead(batch.first).cumsum(dim=1) == 0  # what was never begun is not held against it
+        metrics["open_loop_error"].update((imagined - true).square().mean(dim=-1)[same])
+        if self._shown is None:
+            longest = batch.first[:, 1:].float().cumsum(dim=1).eq(0).sum(dim=1).argsort(descending=True)[:_EPISODES]
+            self._shown = Episodes(*(part[longest] for part in batch))
+
+    def _ahead(self, values: Tensor) -> Tensor:
+        """What of values `[batch, length, ...]` is imagined."""
+        return values[:, self.context : self.context + self.horizon]
+
+    def _imagined(self, path: Path, batch: Episodes) -> Tensor:
+        """Observations imagined after the context, `[batch, horizon, observed]`."""
+        last = self.context - 1
+        h, z = self.imagine(path.h[:, last], path.z[:, last], self._ahead(batch.action))
+        return self.networks.decode(h, z)[0]
+
+    def predict_step(self, batch: Episodes) -> dict[str, Tensor]:
+        """Returns codes `[batch, length, latents]`, and what is decoded of them: means, and the odds of going on."""
+        path = self(batch)
+        mean, goes_on = self.networks.decode(path.h, path.z)
+        return {"codes": indices(path.z, 1), "observation": mean, "goes_on": goes_on.sigmoid()}
+
+    def figures(self) -> dict[str, Figure]:
+        """Validation episodes, true, and as the model follows and then imagines them."""
+        if self._shown is None:
+            return {}
+        batch = Episodes(*(part.to(self.device) for part in self._shown))
+        with evaluating(self), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            path = self(batch)
+            followed, _ = self.networks.decode(path.h, path.z)
+            dreams = torch.stack([self._imagined(path, batch) for _ in range(_DREAMS)])
+        return {"imagined": imagined_episodes(batch, followed[:, : self.context].cpu(), dreams.cpu())}
+
+    def in_words(self, name: str, value: float) -> tuple[str, str]:
+        """Names and units of what is measured."""
+        words = {
+            "loss": ("-ELBO of a step", f"{value:.3f} nats"),
+            "objective": ("what is minimised, a step", f"{value:.3f} nats"),
+            "kl": ("KL of a step", f"{value:.3f} nats"),
+            "open_loop_error": (f"squared error, imagined {self.horizon} steps", f"{value:.4f} variances"),
+            "wrong_ends": ("wrong about whether an episode goes on", f"{value:.2%} of steps"),
+        }
+        return words.get(name) or super().in_words(name, value)
+
+    def summary(self) -> dict[str, str]:
+        """What validation measured."""
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        measured = [name for name in found if name.startswith("val/")]
+        rows = {"estimator": in_words(self.estimator)}
+        rows |= dict(self.in_words(name.removeprefix("val/"), found[name]) for name in measured)
+        return rows | self.summary_of_data()
