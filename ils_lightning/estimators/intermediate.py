@@ -71,11 +71,10 @@ def simplex(v: Tensor) -> Tensor:
     """Euclidean projection of `v` onto the simplex (Duchi et al., 2008, ICML); entries of -inf stay at zero."""
     if readable(v) and v.numel():
         v = v - v.amax(dim=-1, keepdim=True)
-        rest = torch.empty_like(v)
 
         def sums(t: Tensor) -> tuple[Tensor, Tensor]:
-            total = torch.sub(v, t, out=rest).clamp_(min=0).sum(dim=-1, keepdim=True)
-            return total, rest.sign_().sum(dim=-1, keepdim=True)
+            rest = (v - t).clamp_(min=0)
+            return rest.sum(dim=-1, keepdim=True), rest.sign_().sum(dim=-1, keepdim=True)
 
         # from -1, where the sum is one at least
         return v.sub_(_threshold(torch.full_like(v[..., :1], -1), sums)).clamp_(min=0)
