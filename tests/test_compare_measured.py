@@ -139,6 +139,10 @@ def test_evaluations_of_an_estimator_that_draws_more_as_it_goes_on_are_added_up(
     assert [float(line["evaluations"]) for line in lines(out / "results.csv")] == [1000.0]
     result = torch.load(job.folder / "result.pt", weights_only=True)
     assert (result["steps"].tolist(), result["spent"].tolist()) == ([2, 4], [300.0, 1000.0])
+    (job.folder / "result.pt").unlink()  # stopped after the last step, before the result was kept
+    compare(file, tmp_path / "out", workers=1)
+    assert len(trained) == 2
+    assert torch.load(job.folder / "result.pt", weights_only=True)["spent"].tolist() == [300.0, 1000.0]
 
 
 def test_differences_are_paired_by_seed(folder):

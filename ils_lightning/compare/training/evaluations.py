@@ -24,8 +24,7 @@ class CountedOptions(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks for what may change."""
-        estimators = [module for module in pl_module.modules() if isinstance(module, Estimator)]
-        self._places = [(estimator, name) for estimator in estimators for name in estimator.counts]
+        self._places = _places(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Notes what has changed; a schedule that comes before this callback has been at work."""
@@ -35,9 +34,9 @@ class CountedOptions(Callback):
 
     def spent(self, model: LightningModule, data: LightningDataModule, steps: int) -> "Spent":
         """Returns what was spent in a fit of so many optimiser steps, and leaves the options as they were."""
-        found = []
+        found, places = [], _places(model)  # a fit that was done already has not looked for them
         for _, counts in self._notes or [(0, [])]:
-            for (estimator, name), count in zip(self._places, counts, strict=False):
+            for (estimator, name), count in zip(places, counts, strict=False):
                 setattr(estimator, name, count)
             found.append(evaluations(model, data))
         starts = [step for step, _ in self._notes or [(0, [])]]
@@ -48,6 +47,12 @@ class CountedOptions(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._notes = [(step, counts) for step, counts in state_dict["notes"]]
+
+
+def _places(model: LightningModule) -> list[tuple[Estimator, str]]:
+    """The estimators of a model, each with the name of a count."""
+    estimators = [module for module in model.modules() if isinstance(module, Estimator)]
+    return [(estimator, name) for estimator in estimators for name in estimator.counts]
 
 
 class Spent:
