@@ -1,12 +1,18 @@
 """Goes on from the end of a comparison's training while the learning rate falls to zero: what did its noise cost?
 
     python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1
+    python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1 --then '{"class_path": "ILSTempered"}'
 
 What falls, falls linearly over the epochs that are added; `--to 1` leaves the learning rate as it was, beside which the
-gain is to be read. Printed is the training loss of each of these epochs, and what the test set says after the last.
+gain is to be read. `--then` gives these epochs an estimator of their own, so that several are compared from the same
+weights. Printed is the training loss of each of these epochs, and what the test set says after the last; `--file` adds
+a line to a CSV.
 """
 
+import csv
+
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -15,6 +21,9 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.training.fit import make, make_trainer
+from ils_lightning.describe import in_words
+from ils_lightning.errors import Refusal
+from ils_lightning.estimators import Estimator
 from ils_lightning.tables import markdown
 
 
@@ -47,6 +56,31 @@ class Falling(Callback):
             group["lr"] = rate * self.share(trainer.global_step - self._start)
 
 
+class Then(Callback):
+    """Gives the model another estimator once its checkpoint has been restored.
+
+    Args:
+        estimator: without weights of its own, which the model's optimizer would not know.
+
+    Raises:
+        Refusal: when it has weights.
+
+    Example:
+        >>> from ils_lightning.estimators import ILSTempered
+        >>> callback = Then(ILSTempered(temperature=1.5))
+    """
+
+    def __init__(self, estimator: Estimator) -> None:
+        self.estimator = estimator
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model: Any = pl_module
+        self.estimator.build(model.hparams["latents"], model.hparams["categories"])
+        if any(True for _ in self.estimator.parameters()):
+            raise Refusal(f"Then takes an estimator without weights of its own; given {in_words(self.estimator)}")
+        model.estimator = self.estimator.to(model.device)
+
+
 def main(
     checkpoint: Path,
     run: str,
@@ -55,6 +89,8 @@ def main(
     setting: str = "L24K4",
     epochs: int = 16,
     to: float = 0.0,
+    then: Estimator | None = None,
+    file: Path | None = None,
 ) -> None:
     """Prints the training loss of every epoch, and the test set's measures after the last.
 
@@ -66,6 +102,8 @@ def main(
         setting: of the training.
         epochs: that are added.
         to: share of the learning rate that is left at the end.
+        then: estimator of the epochs that are added; the run's own by default.
+        file: CSV that gets a line.
     """
     torch.set_num_threads(1)
     whole = read(comparison)
@@ -77,12 +115,24 @@ def main(
     use_complete_checkpoints(trainer)
     data.setup("fit")
     trainer.callbacks.append(Falling(to, epochs * len(data.train_dataloader())))
+    if then:
+        trainer.callbacks.append(Then(then))
     trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint))
     _, losses = model.curve()
     seed_everything(seed, verbose=False)
     (tested,) = trainer.test(model, datamodule=data, verbose=False)
     print(markdown(["epoch", "training"], [[f"{done + n}", f"{x:.2f}"] for n, x in enumerate(losses[done:, 0], 1)]))
     print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
+    if file:
+        row = {"setting": setting, "run": run, "then": in_words(model.estimator), "seed": seed, "epochs": done}
+        row |= {"added": epochs, "to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
+        row |= {name: f"{value:.4f}" for name, value in tested.items()}
+        new = not file.exists()
+        with file.open("a", encoding="utf-8", newline="") as out:
+            writer = csv.DictWriter(out, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 if __name__ == "__main__":

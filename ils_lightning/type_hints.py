@@ -32,13 +32,12 @@ def is_abstract(cls: type) -> bool:
 
 
 def hints(owner: type) -> dict[str, Any]:
-    """Returns the types of the arguments that `owner` is made with, its bases' included, by name."""
-    found: dict[str, Any] = {}
-    for base in reversed(getattr(owner, "__mro__", ())):  # a function has none
+    """Returns the types of the arguments that `owner` is made with, by name; its bases' where it declares none."""
+    found = _annotations(owner)
+    for base in getattr(owner, "__mro__", ()) if not found else ():  # a function has none
         if "__init__" in base.__dict__ and base is not object:
-            found |= _annotations(base)
-    own = _annotations(owner)
-    return {name: kind for name, kind in (own or found).items() if name != "return"}
+            found = {**_annotations(base), **found}
+    return {name: kind for name, kind in found.items() if name != "return"}
 
 
 def is_required(parameter: Parameter) -> bool:

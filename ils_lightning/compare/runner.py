@@ -7,7 +7,6 @@ from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.training import check, progress
 from ils_lightning.compare.training.job import make
 from ils_lightning.compare.training.outcome import Outcome, in_order, outcomes
-from ils_lightning.compare.training.previews import Previews
 from ils_lightning.compare.tuning.choice import Part, chosen, trials
 from ils_lightning.errors import Refusal
 
@@ -37,12 +36,12 @@ class Runner:
         Raises:
             ValueError: when a configuration is at fault, or no estimator can serve its model.
         """
-        previews = Previews()
-        refusals = [check.run_can_be_made(self.comparison, *part, previews) for part in self.parts]
-        check.trainers_can_be_made(self.comparison, self.parts)
+        configured = check.configured(self.comparison, self.parts)
+        refusals = check.models_can_be_made(configured)
+        check.trainers_can_be_made(configured)
         if all(refusals):
             raise Refusal(f"no run can be made; the first: {refusals[0]}")
-        check.data_are_there(self.comparison, self.parts)
+        check.data_are_there(configured)
         self.folder.mkdir(parents=True, exist_ok=True)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
         bar = progress.bar()

@@ -123,7 +123,9 @@ class MeetsData(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Meets the data, for those who set a model up without a Trainer's callbacks."""
-        self.meet(self.datamodule, stage)
+        callbacks = getattr(self._trainer, "callbacks", ())
+        if not any(isinstance(one, _Meeting) for one in callbacks):
+            self.meet(self.datamodule, stage)
 
 
 class _Meeting(Callback):

@@ -16,17 +16,30 @@ from ils_lightning.messages import explained
 from ils_lightning.modules.protocols import has_curve
 
 
-def run_can_be_made(comparison: Comparison, run: Run, setting: str, previews: Previews) -> str:
-    """Makes a run's model.
+Configured = list[tuple[str, dict]]
+"""Runs under settings: what to call each in a message, and its configuration on the first seed."""
+
+
+def configured(comparison: Comparison, parts: list[tuple[Run, str]]) -> Configured:
+    """Returns the configurations of runs under settings, of which the functions below try the sections."""
+    seed = comparison.seeds[0]
+    return [(f"{run.name} {name}".strip(), comparison.configuration(run, seed, name)) for run, name in parts]
+
+
+def models_can_be_made(parts: Configured) -> list[str]:
+    """Makes each model.
 
     Returns:
-        Why the estimator cannot serve the model, or nothing: that is a result, not a mistake.
+        Why its estimator cannot serve the model, or nothing: that is a result, not a mistake.
 
     Raises:
-        ValueError: when the configuration is at fault.
+        ValueError: when a configuration is at fault.
     """
-    name = f"run {f'{run.name} {setting}'.strip()!r}"
-    config = comparison.configuration(run, comparison.seeds[0], setting)
+    previews = Previews()
+    return [_model_can_be_made(f"run {name!r}", config, previews) for name, config in parts]
+
+
+def _model_can_be_made(name: str, config: dict, previews: Previews) -> str:
     steps, epochs = config["trainer"].get("max_steps"), config["trainer"].get("max_epochs")
     if not any(isinstance(end, int) and end >= 1 for end in (steps, epochs)):
         raise Refusal(
@@ -43,38 +56,37 @@ def run_can_be_made(comparison: Comparison, run: Run, setting: str, previews: Pr
     return ""
 
 
-def data_are_there(comparison: Comparison, parts: list[tuple[Run, str]]) -> None:
+def data_are_there(parts: Configured) -> None:
     """Obtains and loads each of the data sets once: a file that is missing is no result to be kept.
 
     Raises:
         ValueError: when data cannot be had.
     """
-    for name, description in _distinct(comparison, parts, "data"):
+    for name, description in _distinct(parts, "data"):
         with refusing({Refusal: lambda error, name=name: f"run {name!r}: {explained(error, 'data')}"}):
             data = create(description, LightningDataModule)
         data.prepare_data()
         data.setup("fit")
 
 
-def trainers_can_be_made(comparison: Comparison, parts: list[tuple[Run, str]]) -> None:
+def trainers_can_be_made(parts: Configured) -> None:
     """Makes each of the Trainers once.
 
     Raises:
         ValueError: when its options are at fault.
     """
-    for name, options in _distinct(comparison, parts, "trainer"):
+    for name, options in _distinct(parts, "trainer"):
         with refusing({Refusal: lambda error, name=name: f"run {name!r}: {explained(error, 'trainer')}"}):
             make_trainer(options)
 
 
-def _distinct(comparison: Comparison, parts: list[tuple[Run, str]], section: str) -> Iterator[tuple[str, dict]]:
+def _distinct(parts: Configured, section: str) -> Iterator[tuple[str, dict]]:
     """Yields each of the settings of a section once, with the first run that has it."""
     seen = []
-    for run, setting in parts:
-        settings = comparison.configuration(run, comparison.seeds[0], setting)[section]
-        if settings not in seen:
-            seen.append(settings)
-            yield f"{run.name} {setting}".strip(), settings
+    for name, config in parts:
+        if config[section] not in seen:
+            seen.append(config[section])
+            yield name, config[section]
 
 
 def measure_exists(outcome: Outcome, measure: str | None) -> None:

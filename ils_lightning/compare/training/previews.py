@@ -19,7 +19,7 @@ class Previews:
     """
 
     def __init__(self) -> None:
-        self._common: dict[str, tuple[type, dict[str, Any]]] = {}
+        self._common: dict[str, tuple[type, Any, dict[str, Any]]] = {}
         self._parts: dict[str, Any] = {}
 
     def make(self, description: dict[str, Any]) -> LightningModule:
@@ -35,15 +35,13 @@ class Previews:
         if key not in self._common:
             model = preview(description, LightningModule)
             known = hints(type(model))
-            if known.keys() >= {
-                _PART,
-                *common,
-            }:  # else **kwargs hands some on, of types unknown here
-                self._common[key] = type(model), {name: self._made(known[name], one) for name, one in common.items()}
+            if known.keys() >= {_PART, *common}:  # else **kwargs hands some on, of types unknown here
+                made = {name: self._made(known[name], one) for name, one in common.items()}
+                self._common[key] = type(model), known[_PART], made
             return model
-        kind, arguments = self._common[key]
+        kind, of_part, arguments = self._common[key]
         try:
-            return kind(**deepcopy(arguments), **{_PART: deepcopy(self._made(hints(kind)[_PART], part))})
+            return kind(**deepcopy(arguments), **{_PART: deepcopy(self._made(of_part, part))})
         except Exception:  # made as it will be for training, so that the error names the place in the file
             return preview(description, LightningModule)
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, replace
+from itertools import compress
 from pathlib import Path
 from statistics import fmean
 
@@ -14,7 +15,6 @@ from ils_lightning.compare.grid.spec import Comparison, Run
 from ils_lightning.compare.launchers import Launch, Launcher
 from ils_lightning.compare.training import check, job, progress
 from ils_lightning.compare.training.outcome import outcomes
-from ils_lightning.compare.training.previews import Previews
 from ils_lightning.compare.tuning.choice import validated
 from ils_lightning.compare.tuning.journal import storage
 from ils_lightning.compare.tuning.ranges import searched, start
@@ -68,13 +68,13 @@ class Tuner:
         self.trials, self.folder, self.launch = trials, folder, launch
         self.broken: list[str] = []
         parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
-        previews = Previews()
-        refused = [check.run_can_be_made(comparison, *part, previews) for part in parts]  # which is reported later
-        parts = [part for part, why in zip(parts, refused, strict=True) if not why]
+        configured = check.configured(comparison, parts)
+        served = [not why_not for why_not in check.models_can_be_made(configured)]  # what is not is reported later
+        parts, configured = list(compress(parts, served)), list(compress(configured, served))
         studies = folder / "study"
         kept = storage(studies)
         self.searched = [Searched(self.comparison, self.search, *part, studies, kept) for part in parts]
-        check.data_are_there(comparison, parts)
+        check.data_are_there(configured)
 
     def run(self) -> None:
         """Makes the trials that are missing, and waits for those of other processes."""
