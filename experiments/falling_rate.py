@@ -10,7 +10,6 @@ a line to a CSV.
 """
 
 import csv
-
 from pathlib import Path
 from typing import Any
 

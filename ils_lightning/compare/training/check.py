@@ -15,7 +15,6 @@ from ils_lightning.estimators import Estimator
 from ils_lightning.messages import explained
 from ils_lightning.modules.protocols import has_curve
 
-
 Configured = list[tuple[str, dict]]
 """Runs under settings: what to call each in a message, and its configuration on the first seed."""
 
