@@ -108,9 +108,10 @@ def main(
     whole = read(comparison)
     (chosen,) = (one for one in whole.runs if one.name == run)
     options = whole.configuration(chosen, seed, setting, {})
-    model, data = make(options)
+    made: Any = make(options)
+    model, data = made
     done = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1
-    trainer = make_trainer({**options["trainer"], "max_epochs": done + epochs, "accelerator": "cpu"})
+    trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + epochs, "accelerator": "cpu"})
     use_complete_checkpoints(trainer)
     data.setup("fit")
     trainer.callbacks.append(Falling(to, epochs * len(data.train_dataloader())))
