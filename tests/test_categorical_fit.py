@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from examples import EXAMPLES
-from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Callback, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trainers import stepwise_trainer
 
 from ils_lightning.callbacks import Figures, FitReport, Hyperparameters, RankSeed
 from ils_lightning.data import SingleDraws, TrueDistribution
@@ -32,19 +32,7 @@ from ils_lightning.modules.descent import plain_descent
 def fit(folder: Path, steps: int, resume: Path | None = None, data=None, logger=False, callbacks=(), **options):
     seed_everything(3, verbose=False)
     module = CategoricalFit(**{"estimator": ILS(step_size=0.02, pullback="none"), **options})
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=steps,
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        logger=logger,
-        callbacks=[RankSeed(), ModelCheckpoint(folder, save_last=True, save_top_k=0), *callbacks],
-    )
+    trainer = stepwise_trainer(folder, steps, RankSeed(), *callbacks, log_every_n_steps=1, logger=logger)
     trainer.fit(module, datamodule=data or TrueDistribution(seed=1), ckpt_path=resume)
     return module, trainer
 

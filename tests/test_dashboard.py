@@ -8,8 +8,7 @@ import markdown
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,6 +20,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.backend_context import Context
 from torch.optim.lr_scheduler import ExponentialLR
+from trainers import keep_last, quiet_trainer
 
 from ils_lightning.callbacks import Dashboard, Figures, GradientProbe, Hyperparameters, LearningRate
 from ils_lightning.callbacks.dashboard import layout
@@ -64,17 +64,9 @@ def text(found, tag):
 
 def fit(folder, estimator, callbacks, logger=None, resume=None, epochs=1, scheduler=None):
     seed_everything(5, verbose=False)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        limit_train_batches=2,
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=logger or TensorBoardLogger(folder, name="", default_hp_metric=False),
-        callbacks=[*callbacks, ModelCheckpoint(folder, save_last=True, save_top_k=0)],
-    )
+    logger = logger or TensorBoardLogger(folder, name="", default_hp_metric=False)
+    short = {"max_epochs": epochs, "limit_train_batches": 2, "log_every_n_steps": 1}
+    trainer = quiet_trainer(folder, *callbacks, keep_last(folder), logger=logger, **short)
     model = DiscreteVAE(estimator=estimator, latents=2, categories=3, draws=2, lr_scheduler=scheduler)
     trainer.fit(model, datamodule=Digits(), ckpt_path=resume)
     return model, trainer

@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.functional import binary_cross_entropy
+from trainers import keep_last, quiet_trainer
 
 from ils_lightning.callbacks import Dashboard, EvaluationReport, FitReport, RankSeed
 from ils_lightning.data import Digits, NoData
@@ -52,17 +52,7 @@ def enumerated(model, x):
 def fit(folder, epochs, estimator=ReinMax, resume=None, data=None, **options):
     seed_everything(3, verbose=False)
     model = DiscreteVAE(estimator(), **{"latents": 4, "categories": 3, **options})
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=epochs,
-        limit_train_batches=4,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=False,
-        callbacks=[RankSeed(), ModelCheckpoint(folder, save_last=True, save_top_k=0)],
-    )
+    trainer = quiet_trainer(folder, RankSeed(), keep_last(folder), max_epochs=epochs, limit_train_batches=4)
     trainer.fit(model, datamodule=data or Digits(batch_size=50), ckpt_path=resume, weights_only=True)
     return model, trainer
 

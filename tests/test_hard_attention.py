@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
+from trainers import quiet_trainer
 
 from ils_lightning.callbacks import RankSeed
 from ils_lightning.data import Digits, NoData
@@ -17,17 +18,7 @@ SHAPE = [1, 4, 4]
 def fit(folder, estimator, epochs, data=None, **options):
     seed_everything(0, verbose=False)
     model = HardAttention(estimator(), hidden=32, optimizer=partial(torch.optim.Adam, lr=0.01), **options)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=epochs,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        callbacks=[RankSeed()],
-    )
+    trainer = quiet_trainer(folder, RankSeed(), max_epochs=epochs)
     trainer.fit(model, datamodule=data or Digits(binarize="none"))
     return model, trainer
 

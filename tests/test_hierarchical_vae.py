@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from torch.nn.functional import binary_cross_entropy
+from trainers import keep_last, quiet_trainer
 
 from ils_lightning.callbacks import RankSeed
 from ils_lightning.data import Digits
@@ -149,17 +149,7 @@ def fit(folder, epochs, estimator, resume=None, lr=0.005, **options):
     seed_everything(3, verbose=False)
     options = {"latents": [4, 2], "categories": 3} | options
     model = HierarchicalVAE(estimator(), optimizer=lambda p: torch.optim.Adam(p, lr=lr), **options)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=epochs,
-        limit_train_batches=5,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=False,
-        callbacks=[RankSeed(), ModelCheckpoint(folder, save_last=True, save_top_k=0)],
-    )
+    trainer = quiet_trainer(folder, RankSeed(), keep_last(folder), max_epochs=epochs, limit_train_batches=5)
     trainer.fit(model, datamodule=Digits(), ckpt_path=resume, weights_only=True)
     return model, trainer
 

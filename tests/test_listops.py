@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 import torch
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from torch.nn import functional
+from trainers import quiet_trainer
 
 from ils_lightning.callbacks import RankSeed
 from ils_lightning.data import Digits, ListOps
@@ -190,17 +191,7 @@ def fit(folder, estimator, epochs=6, data=None, **options):
     seed_everything(0, verbose=False)
     networks = {"parser_units": 16, "executor_units": 64, "rounds": 2}
     model = LatentTree(estimator(), optimizer=partial(torch.optim.Adam, lr=0.01), **networks | options)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=epochs,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        callbacks=[RankSeed()],
-    )
+    trainer = quiet_trainer(folder, RankSeed(), max_epochs=epochs)
     trainer.fit(model, datamodule=data or ListOps(**LEARNT))
     return model, trainer
 

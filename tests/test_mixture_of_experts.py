@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
+from trainers import quiet_trainer
 
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
@@ -220,18 +221,8 @@ def test_gates_weigh_by_probability():
 
 def fit(folder, estimator, data=None, **options):
     seed_everything(0, verbose=False)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=3,
-        limit_train_batches=20,
-        limit_val_batches=2,
-        num_sanity_val_steps=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    short = {"max_epochs": 3, "limit_train_batches": 20, "limit_val_batches": 2}
+    trainer = quiet_trainer(folder, **short, num_sanity_val_steps=1)
     small = {"experts": 4, "width": 16, "layers": 2, "heads": 2, "hidden": 16}
     model = MixtureOfExperts(estimator, optimizer=lambda p: torch.optim.Adam(p, lr=0.02), **{**small, **options})
     trainer.fit(model, datamodule=data or Text(length=32))

@@ -5,8 +5,8 @@ import csv
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
+from trainers import stepwise_trainer
 
 from ils_lightning.compare import compare
 from ils_lightning.compare.grid.spec import read
@@ -22,18 +22,7 @@ EXACT = {"separate": True, "draws": 1}
 def fit(folder, steps, estimator, resume=None, **options):
     seed_everything(3, verbose=False)
     module = PolynomialProgramming(estimator, **options)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=steps,
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=False,
-        callbacks=[ModelCheckpoint(folder, save_last=True, save_top_k=0)],
-    )
+    trainer = stepwise_trainer(folder, steps)
     trainer.fit(module, datamodule=NoData(), ckpt_path=resume)
     return module, trainer
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from examples import EXAMPLES
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
+from trainers import quiet_trainer
 
 from ils_lightning.cli import main
 from ils_lightning.data import Digits
@@ -62,19 +63,8 @@ def test_every_estimator_trains_in_bfloat16(tmp_path, example, kind, precision):
     seed_everything(0, verbose=False)
     estimator = example.make()
     model = DiscreteVAE(estimator, 4, 2 if estimator.binary else 3, draws=2, importance_samples=2, **networks(kind))
-    trainer = Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        precision=precision,
-        max_epochs=1,
-        limit_train_batches=2,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    short = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+    trainer = quiet_trainer(tmp_path, precision=precision, **short)
     trainer.fit(model, datamodule=Digits(batch_size=20))
     assert model.decoder.layers[-1].get_parameter("bias").dtype == (
         torch.bfloat16 if precision == "bf16-true" else torch.float32

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Generator
+from trainers import quiet_trainer
 
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
@@ -193,10 +194,7 @@ def test_every_kind_of_estimator_trains(estimator, tmp_path):
 
 def fit(folder, model, data=None, epochs=3, **options):
     seed_everything(0, verbose=False)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(
-        default_root_dir=folder, accelerator="cpu", max_epochs=epochs, enable_model_summary=False, **quiet, **options
-    )
+    trainer = quiet_trainer(folder, max_epochs=epochs, **options)
     trainer.fit(model, datamodule=data or Springs(**SMALL))
     return model, trainer
 

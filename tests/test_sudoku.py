@@ -6,9 +6,9 @@ from itertools import product
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from torch import Generator
+from trainers import keep_last, quiet_trainer, stepwise_trainer
 
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
@@ -229,18 +229,7 @@ def test_missing_digits_and_clashes_are_counted_by_hand():
 def fit(folder, steps, estimator, data=None, resume=None, **options):
     seed_everything(3, verbose=False)
     module = SudokuSolver(estimator, **options)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=steps,
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=False,
-        callbacks=[ModelCheckpoint(folder, save_last=True, save_top_k=0)],
-    )
+    trainer = stepwise_trainer(folder, steps)
     trainer.fit(module, datamodule=data or Sudoku(**SMALL), ckpt_path=resume)
     return module, trainer
 
@@ -270,9 +259,7 @@ def test_without_draws_the_gradient_is_the_mean_of_straight_throughs(logits):
 def test_without_draws_easy_puzzles_are_solved_and_the_checkpoint_is_loaded(tmp_path):
     seed_everything(3, verbose=False)
     module = RelaxedSudokuSolver(chunk=100)
-    keep = ModelCheckpoint(tmp_path, save_last=True, save_top_k=0)
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "num_sanity_val_steps": 0}
-    trainer = Trainer(max_steps=300, accelerator="cpu", callbacks=[keep], limit_val_batches=0, **quiet)
+    trainer = quiet_trainer(tmp_path, keep_last(tmp_path), max_steps=300, limit_val_batches=0)
     trainer.fit(module, datamodule=Sudoku(**SMALL))
     assert module.summary()["easy puzzles"].startswith("2 of 2 solved")
     loaded = RelaxedSudokuSolver.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)

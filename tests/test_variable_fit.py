@@ -5,9 +5,9 @@ import csv
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import seed_everything
 from simulate import Moments, worst
+from trainers import stepwise_trainer
 
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
@@ -110,18 +110,7 @@ def test_summed_delivers_the_gradient(law):
 def fit(folder, steps, estimator, resume=None, data=None, **options):
     seed_everything(3, verbose=False)
     module = VariableFit(estimator, latents=6, **options)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=steps,
-        val_check_interval=1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=False,
-        callbacks=[ModelCheckpoint(folder, save_last=True, save_top_k=0)],
-    )
+    trainer = stepwise_trainer(folder, steps)
     trainer.fit(module, datamodule=data or NoData(), ckpt_path=resume)
     return module, trainer
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
+from trainers import quiet_trainer
 
 from ils_lightning.cli import main
 from ils_lightning.compare import compare
@@ -279,16 +280,7 @@ def test_bad_options_are_refused(options, message):
 
 def fit(folder, estimator, data=None, **options):
     seed_everything(0, verbose=False)
-    trainer = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=3,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    trainer = quiet_trainer(folder, max_epochs=3)
     sizes = {"latents": 4, "categories": 4, "recurrent": 16, "hidden": 32, "context": 4, "horizon": 6}
     model = WorldModel(estimator, optimizer=lambda p: torch.optim.Adam(p, lr=0.01), **{**sizes, **options})
     trainer.fit(model, datamodule=data or CartPole(train=640, validation=64, test=64, length=12))
