@@ -27,6 +27,7 @@ import torch.multiprocessing as mp
 from jsonargparse import auto_cli
 from lightning import seed_everything
 from torch import Tensor
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 import ils_lightning.estimators as package
 from ils_lightning import tables
@@ -153,8 +154,21 @@ def resumption(device: torch.device, steps: int) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cpu.ckpt"
         torch.save(_fit(torch.device("cpu"), steps), path)
-        resumed = _fit(device, 2 * steps, f"--ckpt_path={path}")
-    yield f"resumed from a CPU's checkpoint of step {steps}", f"went on to step {resumed['global_step']}"
+        with _counted_steps() as taken:
+            resumed = _fit(device, 2 * steps, f"--ckpt_path={path}")
+    told = f"went on to step {resumed['global_step']} in {len(taken)} steps"
+    yield f"resumed from a CPU's checkpoint of step {steps}", told
+
+
+@contextlib.contextmanager
+def _counted_steps() -> Iterator[list[Optimizer]]:
+    """Notes the optimizer of every step that is taken inside."""
+    taken: list[Optimizer] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: taken.append(optimizer))
+    try:
+        yield taken
+    finally:
+        hook.remove()
 
 
 def two_processes(device: torch.device, steps: int) -> Iterator[Line]:

@@ -12,7 +12,7 @@ HELD = {
     "deterministic=True, 3 steps twice": "equal, bit for bit",
     "bf16-mixed, 3 steps": "finite",
     "ReinMax under torch.compile": "whole",
-    "resumed from a CPU's checkpoint of step 3": "went on to step 6",
+    "resumed from a CPU's checkpoint of step 3": "went on to step 6 in 3 steps",
 }
 WAITS = {"cpu": "not applicable: the host is the device", "cuda": r"\d+"}
 RANKS = {"cpu": "went to step 3", "cuda": "went to step 3|not applicable: 1 device"}

@@ -47,9 +47,16 @@ ARRAYS = some.builds(
 )
 
 
+class Files(dict[str, bytes]):
+    """Contents of files by name; a report of a failure names them only."""
+
+    def __repr__(self) -> str:
+        return f"Files of {', '.join(self)}"
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return fuzz_damage.trained(tmp_path_factory.mktemp("trained"))
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(fuzz_damage.trained(tmp_path_factory.mktemp("trained")))
 
 
 def places(tree: Any, path: tuple = ()) -> list[tuple]:
