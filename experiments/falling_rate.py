@@ -89,6 +89,7 @@ def main(
     epochs: int = 16,
     to: float = 0.0,
     then: Estimator | None = None,
+    name: str = "",
     file: Path | None = None,
 ) -> None:
     """Prints the training loss of every epoch, and the test set's measures after the last.
@@ -102,6 +103,7 @@ def main(
         epochs: that are added.
         to: share of the learning rate that is left at the end.
         then: estimator of the epochs that are added; the run's own by default.
+        name: of what is added, in the file; that of the run by default.
         file: CSV that gets a line.
     """
     torch.set_num_threads(1)
@@ -124,8 +126,8 @@ def main(
     print(markdown(["epoch", "training"], [[f"{done + n}", f"{x:.2f}"] for n, x in enumerate(losses[done:, 0], 1)]))
     print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
     if file:
-        row = {"setting": setting, "run": run, "then": in_words(model.estimator), "seed": seed, "epochs": done}
-        row |= {"added": epochs, "to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
+        row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed, "added": epochs}
+        row |= {"to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
         row |= {name: f"{value:.4f}" for name, value in tested.items()}
         new = not file.exists()
         with file.open("a", encoding="utf-8", newline="") as out:

@@ -262,3 +262,12 @@ def test_average_checks_and_validates_as_the_estimator_inside_it():
 def test_an_option_for_other_rows_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"step_size holds \[2\] values"):
         fit(tmp_path, 1, estimator=ILS(step_size=[0.1, 0.2]))
+
+
+@pytest.mark.parametrize("curve", [None, {"steps": torch.ones(2, dtype=torch.long), "values": True}, {"steps": [1]}])
+def test_a_curve_that_is_none_is_refused_before_anything_is_trained(tmp_path, curve):
+    fit(tmp_path, 2)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    torch.save(checkpoint | {"curve": curve}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="the checkpoint's curve must hold steps"):
+        fit(tmp_path, 4, tmp_path / "other.ckpt")

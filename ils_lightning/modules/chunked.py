@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ils_lightning.estimators import Estimator
 from ils_lightning.modules.base import Tracked
 from ils_lightning.modules.descent import plain_descent
+from ils_lightning.modules.saved_curve import saved_curve
 
 
 class ChunkedSteps(LightningModule):
@@ -208,5 +209,6 @@ class ChunkedSteps(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the curve."""
         super().on_load_checkpoint(checkpoint)
-        if "curve" in checkpoint and len(checkpoint["curve"]["steps"]):
-            self._curve = [(checkpoint["curve"]["steps"], checkpoint["curve"]["values"])]
+        if "curve" in checkpoint:
+            steps, values = saved_curve(checkpoint["curve"])
+            self._curve = [(steps, values)] if len(steps) else []

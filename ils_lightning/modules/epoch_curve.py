@@ -5,6 +5,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from ils_lightning.estimators.distributed import of_all_ranks, rank_of_ranks, sum_over_ranks
+from ils_lightning.modules.saved_curve import saved_curve
 
 
 class EpochCurve(LightningModule):
@@ -53,8 +54,8 @@ class EpochCurve(LightningModule):
         """Restores the curve."""
         super().on_load_checkpoint(checkpoint)
         curve = checkpoint.get("curve", {})
-        if "sums" in curve:  # else it is that of another kind of model, which the weights will say
-            self._curve = curve["steps"], curve["values"]
+        if not isinstance(curve, dict) or "sums" in curve:  # else it is another kind of model's; the weights will say
+            self._curve = saved_curve(curve)
             sums, self._rows = _own(curve["sums"], curve["rows"])
             self._sums = [torch.tensor(value) for value in sums]
 
