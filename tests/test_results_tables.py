@@ -42,3 +42,19 @@ def test_a_ranking_is_drawn_from_the_file(monkeypatch, tmp_path):
     assert row.standard_error == pytest.approx(stdev(seeds) / 3**0.5)
     results_figures.main(("listops",), tmp_path)
     assert (tmp_path / "listops.png").stat().st_size > 10_000
+
+
+INDEPENDENT = {
+    ("vae_mnist", "ReinMax", "L4K8"): 147.65,
+    ("vae_mnist", "ReinMax", "L24K4"): 133.21,
+    ("vae_mnist", "ReinMax", "L12K16"): 132.73,
+    ("vae_mnist_160", "ReinMax(1.5)", "L24K4"): (102.40 + 102.17) / 2,
+    ("vae_mnist_160", "ReinMax(1.5)", "L12K16"): (101.53 + 100.52) / 2,
+}
+"""Test -ELBO of ReinMax after 5 and 160 epochs by others: github.com/danielwang0452/DiscreteNumericalMethodsASC."""
+
+
+@pytest.mark.parametrize(("name", "run", "setting"), INDEPENDENT)
+def test_reinmax_ends_where_an_independent_implementation_does(name, run, setting):
+    seeds = results_tables.read(name, "test/loss")[setting][run]
+    assert sum(seeds.values()) / len(seeds) == pytest.approx(INDEPENDENT[name, run, setting], abs=1.5)
