@@ -15,6 +15,7 @@ from ils_lightning.callbacks.rank_seed import RankSeed
 from ils_lightning.callbacks.report import EvaluationReport, FitReport
 from ils_lightning.callbacks.resumption import Resumption
 from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
+from ils_lightning.callbacks.tokenizer_measures import TokenizerMeasures
 
 __all__ = [
     "CompiledNetworks",
@@ -39,4 +40,5 @@ __all__ = [
     "SavePredictions",
     "Schedule",
     "StepProgress",
+    "TokenizerMeasures",
 ]

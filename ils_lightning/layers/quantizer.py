@@ -15,9 +15,10 @@ from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 from ils_lightning.functional import category_drawer
 from ils_lightning.functional import unimix as mix
 from ils_lightning.layers.codebook import Codebook
+from ils_lightning.layers.vector_quantizer import VectorQuantizer
 
 
-class Quantizer(nn.Module):
+class Quantizer(VectorQuantizer):
     """Replaces vectors by codes of a learnt codebook: drawn in training, the nearest one otherwise.
 
     A code's logit is minus its squared distance, times a learnt scale; the codebook and the encoder train by the loss

@@ -25,6 +25,7 @@ from ils_lightning.modules.relational_inference import RelationalInference, Undi
 from ils_lightning.modules.relaxed_sudoku import RelaxedSudokuSolver
 from ils_lightning.modules.sudoku import SudokuSolver
 from ils_lightning.modules.variable_fit import VariableFit
+from ils_lightning.modules.vector_quantized_vae import VectorQuantizedVAE
 from ils_lightning.modules.world_model import WorldModel
 
 __all__ = [
@@ -58,5 +59,6 @@ __all__ = [
     "UndirectedRelationalInference",
     "UniformPrior",
     "VariableFit",
+    "VectorQuantizedVAE",
     "WorldModel",
 ]

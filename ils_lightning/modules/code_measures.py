@@ -17,6 +17,9 @@ _LABELS = {
     "perplexity": ("perplexity", "{:.2f} of {categories} codes"),
     "code_usage": ("codes in use", "{:.0%}"),
     "active_latents": ("active latents", "{:.0f} of {latents}"),
+    "psnr": ("PSNR of most probable codes", "{:.2f} dB"),
+    "nats": ("-ELBO, a prior learnt of the codes", "{:.2f} nats"),
+    "code_nats": ("of which for the codes", "{:.2f} nats"),
 }
 
 

@@ -17,7 +17,6 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 from torch.optim import Adam
 from torchmetrics import MeanMetric
 
@@ -30,7 +29,7 @@ from ils_lightning.modules.base import Charts, Tracked, require_one_category
 from ils_lightning.modules.discrete_vae import DiscreteVAE
 from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.causal import CausalCodes
-from ils_lightning.networks.code_map import map_sizes
+from ils_lightning.networks.code_map import last_map
 
 _SHOWN = 8  # images a side of a picture
 
@@ -79,8 +78,8 @@ class CodePrior(Measured):
         self.save_hyperparameters(ignore=["tokenizer"])
         self.make_hyperparameters_plain()
         self.save_hyperparameters({"tokenizer": settings})
-        self.map_size = _map_size(self.tokenizer)
-        self.network = CausalCodes(self.tokenizer.categories, *self.map_size, channels, blocks)
+        self.map_size = height, width = last_map(made.image_shape[1], made.image_shape[2], made.latents)
+        self.network = CausalCodes(made.categories, height, width, channels, blocks)
         self.metrics = nn.ModuleDict({"loss": MeanMetric(), "elbo": MeanMetric()})
         self.prepare_curve()
 
@@ -110,8 +109,7 @@ class CodePrior(Measured):
 
     def negative_log_prob(self, codes: Tensor) -> Tensor:
         """Returns -log p(z) `[batch]` in nats of codes `[batch, latents]`."""
-        logits = self.network(codes.unflatten(-1, self.map_size)).flatten(1, 2)
-        return functional.cross_entropy(logits.mT, codes, reduction="none").sum(dim=-1)
+        return self.network.negative_log_prob(codes)
 
     def training_step(self, batch: Images) -> Tensor:
         """Returns -log p of freshly drawn codes."""
@@ -193,11 +191,3 @@ def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:
             f"{source!r} cannot be read as one: {' '.join(str(error).split())[:200]}"
         ) from None
     return tokenizer, settings
-
-
-def _map_size(tokenizer: DiscreteVAE) -> tuple[int, int]:
-    """Height and width of the code map; one row where latents are no map."""
-    try:
-        return map_sizes(tokenizer.image_shape[1], tokenizer.image_shape[2], tokenizer.latents)[-1]
-    except Refusal:
-        return 1, tokenizer.latents

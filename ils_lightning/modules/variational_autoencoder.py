@@ -67,7 +67,7 @@ class VariationalAutoencoder(CodePictures, Measured):
 
     def __init__(
         self,
-        estimator: Estimator,
+        estimator: Estimator | None,
         networks: tuple[Network | None, Network | None],
         likelihood: Likelihood | None,
         prior: Prior | None,
@@ -96,8 +96,9 @@ class VariationalAutoencoder(CodePictures, Measured):
                 f"given {draws} and {importance_samples}"
             )
         self.kl_warmup, self.draws, self.importance_samples = kl_warmup, draws, importance_samples
-        self.estimator.build(*code)
-        self.estimator.check(torch.zeros(1, *code))
+        if self.estimator is not None:
+            self.estimator.build(*code)
+            self.estimator.check(torch.zeros(1, *code))
         self._needs_bias = bias_from_data
         self._frequencies = torch.zeros(0)
         self.prepare_curve()
@@ -209,6 +210,11 @@ class VariationalAutoencoder(CodePictures, Measured):
     def most_probable(self, x: Tensor) -> Tensor:
         q = self.estimator.distribution(self.encoder(x))
         return q.codes(q.mode())
+
+    def draw_codes(self, x: Tensor) -> Tensor:
+        """Returns codes of images drawn from the posterior, int64 `[batch, latents]`, of one category a latent."""
+        q = self.estimator.distribution(self.encoder(x))
+        return q.codes(q.draw(1)[0])
 
     def image_of(self, codes: Tensor) -> Tensor:
         z = one_hot(codes, like=self.prior.logits)

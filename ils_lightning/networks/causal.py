@@ -71,3 +71,8 @@ class CausalCodes(nn.Module):
         """Maps int64 codes `[batch, height, width]` to logits `[batch, height, width, categories]`."""
         x = self.first(self.embedding(codes).movedim(-1, 1)) + self.place
         return self.last(functional.relu(self.blocks(x)).movedim(1, -1))
+
+    def negative_log_prob(self, codes: Tensor) -> Tensor:
+        """Returns -log p(codes) `[batch]` in nats of int64 codes `[batch, height * width]`, row by row."""
+        logits = self(codes.unflatten(-1, self.place.shape[1:])).flatten(1, 2)
+        return functional.cross_entropy(logits.mT, codes, reduction="none").sum(dim=-1)

@@ -56,3 +56,16 @@ def map_sizes(height: int, width: int, latents: int) -> list[tuple[int, int]]:
 def stride_two(size: tuple[int, int]) -> tuple[int, int]:
     """The kernel that halves even sizes exactly and odd ones rounded up, at stride 2 and padding 1; and back."""
     return (4 - size[0] % 2, 4 - size[1] % 2)
+
+
+def last_map(height: int, width: int, latents: int) -> tuple[int, int]:
+    """Height and width of the code map of `latents` places; one row where they are none.
+
+    Example:
+        >>> last_map(28, 28, latents=49), last_map(28, 28, latents=10)
+        ((7, 7), (1, 10))
+    """
+    try:
+        return map_sizes(height, width, latents)[-1]
+    except Refusal:
+        return 1, latents

@@ -12,11 +12,14 @@ from ils_lightning.compare.training.training_loss import without_curve
 from ils_lightning.describe import arguments, create
 from ils_lightning.errors import Refusal, did_you_mean, refusing
 from ils_lightning.estimators import Estimator
+from ils_lightning.layers import VectorQuantizer
 from ils_lightning.messages import explained
 from ils_lightning.modules.protocols import has_curve
 
 Configured = list[tuple[str, dict]]
 """Runs under settings: what to call each in a message, and its configuration on the first seed."""
+_PARTS = {"estimator": Estimator, "quantizer": VectorQuantizer}
+"""Parts of a model that are made by themselves: where one cannot be, the model is not at fault."""
 
 
 def configured(comparison: Comparison, parts: list[tuple[Run, str]]) -> Configured:
@@ -104,6 +107,8 @@ def _raise_mistakes(name: str, config: dict) -> None:
         create(config["data"], LightningDataModule)
     with refusing({Refusal: lambda error: f"{name}: {explained(error, 'model')}"}):
         arguments(config["model"], LightningModule)
-    with refusing({Refusal: lambda error: f"{name}: {explained(error, 'model.init_args.estimator')}"}):
-        if estimator := (config["model"].get("init_args") or {}).get("estimator"):
-            create(estimator, Estimator)
+    for part, kind in _PARTS.items():
+        where = f"model.init_args.{part}"
+        with refusing({Refusal: lambda error, where=where: f"{name}: {explained(error, where)}"}):
+            if description := (config["model"].get("init_args") or {}).get(part):
+                create(description, kind)
