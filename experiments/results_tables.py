@@ -219,11 +219,8 @@ def ends(name: str, reference: str, training: str = "plateau") -> str:
             cells = [setting, ", ".join(seeds)]
             for measure in measures.values():
                 of_run, of_reference = found[measure][setting][run], found[measure][setting][reference]
-                cell = f"{fmean(of_run.values()):.2f}"
-                if run != reference and len(seeds) > 1:
-                    difference, error = paired(of_run, of_reference)
-                    cell += f" ({difference:+.2f}{_PM}{error:.2f})"
-                cells.append(cell)
+                mean, difference = f"{fmean(of_run.values()):.2f}", beside(of_run, of_reference, 2)
+                cells.append(f"{mean} ({difference})" if difference else mean)
             rows.append([run, *cells])
     heading = ["run", "setting", "seeds", *measures]
     whole = len(found["test/loss"]) > 1
