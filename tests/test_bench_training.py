@@ -9,6 +9,7 @@ import ils_lightning.estimators as package
 from ils_lightning.bench import compiled, epoch, steps
 from ils_lightning.cli import main
 from ils_lightning.estimators import ReinMax
+from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
 from ils_lightning.type_hints import is_abstract
 
 
@@ -52,9 +53,9 @@ def test_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr(compiled, "compile_networks", lambda model, backend: None)
     found = bench(tmp_path, "compiled")
     assert found["compiled"] == [
-        {"estimator": "Average", "compiles": "whole", "CompiledNetworks": "yes"},
-        {"estimator": "Rebar", "compiles": "whole", "CompiledNetworks": "no"},
-        {"estimator": "ReinMax", "compiles": "whole", "CompiledNetworks": "yes"},
+        {"estimator": "Average", "compiles": "whole", "CompiledNetworks": "yes", "in pieces, for": ""},
+        {"estimator": "Rebar", "compiles": "whole", "CompiledNetworks": "no", "in pieces, for": ASKS_DERIVATIVES},
+        {"estimator": "ReinMax", "compiles": "whole", "CompiledNetworks": "yes", "in pieces, for": ""},
     ]
     assert [row["latents x categories"] for row in found["compiled networks"]] == ["4 x 8", "24 x 4"]
     assert all(row["compiled / plain"] > 0 for row in found["compiled networks"])
@@ -67,7 +68,7 @@ def test_tracing_tells_what_compiles():
 
 
 def test_every_estimator_can_be_made_to_be_traced():
-    made = {name: compiled._make(name) for name in package.__all__}
+    made = {name: compiled.instance(name) for name in package.__all__}
     classes = {
         n for n in package.__all__ if isinstance(getattr(package, n), type) and not is_abstract(getattr(package, n))
     }

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from examples import EXAMPLES, Example, obeying
+from examples import EXAMPLES, Example
 from problems import truth
 from simulate import problem_for, size, worst_score
 from torch import Tensor
 from torch.func import grad, vmap
 
 from ils_lightning.estimators import Exact, GumbelSoftmax, LeaveOneOut, Pullback, ReinMax, Sampler, StraightThrough
-from ils_lightning.estimators.categorical import draw, plain_call
+from ils_lightning.estimators.categorical import draw
 from ils_lightning.testing.laws import gradient
 
 THEMSELVES = {"ILSResidual", "ILSLeaveOneOut", "DoubleControlVariate", "Rodeo", "MuProp", "Rebar", "Relax"}
@@ -162,34 +162,6 @@ def test_losses_without_gradient_and_unused_rows_inside_transforms():
         found = grad(lambda x, e=estimator: e(x, lambda z: f(z) + z.sum(dim=(-2, -1)) * bad)[:3].sum())(logits)
         assert torch.isfinite(found).all()
         assert (found[3] == 0).all()
-
-
-def compiled_steps(example: Example, backend: str) -> None:
-    """Batches of an epoch whose last one is smaller, through one compiled step."""
-    torch._dynamo.reset()
-    estimator = example.make()
-    latents, categories = size(estimator)
-    estimator.build(latents, categories)
-
-    @torch.compile(backend=backend)
-    def step(logits: Tensor, target: Tensor) -> Tensor:
-        assert not plain_call()
-        return estimator(logits, lambda z: (z[..., 0] - target).square().sum(dim=-1)).mean()
-
-    for rows in (64, 64, 37):
-        logits = torch.randn(rows, latents, categories, requires_grad=True)
-        step(logits, torch.rand(latents)).backward()
-        assert logits.grad is not None
-        assert torch.isfinite(logits.grad).all()
-        assert logits.grad.abs().max() > 0
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the compiler's own
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # and this
-@pytest.mark.parametrize("example", obeying("shapes"))
-def test_compiled_steps_of_changing_size(example: Example):
-    compiled_steps(example, "eager")
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ def _facts(kind: type[Estimator]) -> str:
             ("the loss sees", "exact one-hot draws" if one.hard else "relaxed draws, or draws of another distribution"),
             ("evaluations of f", _escaped(row.evaluations)),
             ("rows share", _shared(one)),
+            ("torch.compile takes it", f"in pieces: {one.graph_breaks}" if one.graph_breaks else "in one graph"),
         ]
         rows += [("the loss is", "a bound made of log-weights")] if one.needs_log_weight else []
     lines = "\n".join(f"| {name} | {fact} |" for name, fact in rows)

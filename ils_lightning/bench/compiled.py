@@ -34,11 +34,12 @@ def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
     logging.getLogger("torch._dynamo").setLevel(logging.CRITICAL)
     rows: list[Row] = []
     for name in sorted(package.__all__):
-        estimator = _make(name)
+        estimator = instance(name)
         if estimator is not None:
             advance(name)
             row: Row = {"estimator": name, "compiles": traced(estimator, device)}
-            rows.append(row | {"CompiledNetworks": "no" if differentiates_twice(estimator) else "yes"})
+            row["CompiledNetworks"] = "no" if differentiates_twice(estimator) else "yes"
+            rows.append(row | {"in pieces, for": estimator.graph_breaks})
     torch.compiler.reset()
     title = "torch.compile of estimator(logits, f) and its backward; the callback CompiledNetworks"
     return [Section("compiled", title, rows), _networks(repeats, device, advance)]
@@ -82,7 +83,8 @@ def _step(model: DiscreteVAE, x: Tensor) -> Callable[[], None]:
     return call
 
 
-def _make(name: str) -> Estimator | None:
+def instance(name: str) -> Estimator | None:
+    """An estimator by its name, at its defaults; None where the name is that of something else."""
     kind: Any = getattr(package, name)
     if name in WRAPPERS:
         return WRAPPERS[name]()

@@ -59,7 +59,7 @@ class Arsm(Estimator):
         """F `[*batch, categories, categories]` from f(z) `[*batch]` on the diagonal and f of every pair's swap."""
         categories = theta.shape[-1]
         table = loss.double()[..., None, None].repeat(*[1] * loss.dim(), categories, categories)
-        pairs = torch.combinations(torch.arange(categories, device=theta.device))
+        pairs = torch.triu_indices(categories, categories, offset=1, device=theta.device).T
         for some in pairs.split(max(1, _ELEMENTS // max(1, theta.numel()))):
             c, j = some.unbind(dim=-1)
             order = torch.arange(categories, device=theta.device).repeat(len(some), 1)

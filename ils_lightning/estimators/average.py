@@ -54,6 +54,10 @@ class Average(Estimator):
     def needs_slopes(self) -> Literal["all", "drawn", "none"]:
         return self.estimator.needs_slopes
 
+    @property
+    def graph_breaks(self) -> str:
+        return self.estimator.graph_breaks
+
     def evaluations(self, latents: int, categories: int) -> int:
         return self.samples * self.estimator.evaluations(latents, categories)
 

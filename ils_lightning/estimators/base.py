@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from ils_lightning.describe import Described
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical, one_layer
+from ils_lightning.estimators.compiling import POOLS, Compilable, outside
 from ils_lightning.estimators.coupling import check_coupling
-from ils_lightning.estimators.delivery import Deliver, call, no_own
+from ils_lightning.estimators.delivery import deliver, no_own
 from ils_lightning.estimators.distribution import Categorical, Distribution
 from ils_lightning.estimators.loss import (
     LEARNS,
@@ -50,7 +51,7 @@ def is_one(option: Any) -> bool:
     return not isinstance(option, Tensor) and option == 1
 
 
-class Estimator(Described, nn.Module):
+class Estimator(Described, Compilable):
     """Estimates d E f(z) / d logits for z drawn from softmax(logits). Subclasses write `estimate`.
 
     Attributes:
@@ -134,12 +135,14 @@ class Estimator(Described, nn.Module):
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
+        if torch.compiler.is_compiling() and self.graph_breaks not in ("", POOLS):
+            return outside(self.forward, logits, f)
         logits = one_layer.watched(self, logits) if self._watches(logits) else logits
         with self.deferring() as lessons:
             loss, estimate = self.estimate(logits, f)
         own = [p for p in self.parameters() if p.requires_grad]
         after = partial(_after, lessons, estimate, own) if own or lessons else no_own
-        return call(Deliver, loss, logits, estimate.detach(), type(self).__name__, after, *own)
+        return deliver(loss, logits, estimate.detach(), type(self).__name__, after, *own)
 
     def sample(self, logits: Tensor) -> Tensor:
         """Says that only samplers draw z alone."""

@@ -77,6 +77,8 @@ def beside(pi: Tensor, x: Tensor) -> Tensor:
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
     """One-hot vectors `[..., categories]` of `index` `[...]`, with the size, dtype and device of `like`."""
     categories = like.shape[-1]
+    if torch.compiler.is_compiling():  # one loop, and the same one for any number of rows
+        return (index.unsqueeze(-1) == torch.arange(categories, device=like.device)).to(like.dtype)
     if categories < _NARROW and index.numel() * categories >= _TINY:
         vertices = torch.eye(categories, dtype=like.dtype, device=like.device)
         return vertices.index_select(0, index.flatten()).reshape(*index.shape, categories)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import categorical, one_layer
+from ils_lightning.estimators.compiling import outside
 from ils_lightning.estimators.loss import LEARNS, no_gradient, refuse_transforms
 
 Own = Callable[[Tensor], Sequence[Tensor | None]]
@@ -108,6 +109,12 @@ class Deliver(torch.autograd.Function):
         return (c, gradient, None, None, None, *own)
 
 
+def deliver(loss: Tensor, logits: Tensor, estimate: Tensor, name: str, own_gradients: Own, *own: Tensor) -> Tensor:
+    """The loss, by `Deliver`; where backward teaches something, outside of the graphs of torch.compile."""
+    given = loss, logits, estimate, name, own_gradients, *own
+    return call(Deliver, *given) if own_gradients is no_own else outside(call, Deliver, *given)
+
+
 def no_own(c: Tensor) -> Sequence[Tensor | None]:
     """The gradients of an estimator that has no parameters."""
     del c
@@ -147,6 +154,8 @@ def draw(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor | N
         call = one_layer.begun(estimator, logits) if estimator._watches(logits) else None
         return Draw.apply(logits, estimator, tied, call)
     refuse_forward_mode()
+    if estimator.pooled and torch.compiler.is_compiling():
+        return outside(draw, logits, estimator, tied)
     z, tie, *_ = TransformableDraw.apply(logits, estimator, tied)
     return z, tie if tied else None
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ils_lightning.estimators import bernoulli
 from ils_lightning.estimators.base import Loss
+from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
 from ils_lightning.estimators.several import Several
 
 
@@ -44,6 +45,7 @@ class DoubleControlVariate(Several):
             (1 - p)
     """
     needs_gradient = True
+    uncompiled = ASKS_DERIVATIVES
     binary = True
 
     def __init__(self, samples: int = 2, coefficient: float = 0.0) -> None:

@@ -84,6 +84,10 @@ class Grouped(Pullback):
     def needs_slopes(self) -> Literal["all", "drawn", "none"]:
         return self[0].needs_slopes
 
+    @property
+    def graph_breaks(self) -> str:
+        return self[0].graph_breaks
+
     def distribution(self, logits: Tensor) -> Distribution:
         return self[0].distribution(logits)
 

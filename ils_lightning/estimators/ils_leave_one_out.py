@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Loss
 from ils_lightning.estimators.categorical import draw, softmax
+from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
 from ils_lightning.estimators.family import Draws, J, diagonal, full_precision, product
 from ils_lightning.estimators.ils_diagonal import ILSDiagonal
 from ils_lightning.estimators.learnt import Learnt
@@ -47,6 +48,7 @@ class ILSLeaveOneOut(Learnt, Several):
     """
 
     needs_gradient = True
+    uncompiled = ASKS_DERIVATIVES
     pooled = True
     pooled_by_state = True
     source = "this project"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate, per_row
 from ils_lightning.estimators.categorical import draw, jacobian, softmax
+from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
 from ils_lightning.estimators.loss import DIFFERENTIATES, refuse_transforms, slopes
 
 
@@ -41,6 +42,7 @@ class MuProp(Estimator):
     unbiased = True
     exact_for = "all"
     needs_gradient = True
+    uncompiled = ASKS_DERIVATIVES
 
     def __init__(self, samples: int = 1, eta: Option = 1.0) -> None:
         super().__init__()

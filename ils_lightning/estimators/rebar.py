@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.estimators.base import Estimator, Loss, Option, evaluate
+from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
 from ils_lightning.estimators.relaxation import controlled, of_rows, relax
 
 
@@ -50,6 +51,7 @@ class Rebar(Estimator):
     unbiased = True
     exact_for = "all"
     needs_gradient = True
+    uncompiled = ASKS_DERIVATIVES
 
     def __init__(self, temperature: Option = 0.5, eta: Option = 1.0, samples: int = 1, learnt: bool = True) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import bernoulli
 from ils_lightning.estimators.base import Loss
+from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
 from ils_lightning.estimators.several import Several
 
 
@@ -49,6 +50,7 @@ class Rodeo(Several):
             + \beta \, A[h_{2k}(y)(y - p)](b_k)\right]
     """
     needs_gradient = True
+    uncompiled = ASKS_DERIVATIVES
     binary = True
 
     def __init__(self, samples: int = 2, hidden: int = 100) -> None:

@@ -61,12 +61,13 @@ class Sampler(Estimator):
 
         The first loss of each instance is traced back to z, a later one must have a gradient in z when backward comes.
         """
-        first = not self._traced and categorical.plain_call()
+        first = categorical.plain_call() and not self._traced
         node = z.grad_fn if first else None  # before f may write into z; the compiler does not know it
         loss = evaluate(f, z.unsqueeze(0)).squeeze(0)
         if not loss.requires_grad or (first and not depends(loss, node)):
             raise no_gradient(type(self).__name__)
-        self._traced = self._traced or first
+        if first:  # a program that writes it would be made anew for the next step
+            self._traced = True
         return loss + tie.to(loss.dtype)
 
 

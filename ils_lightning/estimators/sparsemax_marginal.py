@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import one_hot
+from ils_lightning.estimators.compiling import COUNTS_SUPPORTS
 from ils_lightning.estimators.distribution import Categorical, Distribution
 from ils_lightning.estimators.intermediate import simplex
 from ils_lightning.estimators.loss import refuse_transforms
@@ -51,6 +52,7 @@ class SparsemaxMarginal(Estimator):
     kind = "marginal"
     cost = "K^L"
     hard = False
+    uncompiled = COUNTS_SUPPORTS
 
     def __init__(self, limit: int = 2**16) -> None:
         super().__init__()
