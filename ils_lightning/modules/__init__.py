@@ -1,5 +1,6 @@
 """LightningModules: one per model; the estimator is an argument."""
 
+from ils_lightning import optimizers, schedulers  # noqa: F401, options may give their classes by bare names
 from ils_lightning.modules.base import Charts, DiscreteModule, HasProblem, Problem, Tracked
 from ils_lightning.modules.categorical import CategoricalFit
 from ils_lightning.modules.code_prior import CodePrior
