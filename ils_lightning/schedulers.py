@@ -7,6 +7,7 @@ Source: Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed T
 where it is the linear cooldown.
 """
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -47,7 +48,7 @@ class Cooldown(LRScheduler):
         self.steps, self.cooldown = steps, cooldown
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Returns the learning rates after `last_epoch` steps."""
         share = min(max((self.steps - self.last_epoch) / self.cooldown, 0.0), 1.0)
         return [share * rate for rate in self.base_lrs]
