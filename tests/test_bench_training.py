@@ -29,6 +29,7 @@ def test_steps(tmp_path, monkeypatch):
     rows = bench(tmp_path, "steps")["steps"]
     assert [row["way"] for row in rows] == [
         steps.RAW,
+        "bare module in a bare Trainer",
         "chunks of 100",
         "chunks of 100, manual_backward",
         "one step at a time",
@@ -43,7 +44,7 @@ def test_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch, "BATCHES", 2)
     monkeypatch.setattr(epoch, "_data", lambda: (epoch.RandomImages(), "random"))
     rows = bench(tmp_path, "epoch")["epoch"]
-    assert [row["way"] for row in rows] == ["plain PyTorch loop", "Trainer"] * 2
+    assert [row["way"] for row in rows] == ["plain PyTorch loop", "bare module in a bare Trainer", "Trainer"] * 2
     assert all(row["images"] == "random" and row["seconds an epoch"] > 0 and row["to plain"] > 0 for row in rows)
 
 

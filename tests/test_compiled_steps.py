@@ -110,12 +110,14 @@ def test_batches_of_changing_size(example: Example):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what torch's generator of code says of torch
 @pytest.mark.parametrize("name", ["ReinMax", "LeaveOneOut", "ILSNewton"])
 def test_generated_code(name: str):
     (example,) = (e for e in EXAMPLES if e.name == name)
     with torch._inductor.config.patch(fallback_random=True):  # else compiled code draws from a stream of its own
-        found = graphs(example, "inductor", (8, 32, 17))
-    assert found[2] == found[1]
+        found = graphs(example, "inductor", (8, 32, 17, 100, 40))
+    assert found[2] <= found[1] + 1, "it multiplies matrices of few rows by other code"
+    assert found[3:] == [found[2]] * 2
 
 
 @pytest.mark.slow

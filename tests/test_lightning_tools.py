@@ -11,6 +11,7 @@ import torch
 from examples import EXAMPLES, Example
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.tuner import Tuner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -19,6 +20,7 @@ from ils_lightning.cli import main
 from ils_lightning.data import Digits
 from ils_lightning.estimators import Estimator, Rebar
 from ils_lightning.modules import DiscreteVAE, LatentTree, LearntPrior
+from ils_lightning.unprofiled import Unprofiled
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
 OFF: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
@@ -96,6 +98,14 @@ def test_barebones(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", f"--config={config}", "--trainer.barebones=true", "--trainer.max_steps=200"])
     assert "200" in capsys.readouterr().out
     assert list(Path().rglob("*.ckpt")) == []
+
+
+@pytest.mark.parametrize(("words", "kind"), [([], Unprofiled), (["--trainer.profiler=simple"], SimpleProfiler)])
+def test_a_profiler_is_one_that_was_asked_for(words: list[str], kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[type] = []
+    monkeypatch.setattr(Trainer, "fit", lambda trainer, *_, **__: seen.append(type(trainer.profiler)))
+    main(["fit", *QUIET, *words])
+    assert seen == [kind]
 
 
 def test_nothing_is_logged_every_zeroth_step() -> None:

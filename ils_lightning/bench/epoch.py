@@ -8,13 +8,13 @@ import time
 from typing import Any
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Generator
+from torch import Generator, Tensor
 
 from ils_lightning.bench.section import Advance, Row, Section
-from ils_lightning.bench.steps import Watch, quiet_in_a_folder
+from ils_lightning.bench.steps import Watch, bare, quiet_in_a_folder
 from ils_lightning.bench.timing import Timing, wait
 from ils_lightning.callbacks import FiniteGuard, LastCheckpoint, RankSeed, StepProgress
 from ils_lightning.data.image_batches import ImageBatches
@@ -24,6 +24,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import ReinMax
 from ils_lightning.modules import DiscreteVAE
 from ils_lightning.networks import MLP
+from ils_lightning.unprofiled import Unprofiled
 
 BATCHES = 600  # of 100 images: what an epoch does once, such as saving, must not count more often
 
@@ -45,10 +46,10 @@ def run(repeats: int, device: torch.device, advance: Advance) -> list[Section]:
     data, name = _data()
     rows: list[Row] = []
     for latents, categories in ((4, 8), (24, 4)):
-        found = {"plain PyTorch loop": Timing([], []), "Trainer": Timing([], [])}
+        found = {way: Timing([], []) for way in _WAYS}
         for turn in range(max(repeats // 5, 1) + 1):
             for way, timing in found.items():
-                wall, cpu = (_loop if way != "Trainer" else _fit)(data, latents, categories, device)
+                wall, cpu = _WAYS[way](data, latents, categories, device)
                 if turn:  # the first warms up
                     timing.wall.append(wall)
                     timing.cpu.append(cpu)
@@ -77,6 +78,13 @@ def _model(latents: int, categories: int) -> DiscreteVAE:
     return DiscreteVAE(ReinMax(), latents=latents, categories=categories, **options)
 
 
+def _loss(model: DiscreteVAE, x: Tensor) -> Tensor:
+    logits = model.encoder(x)
+    kl = model.prior.kl(logits)
+    reconstruction = model.estimator(logits, model.reconstruction_loss(x))
+    return reconstruction.mean() + kl.mean(dim=0).sum()
+
+
 def _loop(data: ImageBatches, latents: int, categories: int, device: torch.device) -> tuple[float, float]:
     """The same steps by hand, with the loss of every batch kept."""
     model = _model(latents, categories).to(device)
@@ -87,17 +95,36 @@ def _loop(data: ImageBatches, latents: int, categories: int, device: torch.devic
     for number, batch in enumerate(data.train_dataloader()):
         if number == BATCHES:
             break
-        x = batch.x.to(device)
-        logits = model.encoder(x)
-        kl = model.prior.kl(logits)
-        reconstruction = model.estimator(logits, model.reconstruction_loss(x))
-        loss = reconstruction.mean() + kl.mean(dim=0).sum()
+        loss = _loss(model, batch.x.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
     wait(device)
     return time.perf_counter() - wall, time.process_time() - cpu
+
+
+class _Bare(LightningModule):
+    """The plain loop's step as the least that Lightning takes."""
+
+    def __init__(self, model: DiscreteVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def training_step(self, batch: Any) -> Tensor:
+        return _loss(self.model, batch.x)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=0.001)
+
+
+def _bare(data: ImageBatches, latents: int, categories: int, device: torch.device) -> tuple[float, float]:
+    """Through a Trainer that does nothing else."""
+    model = _model(latents, categories)
+    model._set_bias(data.pixel_mean)
+    options: dict[str, Any] = {"devices": 1, "max_epochs": 1, "limit_train_batches": BATCHES}
+    with quiet_in_a_folder():
+        return bare(_Bare(model), data.train_dataloader(), accelerator=device.type, **options)
 
 
 def _fit(data: ImageBatches, latents: int, categories: int, device: torch.device) -> tuple[float, float]:
@@ -112,7 +139,11 @@ def _fit(data: ImageBatches, latents: int, categories: int, device: torch.device
             logger=TensorBoardLogger(folder, default_hp_metric=False),
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            profiler=Unprofiled(),
             callbacks=[watch, RankSeed(), StepProgress(), FiniteGuard(), ModelCheckpoint(), LastCheckpoint()],
         )
         trainer.fit(_model(latents, categories), datamodule=data)
     return watch.wall, watch.cpu
+
+
+_WAYS = {"plain PyTorch loop": _loop, "bare module in a bare Trainer": _bare, "Trainer": _fit}

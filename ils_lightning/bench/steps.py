@@ -13,7 +13,7 @@ from io import StringIO
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -24,6 +24,7 @@ from ils_lightning.data import TrueDistribution
 from ils_lightning.estimators import ILS
 from ils_lightning.losses import ExpectedKL
 from ils_lightning.modules import CategoricalFit
+from ils_lightning.unprofiled import Unprofiled
 
 STEPS = 500
 FEW = 50  # of the slowest way, which does nothing but step
@@ -38,6 +39,24 @@ class ByBackward(CategoricalFit):
 
     def _gradient_step(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return self._backward()
+
+
+class Bare(LightningModule):
+    """The raw loop's step as the least that Lightning takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits, self.estimator = torch.nn.Parameter(torch.rand(5, 5)), ILS()
+        self.loss = ExpectedKL().at(TrueDistribution().p)
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        """The loss of one step."""
+        del batch
+        return self.estimator(self.logits.unsqueeze(-2), lambda z: self.loss(z)).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """That of the raw loop."""
+        return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
 class Watch(Callback):
@@ -97,6 +116,7 @@ def _everything(module: CategoricalFit, folder: str) -> tuple[float, float]:
         folder,
         STEPS,
         [RankSeed(), StepProgress(), FiniteGuard(), best, LastCheckpoint()],
+        profiler=Unprofiled(),
         val_check_interval=STEPS // module.chunk,
         check_val_every_n_epoch=None,
         log_every_n_steps=1 if module.chunk > 1 else 50,
@@ -121,8 +141,30 @@ def _fit(
     return watch.wall / steps, watch.cpu / steps
 
 
+def bare(module: LightningModule, batches: Any, **options: Any) -> tuple[float, float]:
+    """Fits in a Trainer with everything off; returns its wall and processor seconds."""
+    watch = Watch()
+    trainer = Trainer(
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[watch],
+        **options,
+    )
+    trainer.fit(module, batches)
+    return watch.wall, watch.cpu
+
+
+def _bare(folder: str) -> tuple[float, float]:
+    del folder
+    wall, cpu = bare(Bare(), [0] * STEPS, accelerator="cpu", max_epochs=1)
+    return wall / STEPS, cpu / STEPS
+
+
 _WAYS: dict[str, Way] = {
     RAW: _raw,
+    "bare module in a bare Trainer": _bare,
     "chunks of 100": lambda folder: _everything(CategoricalFit(ILS(), chunk=100), folder),
     "chunks of 100, manual_backward": lambda folder: _everything(ByBackward(ILS(), chunk=100), folder),
     "one step at a time": lambda folder: _everything(CategoricalFit(ILS(), chunk=1), folder),

@@ -69,12 +69,13 @@ class FiniteGuard(Callback):
         if loss is None or getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         trained = (p for group in optimizer.param_groups for p in group["params"])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        gradients = [p.grad for p in trained if p.grad is not None]
+        norm = gradients[0].norm() if len(gradients) == 1 else torch.nn.utils.get_total_norm(gradients)
         if not _on_any_rank(trainer, not torch.isfinite(loss + norm)):  # one wait for the device
             return
         if self.action == "stop":
-            gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
-            wrong = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
+            named = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+            wrong = [name for name, gradient in named.items() if not torch.isfinite(gradient).all()]
             raise Refusal(_message(trainer, pl_module, f"the loss is {loss:.4g}", wrong))
         self.skipped += 1
         optimizer.zero_grad()

@@ -48,6 +48,7 @@ from ils_lightning.messages import explained
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.trainer_options import not_installed, refusing_trainers, require_sensible, tell_what_it_refuses
 from ils_lightning.type_hints import null_among, unused_among
+from ils_lightning.unprofiled import Unprofiled
 
 _ROOTS = {"model": DiscreteModule, "data": DiscreteData, "trainer": Trainer, "seed_everything": bool | int}
 _LIGHTNINGS = signature(Trainer).parameters
@@ -137,7 +138,9 @@ class CommandLine(LightningCLI):
         ]
         if chosen.barebones:  # the Trainer refuses what a packaged configuration asks for besides
             kwargs["log_every_n_steps"] = 0
-        elif chosen.logger in (None, True) and not chosen.fast_dev_run:
+        elif chosen.profiler is None:
+            kwargs["profiler"] = Unprofiled()
+        if chosen.logger in (None, True) and not (chosen.fast_dev_run or chosen.barebones):
             kwargs["logger"] = TensorBoardLogger(
                 chosen.default_root_dir or os.getcwd(),
                 name="lightning_logs",

@@ -56,6 +56,8 @@ class Grouped(Pullback):
                 f"{type(estimator).__name__}"
             )
         self.estimators = nn.ModuleList(copy.deepcopy(estimator) for _ in range(groups))
+        for one in self._copies():
+            one.counted = None  # as each call leaves it, or torch.compile takes the second call for another
         facts: Any = estimator
         for fact in (
             "unbiased",

@@ -45,12 +45,12 @@ class Sampler(Estimator):
 
     def forward(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]`; one backward pass serves f's parameters and the logits."""
+        if hasattr(f, "closed_form_gradient"):
+            return super().forward(logits, f)
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
-        if hasattr(f, "closed_form_gradient"):
-            return super().forward(logits, f)
         if not logits.requires_grad:
             return evaluate(f, self.sample(logits).unsqueeze(0)).squeeze(0)
         theta, tie = call(Tie, logits, type(self).__name__)
@@ -164,12 +164,15 @@ class Pullback(Sampler):
 
     def forward(self, logits: Tensor, f: Loss) -> Tensor:
         """Returns the loss `[*batch]`; one backward pass serves f's parameters and the logits."""
+        known = hasattr(f, "closed_form_gradient")
+        if known and not self.pooled:
+            return Estimator.forward(self, logits, f)
         self.check(logits)
         if not torch.is_grad_enabled():
             return self.value(logits, f)
         self._check_coupling(logits, f)
-        if hasattr(f, "closed_form_gradient"):
-            return self._at_known_slope(logits, f) if self.pooled else Estimator.forward(self, logits, f)
+        if known:
+            return self._at_known_slope(logits, f)
         z, tie = draw(logits, self, tied=True)
         if tie is None or not logits.requires_grad:
             return evaluate(f, z.unsqueeze(0)).squeeze(0)
