@@ -156,6 +156,20 @@ def beside(seeds: Seeds, reference: Seeds, digits: int = 3) -> str:
     return f"{difference:+.{digits}f}{_PM}{error:.{digits}f}"
 
 
+def tokenizer_fashion() -> str:
+    """Tokenisers of Fashion-MNIST: nats under a learnt prior, fewest first, and what they are made of."""
+    names = ("nats", "code_nats", "loss", "psnr", "perplexity", "code_usage")
+    nats, codes, even, psnr, perplexity, usage = (read("tokenizer_fashion", f"test/{name}")[""] for name in names)
+    rows = []
+    for run, seeds in sorted(nats.items(), key=lambda pair: fmean(pair[1].values())):
+        difference = "" if run == "ReinMax" else apart(seeds, nats["ReinMax"])
+        shown = ((codes, ".1f"), (even, ".1f"), (psnr, ".2f"), (perplexity, ".1f"), (usage, ".0%"))
+        cells = [format(fmean(found[run].values()), digits).replace("%", " %") for found, digits in shown]
+        rows.append([run, str(len(seeds)), f"{fmean(seeds.values()):.1f}", difference, *cells])
+    heading = ["run", "seeds", "nats", "to ReinMax", "of which codes", "even prior", "PSNR, dB", "perplexity"]
+    return markdown([*heading, "codes in use"], rows)
+
+
 def sudoku() -> str:
     """Sudoku: puzzles solved and digits missing by grade, the most solved bold; by their sum over grades."""
     unsolved, missing = read("sudoku", "test/unsolved", 100), read("sudoku", "test/missing")
@@ -327,8 +341,9 @@ def _digits(number: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
-        *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text),
-        *(vae_mnist_160, falling_rate, vae_digits_600, sudoku, world_model, relational, variables, vae_ordinal),
+        *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion),
+        *(vae_mnist_160, falling_rate, vae_digits_600, sudoku, world_model, relational),
+        *(variables, vae_ordinal),
         *(pooling, toy1_paired, toy1_energy, polynomial),
     )
 }
