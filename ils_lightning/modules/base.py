@@ -130,13 +130,6 @@ class DiscreteModule(MeetsData):
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
         self.learning_rate: float | None = None
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Lets Lightning note which hook runs, about fifty times a step, without torch's search for parameters."""
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
     def make_hyperparameters_plain(self, **objects: Any) -> None:
         """Saves descriptions of `objects` and drops functions, so that checkpoints hold data and load safely."""
         for name in [name for name, value in self.hparams.items() if callable(value)]:
