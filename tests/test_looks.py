@@ -87,6 +87,15 @@ def test_a_ranking_has_a_unit_and_the_look_of_every_estimator(narrow):
     assert ranking.draw(comparison, rows, narrow).axes[0].get_xlabel() == "test/loss"
 
 
+def test_an_arrow_to_what_is_far_stands_at_the_end_of_the_axis_whatever_the_bars():
+    measured = {"a": (1.0, 0.1), "b": (2.0, 0.1), "c": (2.0, 0.1), "wide": (8.0, 90.0), "far": (100.0, 1.0)}
+    rows = [Row(name, "", seeds=3, measured=m, standard_error=e) for name, (m, e) in measured.items()]
+    (axes,) = ranking.draw(spec.read("compare/vae_digits"), rows).axes
+    (arrow,) = [float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == ">"]
+    _, end = axes.get_xlim()
+    assert 8.0 < arrow < end < 1.1 * arrow
+
+
 def quadratic(z: Tensor) -> Tensor:
     return (z[..., 0] - torch.tensor([0.1, 0.4])).square().sum(-1)
 

@@ -44,8 +44,8 @@ def _panel(axes: Axes, rows: list[Row], look: dict[str, Look]) -> None:
                 cell(row.measured), (edge, place), (-6, 0), textcoords="offset points", ha="right", va="center", size=8
             )
     axes.set_yticks(list(places), [f"{row.run} *" if row.failed else row.run for row in rows], fontsize=8)
-    ends = [row.measured + error for row, error in zip(rows, errors, strict=True) if row.measured <= edge]
-    end = max(edge, *ends)
+    far = any(row.measured > edge for row in rows)  # then a bar may leave the axis, or the arrows would stand inside
+    end = edge if far else max(row.measured + error for row, error in zip(rows, errors, strict=True))
     axes.set_xlim(right=end + 0.04 * (end - rows[0].measured))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.invert_yaxis()
