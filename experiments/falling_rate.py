@@ -108,7 +108,7 @@ def main(
     """
     torch.set_num_threads(1)
     whole = read(comparison)
-    (chosen,) = (one for one in whole.runs if one.name == run)
+    (chosen,) = whole.select(runs=[run], settings=[setting]).runs
     options = whole.configuration(chosen, seed, setting, {})
     made: Any = make(options)
     model, data = made
@@ -129,12 +129,26 @@ def main(
         row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed, "added": epochs}
         row |= {"to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
         row |= {name: f"{value:.4f}" for name, value in tested.items()}
-        new = not file.exists()
-        with file.open("a", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        add(file, row)
+
+
+def add(file: Path, row: dict[str, Any]) -> None:
+    """Adds a line to a CSV, which is begun where it is not there.
+
+    Raises:
+        Refusal: when it has other columns.
+    """
+    new = not file.exists()
+    if not new:
+        with file.open(encoding="utf-8") as lines:
+            known = next(csv.reader(lines), [])
+        if known != list(row):
+            raise Refusal(f"{file} has the columns {', '.join(known)}; this line has {', '.join(row)}")
+    with file.open("a", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Source: Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed T
 where it is the linear cooldown.
 """
 
+from typing import Any
+
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -19,7 +21,8 @@ __all__ = ["Cooldown"]
 class Cooldown(LRScheduler):
     """Keeps the learning rate, and takes it to zero in a straight line over the last steps.
 
-    A training with a constant rate can be given one afterwards: resumed with more steps, it falls over those.
+    A resumed training takes the options that it is given now, so that one which ended can be given more steps. Resumed
+    from a training without a Cooldown it counts from there: both numbers are then of the steps that are added.
 
     Args:
         optimizer: whose learning rates are set.
@@ -47,6 +50,10 @@ class Cooldown(LRScheduler):
             raise Refusal(f"Cooldown: cooldown must be from 1 to steps; given {cooldown} of {steps}")
         self.steps, self.cooldown = steps, cooldown
         super().__init__(optimizer, last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps, which does not say when the rate falls."""
+        return {name: value for name, value in super().state_dict().items() if name not in ("steps", "cooldown")}
 
     def get_lr(self) -> list[float | Tensor]:
         """Returns the learning rates after `last_epoch` steps."""

@@ -32,14 +32,11 @@ def test_a_fall_that_does_not_fit_is_refused(steps, cooldown):
         rates(steps, cooldown, 1)
 
 
-def fit(folder, epochs, resume=None):
+def fit(folder, epochs, resume=None, steps=8, cooldown=6):
+    """Four steps an epoch; the model, and the learning rate of a step that would follow."""
     seed_everything(3, verbose=False)
-    model = DiscreteVAE(
-        "ReinMax",
-        2,
-        3,
-        lr_scheduler={"class_path": "Cooldown", "init_args": {"steps": 8, "cooldown": 6}},
-    )
+    options = {"class_path": "Cooldown", "init_args": {"steps": steps, "cooldown": cooldown}}
+    model = DiscreteVAE("ReinMax", 2, 3, lr_scheduler=options if steps else None)
     trainer = quiet_trainer(folder, RankSeed(), keep_last(folder), max_epochs=epochs, limit_train_batches=4)
     trainer.fit(model, datamodule=Digits(batch_size=50), ckpt_path=resume)
     return model, trainer.optimizers[0].param_groups[0]["lr"]
@@ -51,3 +48,17 @@ def test_a_resumed_training_goes_on_falling(tmp_path):
     parts, _ = fit(tmp_path / "parts", 2, tmp_path / "parts" / "last.ckpt")
     assert (middle, end) == (pytest.approx(0.001 * 4 / 6), 0.0)
     assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "end"),
+    [
+        ((8, 4), (16, 8), 0.001 * 4 / 8),  # it had ended, and is given more
+        ((100, 1), (16, 8), 0.001 * 4 / 8),
+        ((0, 0), (8, 8), 0.001 * 4 / 8),  # of a constant rate: counted from there
+    ],
+)
+def test_a_resumed_training_takes_the_options_that_it_is_given(tmp_path, before, after, end):
+    fit(tmp_path, 2, None, *before)
+    _, rate = fit(tmp_path, 3, tmp_path / "last.ckpt", *after)
+    assert rate == pytest.approx(end)

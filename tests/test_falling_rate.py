@@ -1,0 +1,72 @@
+"""experiments/falling_rate.py: a training goes on while its rate falls, by its own estimator or by another one."""
+
+import csv
+import sys
+
+import pytest
+import yaml
+from pages import ROOT
+
+from ils_lightning.compare import compare
+from ils_lightning.estimators import Relax, StraightThrough
+
+sys.path.append(str(ROOT / "experiments"))
+import falling_rate
+
+GRID = {
+    "title": "falling",
+    "base": "vae_digits",
+    "change": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 3, "trainer.limit_test_batches": 1},
+    "settings": {"levels": [{"name": "small", "change": {"model.init_args.latents": 2}}]},
+    "runs": [{"name": "ReinMax", "change": {"model.init_args.estimator": {"class_path": "ReinMax"}}}],
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The comparison's file, and the checkpoint of its training."""
+    folder = tmp_path_factory.mktemp("falling")
+    (folder / "grid.yaml").write_text(yaml.safe_dump(GRID), encoding="utf-8")
+    compare(str(folder / "grid.yaml"), folder / "out", workers=1)
+    (checkpoint,) = (folder / "out").rglob("last.ckpt")
+    return {"comparison": str(folder / "grid.yaml"), "checkpoint": checkpoint, "setting": "small", "epochs": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
+def test_every_run_adds_a_line_of_what_it_was(trained, tmp_path, capsys):
+    file = tmp_path / "lines.csv"
+    falling_rate.main(run="ReinMax", seed=0, file=file, **trained)
+    falling_rate.main(run="ReinMax", seed=0, file=file, name="other", then=StraightThrough(), **trained)
+    falling_rate.main(run="ReinMax", seed=0, file=file, name="kept", to=1.0, **trained)
+    with file.open() as lines:
+        own, other, kept = csv.DictReader(lines)
+    assert [(row["start"], row["run"], row["epochs"], row["to"]) for row in (own, other, kept)] == [
+        ("ReinMax", "ReinMax", "1", "0.0"),
+        ("ReinMax", "other", "1", "0.0"),
+        ("ReinMax", "kept", "1", "1.0"),
+    ]
+    assert len({row["test/loss"] for row in (own, other, kept)}) == 3
+    assert capsys.readouterr().out.count("| measure | value |") == 3
+    with pytest.raises(ValueError, match=r"lines.csv has the columns setting, .*; this line has x"):
+        falling_rate.add(file, {"x": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"setting": "smal"}, "has no setting trained by itself 'smal', did you mean 'small'"),
+        ({"run": "ReinMex"}, "has no run 'ReinMex', did you mean 'ReinMax'"),
+        ({"then": Relax()}, "takes an estimator without weights of its own; given Relax"),
+    ],
+)
+def test_what_is_not_there_is_refused(trained, change, message):
+    with pytest.raises(ValueError, match=message):
+        falling_rate.main(**{"run": "ReinMax", "seed": 0, **trained, **change})
+
+
+def test_the_share_of_the_rate():
+    fall = falling_rate.Falling(0.5, 4)
+    assert [fall.share(step) for step in range(5)] == [1.0, 0.875, 0.75, 0.625, 0.5]
