@@ -193,21 +193,12 @@ def relational() -> str:
     rows = []
     for setting, results in wrong.items():
         for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
-            difference = "" if run == PUBLISHED else apart(seeds, results[PUBLISHED])
+            difference = beside(seeds, results[PUBLISHED], 1)
             shown = ((wrong, ".1f"), (elbo, ".0f"), (one, ".2f"), (rollout, ".1f"))
             share, *others = (format(fmean(found[setting][run].values()), digits) for found, digits in shown)
             rows.append([run, setting, str(len(seeds)), f"{share} %", difference, *others])
     heading = ["run", "setting", "seeds", "wrong edges", f"to {PUBLISHED}", "-ELBO", "one step", "in a row"]
     return markdown(heading, rows)
-
-
-def apart(seeds: Seeds, reference: Seeds) -> str:
-    """The difference of equal seeds to a reference, with its standard error from two seeds on."""
-    common = [seed for seed in seeds if seed in reference]
-    if len(common) == 1:
-        return f"{seeds[common[0]] - reference[common[0]]:+.1f}"
-    difference, error = paired(seeds, reference)
-    return f"{difference:+.1f}{_PM}{error:.1f}"
 
 
 def variables() -> str:
@@ -230,15 +221,13 @@ def ends(name: str, reference: str, training: str = "plateau") -> str:
     rows = []
     for setting, results in found["test/loss"].items():
         for run, seeds in results.items():
-            cells = [setting, ", ".join(seeds)]
+            cells = [run, *([setting] if setting else []), ", ".join(seeds)]
             for measure in measures.values():
                 of_run, of_reference = found[measure][setting][run], found[measure][setting][reference]
                 mean, difference = f"{fmean(of_run.values()):.2f}", beside(of_run, of_reference, 2)
                 cells.append(f"{mean} ({difference})" if difference else mean)
-            rows.append([run, *cells])
-    heading = ["run", "setting", "seeds", *measures]
-    whole = len(found["test/loss"]) > 1
-    return markdown([one for one in heading if whole or one != "setting"], [[*r[: 1 + whole], *r[2:]] for r in rows])
+            rows.append(cells)
+    return markdown(["run", *(["setting"] if "" not in found["test/loss"] else []), "seeds", *measures], rows)
 
 
 def vae_mnist_160() -> str:
