@@ -162,7 +162,7 @@ def tokenizer_fashion() -> str:
     nats, codes, even, psnr, perplexity, usage = (read("tokenizer_fashion", f"test/{name}")[""] for name in names)
     rows = []
     for run, seeds in sorted(nats.items(), key=lambda pair: fmean(pair[1].values())):
-        difference = "" if run == "ReinMax" else apart(seeds, nats["ReinMax"])
+        difference = beside(seeds, nats["ReinMax"], 1)
         shown = ((codes, ".1f"), (even, ".1f"), (psnr, ".2f"), (perplexity, ".1f"), (usage, ".0%"))
         cells = [format(fmean(found[run].values()), digits).replace("%", " %") for found, digits in shown]
         rows.append([run, str(len(seeds)), f"{fmean(seeds.values()):.1f}", difference, *cells])
