@@ -28,6 +28,10 @@ LONG = ("docs/which_estimator.md",)  # whose code takes a minute
 RUN = ("model", "data", "trainer", "seed_everything")
 
 
+OF_TORCH = "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+"""What torch.compile meets in torch itself."""
+
+
 def with_blocks(*languages: str) -> list[Page]:
     return [page for page in PAGES if page.blocks(*languages)]
 
@@ -44,7 +48,11 @@ def with_blocks(*languages: str) -> list[Page]:
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     (tmp_path / "page.py").write_text("\n\n".join(page.blocks("python")), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-W", OF_TORCH, "page.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
