@@ -57,4 +57,5 @@ INDEPENDENT = {
 @pytest.mark.parametrize(("name", "run", "setting"), INDEPENDENT)
 def test_reinmax_ends_where_an_independent_implementation_does(name, run, setting):
     seeds = results_tables.read(name, "test/loss")[setting][run]
+    # their own two seeds are 1 nat apart at L12K16, and ours are others than theirs
     assert sum(seeds.values()) / len(seeds) == pytest.approx(INDEPENDENT[name, run, setting], abs=1.5)
