@@ -168,7 +168,7 @@ def test_codes_of_two_kinds_of_images_cost_one_bit():
     black, white = model.encode(torch.stack([torch.zeros(SHAPE), torch.ones(SHAPE)]))
     assert (black != white).sum() > 8
     found = measured(model, TokenizerMeasures(epochs=60, lr=0.01), data=TwoImages())
-    # a prior fitted for a few steps is not at its optimum; 33.3 nats is where it began
+    # a prior that was fitted is near its optimum, not at it; it began at 33.3 nats
     assert found["test/code_nats"] == pytest.approx(math.log(2), abs=0.1)
     assert found["test/nats"] == pytest.approx(found["test/reconstruction"] + found["test/code_nats"], rel=1e-5)
 
