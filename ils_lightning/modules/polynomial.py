@@ -9,21 +9,17 @@ expectation, whatever pi; Adam does not see that factor. Second-order and unbias
 by their noise alone, first-order ones by their bias.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ils_lightning import plots
-from ils_lightning.data.steps import NoData
-from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
-from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked, require_one_category
-from ils_lightning.modules.chunked import ChunkedSteps
+from ils_lightning.modules.base import Problem, Tracked, require_one_category
+from ils_lightning.modules.without_data import WithoutData
 
 
 class Polynomial:
@@ -51,7 +47,7 @@ class Polynomial:
         return torch.tensor([1 - self.centre, self.centre]).abs().pow(self.power)
 
 
-class PolynomialProgramming(ChunkedSteps, DiscreteModule):
+class PolynomialProgramming(WithoutData):
     """Minimises the expected distance |z - c|^p of draws to a point that no draw reaches.
 
     The gradient is the mean over `draws` independent estimates. The tracked quantity is that of the exact expectation,
@@ -79,15 +75,7 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         torch.Size([128, 2])
     """
 
-    monitor = "val/excess"
     tracked: Tracked = Tracked("excess", "(E loss - optimum) / range")
-    charts: ClassVar[Charts] = {
-        "objective": {
-            "(E loss - optimum) / range": ["train/excess", "val/excess"],
-            "loss: of draws in training, expected in validation": ["train/loss", "val/loss"],
-        },
-        "training": {"norm of the gradient": ["train/gradient_norm"]},
-    }
 
     def __init__(
         self,
@@ -102,16 +90,18 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.001),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(estimator, optimizer, lr_scheduler)
-        _check(power, centre, latents, draws, chunk, record_every)
+        super().__init__(estimator, latents, draws, separate, chunk, record_every, optimizer, lr_scheduler)
+        if not 1 < power < float("inf") or not 0 < centre < 1 or centre == 0.5:
+            raise Refusal(
+                "PolynomialProgramming: power must be greater than 1 and finite, centre between 0 and 1 and not 0.5 "
+                f"(where both vertices are optimal); given {power} and {centre}"
+            )
         require_one_category("PolynomialProgramming", self.estimator)
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)
         self.loss = Polynomial(power, centre)
         self.logits = nn.Parameter(torch.empty(latents, 2).uniform_(-0.01, 0.01))
-        self.draws, self.separate = draws, separate
         self.estimator.build(1 if separate else latents, 2)
-        self.prepare_chunks(chunk, record_every)
         self.needs_no_graph = self.estimator.closed_form
 
     def _rows(self) -> Tensor:
@@ -147,62 +137,15 @@ class PolynomialProgramming(ChunkedSteps, DiscreteModule):
 
     def meet(self, data: Any, stage: str) -> None:
         """Checks that the estimator is defined for the problem, and that the data are nothing but steps."""
-        del stage
-        if data is not None and not isinstance(data, NoData):
-            raise Refusal(f"PolynomialProgramming sees no data: give --data NoData; given {type(data).__name__}")
+        super().meet(data, stage)
         self.estimator.check(self._rows())
-
-    def measures(self) -> dict[str, Tensor]:
-        """Returns the tracked quantity."""
-        return {"excess": self.track(self.logits.detach())}
-
-    def training_step(self, batch: Tensor) -> Tensor | None:
-        """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
-        return self.take_steps(batch)
-
-    def validation_step(self, batch: Tensor) -> None:
-        """Measures the exact expected loss."""
-        del batch
-        self._measure("val")
-        self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
-
-    def test_step(self, batch: Tensor) -> None:
-        """Measures the exact expected loss."""
-        del batch
-        self._measure("test")
 
     def predict_step(self, batch: Tensor) -> dict[str, Tensor]:
         """Returns the learnt probabilities `[latents, 2]`."""
         del batch
         return {"learnt": self.estimator.distribution(self.logits).pi}
 
-    def _measure(self, stage: str) -> None:
-        values = {f"{stage}/loss": self.expected_loss(self.logits), f"{stage}/excess": self.track(self.logits)}
-        self.log_dict(values, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
-
-    def figures(self) -> dict[str, Figure]:
-        """The curve so far."""
-        return {"curve": plots.curve(*self.curve(), type(self.estimator).__name__, self.tracked.label)}
-
     def histograms(self) -> dict[str, Tensor]:
         """Probabilities of the first category, and logits."""
         logits = self.logits.detach()
         return {"probabilities": self.estimator.distribution(logits).pi[:, 0], "logits": logits}
-
-    def summary(self) -> dict[str, str]:
-        """The tracked quantity at the first and last recorded step."""
-        _, values = self.curve()
-        return {"estimator": in_words(self.estimator), self.tracked.label: f"{values[0]:.4f} -> {values[-1]:.4f}"}
-
-
-def _check(power: Any, centre: float, latents: int, draws: int, chunk: int, record_every: int) -> None:
-    if not 1 < power < float("inf") or not 0 < centre < 1 or centre == 0.5:
-        raise Refusal(
-            "PolynomialProgramming: power must be greater than 1 and finite, centre between 0 and 1 and not 0.5 (where "
-            f"both vertices are optimal); given {power} and {centre}"
-        )
-    if min(latents, draws, chunk) < 1 or record_every < 0:
-        raise Refusal(
-            "PolynomialProgramming: latents, draws and chunk must be at least 1, record_every 0 or more; "
-            f"given {latents}, {draws}, {chunk} and {record_every}"
-        )

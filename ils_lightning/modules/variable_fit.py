@@ -7,27 +7,24 @@ The sum is exact for variables with finitely many values, to rounding for Poisso
 Gaussians: so the loss, its gradient and its optimum are known.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ils_lightning import plots
-from ils_lightning.data.steps import NoData
-from ils_lightning.describe import create, in_words
+from ils_lightning.describe import create
 from ils_lightning.errors import Refusal
 from ils_lightning.losses_of_values import SquaredDistance, ValueLoss
-from ils_lightning.modules.base import Charts, DiscreteModule, Tracked
-from ils_lightning.modules.chunked import ChunkedSteps
+from ils_lightning.modules.base import Tracked
+from ils_lightning.modules.without_data import WithoutData
 from ils_lightning.variables.variable_estimator import VariableEstimator
 
 _GRID = 2401  # parameters among which the optimum is looked for
 
 
-class VariableFit(ChunkedSteps, DiscreteModule):
+class VariableFit(WithoutData):
     """Minimises the expected loss of draws of a law, latent by latent, from draws of all latents at once.
 
     The gradient is the mean over `draws` independent estimates. The tracked quantity is that of the expectation itself,
@@ -55,15 +52,7 @@ class VariableFit(ChunkedSteps, DiscreteModule):
     """
 
     targets: Tensor
-    monitor = "val/excess"
     tracked: Tracked = Tracked("excess", "(E loss - optimum) / that of the start")
-    charts: ClassVar[Charts] = {
-        "objective": {
-            "(E loss - optimum) / that of the start": ["train/excess", "val/excess"],
-            "loss: of draws in training, expected in validation": ["train/loss", "val/loss"],
-        },
-        "training": {"norm of the gradient": ["train/gradient_norm"]},
-    }
 
     def __init__(
         self,
@@ -78,12 +67,7 @@ class VariableFit(ChunkedSteps, DiscreteModule):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.01),
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(None, optimizer, lr_scheduler)  # pyright: ignore[reportArgumentType]
-        if min(latents, draws, chunk) < 1 or record_every < 0:
-            raise Refusal(
-                "VariableFit: latents, draws and chunk must be at least 1, record_every 0 or more; "
-                f"given {latents}, {draws}, {chunk} and {record_every}"
-            )
+        super().__init__(None, latents, draws, separate, chunk, record_every, optimizer, lr_scheduler)
         if len(targets) != 2 or not targets[0] <= targets[1]:
             raise Refusal(f"VariableFit: targets must be the lowest and the highest; given {list(targets)}")
         self.estimator: Any = create(estimator, VariableEstimator)
@@ -92,8 +76,6 @@ class VariableFit(ChunkedSteps, DiscreteModule):
         self.make_hyperparameters_plain(estimator=self.estimator, loss=self.loss)
         self.logits = nn.Parameter(torch.zeros(latents))
         self.register_buffer("targets", torch.linspace(*targets, latents), persistent=False)
-        self.draws, self.separate = draws, separate
-        self.prepare_chunks(chunk, record_every)
         self._range = self._first_and_best()
 
     def _first_and_best(self) -> tuple[float, float]:
@@ -131,53 +113,14 @@ class VariableFit(ChunkedSteps, DiscreteModule):
         first, best = self._range
         return ((self.expected_loss(logits) - best) / (first - best)).float()
 
-    def meet(self, data: Any, stage: str) -> None:
-        """Checks that the data are nothing but steps."""
-        del stage
-        if data is not None and not isinstance(data, NoData):
-            raise Refusal(f"VariableFit sees no data: give --data NoData; given {type(data).__name__}")
-
-    def measures(self) -> dict[str, Tensor]:
-        """Returns the tracked quantity."""
-        return {"excess": self.track(self.logits.detach())}
-
-    def training_step(self, batch: Tensor) -> Tensor | None:
-        """Takes as many optimiser steps as the batch holds, the last batch being cut at the Trainer's max_steps."""
-        return self.take_steps(batch)
-
-    def validation_step(self, batch: Tensor) -> None:
-        """Measures the expected loss."""
-        del batch
-        self._measure("val")
-        self.log("step", float(self.global_step), on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
-
-    def test_step(self, batch: Tensor) -> None:
-        """Measures the expected loss."""
-        del batch
-        self._measure("test")
-
     def predict_step(self, batch: Tensor) -> dict[str, Tensor]:
         """Returns the learnt parameters and the targets, both `[latents]`."""
         del batch
         return {"theta": self.logits.detach(), "target": self.targets}
 
-    def _measure(self, stage: str) -> None:
-        theta = self.logits.detach()
-        values = {f"{stage}/loss": self.expected_loss(theta).float(), f"{stage}/excess": self.track(theta)}
-        self.log_dict(values, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
-
-    def figures(self) -> dict[str, Figure]:
-        """The curve so far."""
-        return {"curve": plots.curve(*self.curve(), in_words(self.estimator), self.tracked.label)}
-
     def histograms(self) -> dict[str, Tensor]:
         """Parameters."""
         return {"theta": self.logits.detach()}
-
-    def summary(self) -> dict[str, str]:
-        """The tracked quantity at the first and last recorded step."""
-        _, values = self.curve()
-        return {"estimator": in_words(self.estimator), self.tracked.label: f"{values[0]:.4f} -> {values[-1]:.4f}"}
 
 
 def _lowest(values: Tensor) -> float:
