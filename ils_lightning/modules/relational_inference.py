@@ -47,6 +47,8 @@ class RelationalInference(MeasuredGraphs):
         decoder_units: units of the decoder's layers.
         steps: points that are predicted in a row in training.
         variance: of the normal density of each value.
+        kl_start: weight of the KL term at the first step; far above 1 it keeps graphs open while the decoder learns.
+        kl_fall: optimiser steps in which that weight goes to 1, in a straight line.
         trajectory_shape: [particles, points, values]; taken from the data unless given.
         optimizer: Adam with learning rate 0.004 unless given.
         lr_scheduler: none unless given.
@@ -70,6 +72,8 @@ class RelationalInference(MeasuredGraphs):
         decoder_units: int = 32,
         steps: int = 8,
         variance: float = 5e-5,
+        kl_start: float = 1.0,
+        kl_fall: int = 300,
         trajectory_shape: list[int] | None = None,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.004),
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -84,6 +88,17 @@ class RelationalInference(MeasuredGraphs):
         if not 0 < variance < math.inf:
             raise Refusal(f"{name}: variance must be greater than 0 and finite; given {variance}")
         require_one_category(name, self.estimator)
+        if not 0 <= kl_start < math.inf or kl_fall < 1:
+            raise Refusal(
+                f"{name}: kl_start must be 0 or more and finite, kl_fall at least 1 step; "
+                f"given {kl_start} and {kl_fall}"
+            )
+        if kl_start != 1 and self.estimator.needs_log_weight:
+            raise Refusal(
+                f"{name}: {type(self.estimator).__name__} minimises a bound of its own, in which the KL term has no "
+                f"weight: kl_start must be 1; given {kl_start}"
+            )
+        self.kl_start, self.kl_fall = kl_start, kl_fall
         self.encoder_units, self.decoder_units = encoder_units, decoder_units
         self.steps, self.variance = steps, variance
         self.save_hyperparameters(ignore=["estimator"])
@@ -169,8 +184,12 @@ class RelationalInference(MeasuredGraphs):
         logits = self.logits(batch.x)
         return Problem(logits, self.loss_of_graphs(batch.x, self.estimator.distribution(logits)))
 
+    def kl_weight(self, step: int) -> float:
+        """The weight of the KL term at an optimiser step."""
+        return 1 + (self.kl_start - 1) * max(0.0, 1 - step / self.kl_fall)
+
     def training_step(self, batch: Trajectories) -> Tensor:
-        """Returns the loss."""
+        """Returns the loss; logged is -ELBO, whatever the weight of the KL term."""
         logits, f, _ = self.problem(batch)
         cost = self.estimator(logits, f)
         if self.estimator.needs_log_weight:
@@ -178,7 +197,7 @@ class RelationalInference(MeasuredGraphs):
             return cost.mean()
         kl = self.prior.kl(self.estimator.distribution(logits)).sum(dim=-1)
         self.log_training((cost + kl).detach(), kl=kl.detach().mean())
-        return (cost + kl).mean()
+        return (cost + self.kl_weight(self.global_step) * kl).mean()
 
     def predict_step(self, batch: Trajectories) -> dict[str, Tensor]:
         """Returns the most probable types of directed edges `[batch, edges]`, and later points predicted in a row."""
