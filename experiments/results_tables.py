@@ -201,6 +201,22 @@ def relational() -> str:
     return markdown(heading, rows)
 
 
+def commitment() -> str:
+    """Graphs of springs as they are learnt: wrong edges and KL at each mark, and the gradient at the first."""
+    found = {(line["run"], line["step"]): line for line in lines("commitment")}
+    runs, steps = (list(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
+
+    def graphs(line: dict[str, str]) -> str:
+        return f"{float(line['wrong_edges']):.1%} ({float(line['kl']):.1f})".replace("%", " %")
+
+    def gradient(line: dict[str, str]) -> list[str]:
+        return [f"{float(line[name]):.2f}" for name in ("bias", "variance", "cosine_of_one")]
+
+    rows = [[run, *(graphs(found[run, step]) for step in steps), *gradient(found[run, steps[0]])] for run in runs]
+    marks = [f"{step} steps" for step in steps]
+    return markdown(["run", *marks, *(f"{name}, {marks[0]}" for name in ("bias", "variance", "cosine of one"))], rows)
+
+
 def variables() -> str:
     """Variables that are not categorical: where the curve ends, for each law and loss; the best estimator bold."""
     results = read("variables_toy", "plateau")
@@ -253,7 +269,11 @@ def vae_ordinal() -> str:
 def standing() -> str:
     """The family, its two neighbours and the best of the rest, on every problem whose results are kept."""
     family = ["ILS, step_size 0.1", "ILSCV", "ILSNewton", "ILSJoint", "ReinMax", "StraightThrough"]
-    edges = read("relational", "test/wrong_edges", 100)
+    edges: Results = {}
+    for setting, found in read("relational", "test/wrong_edges", 100).items():
+        for run, seeds in found.items():
+            estimator, held, _ = run.partition(", held")
+            edges.setdefault(setting + held, {})[estimator] = seeds
     problems = [
         *[(f"digits VAE, {s}", read("vae_digits", "test/loss")[s], "") for s in ("L8K4", "L4K24", "L16K12")],
         *[(f"MNIST VAE, 5 epochs, {s}", read("vae_mnist", "test/loss")[s], "") for s in ("L4K8", "L24K4", "L12K16")],
@@ -332,7 +352,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for table in (
         *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion),
         *(vae_mnist_160, falling_rate, vae_digits_600, sudoku, world_model, relational),
-        *(variables, vae_ordinal),
+        *(commitment, variables, vae_ordinal),
         *(pooling, toy1_paired, toy1_energy, polynomial),
     )
 }

@@ -184,6 +184,18 @@ def test_unbiased_estimates_average_to_the_exact_gradient_of_4096_graphs(estimat
     assert (score.abs().max() > 5) == biased
 
 
+def test_the_kl_term_weighs_what_it_is_told_and_the_logs_have_the_bound():
+    model = RelationalInference("StraightThrough", trajectory_shape=SHAPE, kl_start=21.0, kl_fall=20).double().eval()
+    assert [model.kl_weight(step) for step in (0, 5, 20, 99)] == [21.0, 16.0, 1.0, 1.0]
+    logged = []
+    model.log_training = lambda values, **_: logged.append(values)
+    batch = Springs(**SMALL).splits.test.batch(slice(0, 8))
+    batch = batch._replace(x=batch.x.double())
+    loss = model.training_step(batch)
+    kl = model.prior.kl(model.estimator.distribution(model.logits(batch.x))).sum(dim=-1)
+    torch.testing.assert_close(loss, (logged[0] + 20 * kl).mean())
+
+
 @pytest.mark.parametrize("estimator", [Vimco(3), GumbelSoftmax(0.5), Exact(), "DisArmTree"])
 def test_every_kind_of_estimator_trains(estimator, tmp_path):
     model, trainer = fit(tmp_path, UndirectedRelationalInference(estimator, encoder_units=8, decoder_units=8))
@@ -216,6 +228,9 @@ def test_the_graph_is_found(tmp_path):
     [
         ({"steps": 0}, "steps must be at least 1; given 64, 32 and 0"),
         ({"variance": 0.0}, "variance must be greater than 0 and finite; given 0.0"),
+        ({"kl_start": -1.0}, "kl_start must be 0 or more and finite, kl_fall at least 1 step; given -1.0 and 300"),
+        ({"kl_start": 9.0, "kl_fall": 0}, "kl_fall at least 1 step; given 9.0 and 0"),
+        ({"kl_start": 9.0, "estimator": "Vimco"}, "Vimco minimises a bound of its own.*kl_start must be 1; given 9.0"),
         ({"trajectory_shape": [1, 9, 4]}, r"at least 2 particles and 2 points.*given .* = \[1, 9, 4\]"),
         ({"trajectory_shape": [4, 9, 3]}, r"of 4 values: position and velocity in a plane; given .* = \[4, 9, 3\]"),
         ({"trajectory_shape": [4, 9]}, "trajectory_shape must be 3 whole numbers"),
@@ -286,7 +301,7 @@ def test_the_packaged_comparison_runs_and_resumes(tmp_path):
     folder = compare(str(file), tmp_path / "out", workers=1)
     with (folder / "results.csv").open() as lines:
         found = list(csv.DictReader(lines))
-    assert [sum(row["setting"] == setting for row in found) for setting in ("4 particles", "5 particles")] == [8, 7]
+    assert [sum(row["setting"] == setting for row in found) for setting in ("4 particles", "5 particles")] == [10, 13]
     evaluations = {row["run"]: float(row["evaluations"]) for row in found if row["setting"] == "4 particles"}
     assert evaluations["exact gradient"] == 64 * evaluations["GumbelSoftmax(0.5)"]
     assert all(0 <= float(row["test/wrong_edges"]) <= 1 for row in found)

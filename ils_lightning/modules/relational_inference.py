@@ -12,34 +12,28 @@ estimator, particles 5, points 49, steps 10, units 256, variance 5e-5 and Adam's
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
-from torchmetrics import MeanMetric
 
 from ils_lightning.data.spring_simulation import directed_edges
 from ils_lightning.data.trajectory_set import Trajectories
-from ils_lightning.describe import in_words
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.distribution import Distribution
-from ils_lightning.modules.base import Charts, Problem, Tracked, require_one_category
-from ils_lightning.modules.code_pictures import evaluating
-from ils_lightning.modules.measured import Measured
+from ils_lightning.modules.base import Problem, require_one_category
+from ils_lightning.modules.measured_graphs import MeasuredGraphs
 from ils_lightning.modules.meets_data import DataSize
 from ils_lightning.modules.prior import UniformPrior
-from ils_lightning.modules.relational_pictures import graphs_and_paths
 from ils_lightning.networks.relations import EdgeEncoder, InteractionDecoder
 
 _TYPES = 2  # no spring, a spring
-_SHOWN = 3  # simulations in a picture
 
 
-class RelationalInference(Measured):
+class RelationalInference(MeasuredGraphs):
     """Learns the graph of each simulation, N (N - 1) directed edges as published, and how particles move along it.
 
     Reported are -ELBO of drawn graphs in nats (`loss`) and its part `kl`; the share of directed edges whose most
@@ -53,6 +47,8 @@ class RelationalInference(Measured):
         decoder_units: units of the decoder's layers.
         steps: points that are predicted in a row in training.
         variance: of the normal density of each value.
+        kl_start: weight of the KL term at the first step; far above 1 it keeps graphs open while the decoder learns.
+        kl_fall: optimiser steps in which that weight goes to 1, in a straight line.
         trajectory_shape: [particles, points, values]; taken from the data unless given.
         optimizer: Adam with learning rate 0.004 unless given.
         lr_scheduler: none unless given.
@@ -68,20 +64,6 @@ class RelationalInference(Measured):
     sized_by = DataSize(
         "trajectory_shape", 3, "trajectories [particles, points, values]", "trajectories, such as --data Springs"
     )
-    in_bar = ("wrong_edges",)
-    test_after_fit = True
-    tracked: Tracked = Tracked("loss", "-ELBO of training simulations (nats)")
-    charts: ClassVar[Charts] = {
-        "objective": {
-            "-ELBO (nats)": ["train/loss", "val/loss"],
-            "wrong edges": ["val/wrong_edges"],
-            "KL (nats)": ["train/kl", "val/kl"],
-        },
-        "prediction": {
-            "squared error, one step": ["val/one_step_error"],
-            "squared error, all later points in a row": ["val/rollout_error"],
-        },
-    }
 
     def __init__(
         self,
@@ -90,6 +72,8 @@ class RelationalInference(Measured):
         decoder_units: int = 32,
         steps: int = 8,
         variance: float = 5e-5,
+        kl_start: float = 1.0,
+        kl_fall: int = 300,
         trajectory_shape: list[int] | None = None,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=0.004),
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -104,15 +88,23 @@ class RelationalInference(Measured):
         if not 0 < variance < math.inf:
             raise Refusal(f"{name}: variance must be greater than 0 and finite; given {variance}")
         require_one_category(name, self.estimator)
+        if not 0 <= kl_start < math.inf or kl_fall < 1:
+            raise Refusal(
+                f"{name}: kl_start must be 0 or more and finite, kl_fall at least 1 step; "
+                f"given {kl_start} and {kl_fall}"
+            )
+        if kl_start != 1 and self.estimator.needs_log_weight:
+            raise Refusal(
+                f"{name}: {type(self.estimator).__name__} minimises a bound of its own, in which the KL term has no "
+                f"weight: kl_start must be 1; given {kl_start}"
+            )
+        self.kl_start, self.kl_fall = kl_start, kl_fall
         self.encoder_units, self.decoder_units = encoder_units, decoder_units
         self.steps, self.variance = steps, variance
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)
-        names = ("loss", "kl", "wrong_edges", "one_step_error", "rollout_error")
-        self.metrics = nn.ModuleDict({one: MeanMetric() for one in names})
         self.prior = UniformPrior()
-        self._shown: Trajectories | None = None
-        self.prepare_curve()
+        self.prepare_measures()
         if trajectory_shape:
             self.build(trajectory_shape)
 
@@ -192,8 +184,12 @@ class RelationalInference(Measured):
         logits = self.logits(batch.x)
         return Problem(logits, self.loss_of_graphs(batch.x, self.estimator.distribution(logits)))
 
+    def kl_weight(self, step: int) -> float:
+        """The weight of the KL term at an optimiser step."""
+        return 1 + (self.kl_start - 1) * max(0.0, 1 - step / self.kl_fall)
+
     def training_step(self, batch: Trajectories) -> Tensor:
-        """Returns the loss."""
+        """Returns the loss; logged is -ELBO, whatever the weight of the KL term."""
         logits, f, _ = self.problem(batch)
         cost = self.estimator(logits, f)
         if self.estimator.needs_log_weight:
@@ -201,24 +197,7 @@ class RelationalInference(Measured):
             return cost.mean()
         kl = self.prior.kl(self.estimator.distribution(logits)).sum(dim=-1)
         self.log_training((cost + kl).detach(), kl=kl.detach().mean())
-        return (cost + kl).mean()
-
-    def measure(self, batch: Trajectories) -> None:
-        """Measures one exact draw, and the most probable graph, of each simulation."""
-        metrics: Any = self.metrics
-        q = self.estimator.distribution(self.logits(batch.x))
-        kl = self.prior.kl(q).sum(dim=-1)
-        drawn = self.decoder.predict(batch.x, self.springs(q.draw()), self.steps)
-        error = (drawn - batch.x[..., 1:, :]).float().square().sum(dim=(-3, -2, -1))
-        spring = self.springs(q.mode())
-        seen = torch.cat([batch.x[..., -1:, :], batch.future], dim=-2)
-        metrics["loss"].update(error / (2 * self.variance) + kl)
-        metrics["kl"].update(kl)
-        metrics["wrong_edges"].update((spring.long() != batch.edges).float())
-        for name, steps in (("one_step_error", 1), ("rollout_error", batch.future.shape[-2])):
-            metrics[name].update((self.decoder.predict(seen, spring, steps) - batch.future).float().square())
-        if self._shown is None:
-            self._shown = Trajectories(*(part[:_SHOWN].clone() for part in batch))
+        return (cost + self.kl_weight(self.global_step) * kl).mean()
 
     def predict_step(self, batch: Trajectories) -> dict[str, Tensor]:
         """Returns the most probable types of directed edges `[batch, edges]`, and later points predicted in a row."""
@@ -228,45 +207,6 @@ class RelationalInference(Measured):
 
     def size_of(self, data: Any) -> Sequence[int] | None:
         return getattr(data, "trajectory_shape", None)
-
-    def figures(self) -> dict[str, Figure]:
-        """Simulations: the true graph, the inferred one, and the way of the particles beside the predicted one."""
-        if self._shown is None:
-            return {}
-        batch = Trajectories(*(part.to(self.device) for part in self._shown))
-        with evaluating(self):
-            found = self.predict_step(batch)
-        parts = (batch.edges, found["edges"], batch.x, batch.future, found["later"])
-        return {"graphs": graphs_and_paths(*(part.float().cpu() for part in parts))}
-
-    def histograms(self) -> dict[str, Tensor]:
-        """Probabilities of a spring, of the edges of the simulations in the picture."""
-        if self._shown is None:
-            return {}
-        with evaluating(self):
-            logits = self.logits(self._shown.x.to(self.device))
-        return {"spring_probability": self.estimator.distribution(logits).pi[..., 1].flatten()}
-
-    def in_words(self, name: str, value: float) -> tuple[str, str]:
-        """Names and units of what is measured."""
-        words = {
-            "loss": ("-ELBO", f"{value:.1f} nats"),
-            "kl": ("KL", f"{value:.2f} nats"),
-            "wrong_edges": ("wrong edges", f"{value:.1%}"),
-            "one_step_error": ("squared error of later points, one step", f"{value:.2e}"),
-            "rollout_error": ("squared error of later points, all in a row", f"{value:.2e}"),
-        }
-        return words.get(name) or super().in_words(name, value)
-
-    def summary(self) -> dict[str, str]:
-        """What the validation simulations measured."""
-        rows = {"estimator": in_words(self.estimator)}
-        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        for stage, words in (("val", "validation"), ("test", "test")):
-            measured = [name for name in found if name.startswith(f"{stage}/")]
-            told = [self.in_words(name.removeprefix(f"{stage}/"), found[name]) for name in measured]
-            rows |= {f"{words} {what}": value for what, value in told}
-        return rows | self.summary_of_data()
 
 
 class UndirectedRelationalInference(RelationalInference):

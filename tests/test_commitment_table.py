@@ -1,0 +1,32 @@
+"""experiments/commitment_table.py: how sure relational inference is of its graphs, of a tiny training."""
+
+import csv
+import io
+import math
+
+import commitment_table
+import pytest
+
+from ils_lightning.data import Springs
+
+
+def test_the_weight_of_the_kl_term_falls_in_a_straight_line_where_it_is_held():
+    assert [commitment_table.weight("ILSJoint, held", step) for step in (0, 150, 299, 300, 624)] == [
+        *(1000, 500),
+        *(pytest.approx(10 / 3), 1, 1),
+    ]
+    assert commitment_table.weight("ILSJoint", 0) == 1
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_a_line_is_printed_at_every_mark(monkeypatch, capsys):
+    few = {"points": 9, "train": 96, "validation": 32, "test": 32}
+    monkeypatch.setattr(commitment_table, "Springs", lambda **options: Springs(**options, **few))
+    monkeypatch.setattr(commitment_table, "ROWS", 2)
+    commitment_table.main(runs=["ILSJoint, held"], seeds=[0], marks=[4, 1], draws=32)
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(line["run"], line["step"]) for line in lines] == [("ILSJoint, held", "1"), ("ILSJoint, held", "4")]
+    assert all(0 <= float(line["wrong_edges"]) <= 1 for line in lines)
+    assert all(0 <= float(line["kl"]) <= 20 * math.log(2) for line in lines)
+    assert all(0 < float(line["cosine_of_one"]) <= 1 for line in lines)
