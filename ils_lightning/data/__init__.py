@@ -1,9 +1,10 @@
 """LightningDataModules: what the models train on."""
 
 from ils_lightning.data.base import DiscreteData
-from ils_lightning.data.cart_pole import CartPole, Episodes
+from ils_lightning.data.cart_pole import CartPole
 from ils_lightning.data.digits import Digits
 from ils_lightning.data.draws import SingleDraws, Targets, TrueDistribution
+from ils_lightning.data.episodes import Episodes
 from ils_lightning.data.image_batches import ImageBatches
 from ils_lightning.data.image_data import ImageData
 from ils_lightning.data.image_files import ImageFiles

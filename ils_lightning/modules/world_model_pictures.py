@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ils_lightning import plots
-from ils_lightning.data.cart_pole import OBSERVED, Episodes
+from ils_lightning.data.cart_pole import OBSERVED
+from ils_lightning.data.episodes import Episodes
 
 
 def imagined_episodes(episodes: Episodes, followed: Tensor, dreams: Tensor) -> Figure:
