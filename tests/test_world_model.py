@@ -344,8 +344,10 @@ def test_data_that_are_too_short_to_imagine_are_refused(tmp_path):
 def test_every_run_of_the_packaged_comparison_can_be_made():
     comparison = read("compare/world_model")
     previews = Previews()
-    models = [previews.make(comparison.configuration(run, 1, "")["model"]) for run in comparison.runs]
-    assert [type(model.estimator).__name__ for model in models] == [run.name.split("(")[0] for run in comparison.runs]
+    parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
+    models = [previews.make(comparison.configuration(run, 1, setting)["model"]) for run, setting in parts]
+    assert [type(model.estimator).__name__ for model in models] == [run.name.split("(")[0] for run, _ in parts]
+    assert {(model.latents, model.categories) for model in models} == {(8, 8), (32, 16)}
 
 
 FEW = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 1}
@@ -357,6 +359,8 @@ def test_a_comparison_resumes(tmp_path):
     content["change"] = {**FEW, "trainer.limit_test_batches": 1}
     content["runs"] = [run for run in content["runs"] if run["name"] in ("StraightThrough", "ILSNewton")]
     content["seeds"] = [1]
+    content["settings"]["levels"] = content["settings"]["levels"][:1]
+    del content["tune"]
     file = tmp_path / "few.yaml"
     file.write_text(yaml.safe_dump(content))
     folder = compare(str(file), tmp_path / "out", workers=1)

@@ -10,6 +10,7 @@ from ils_lightning.data.image_data import ImageData
 from ils_lightning.data.image_files import ImageFiles
 from ils_lightning.data.images import Images
 from ils_lightning.data.listops import ListOps
+from ils_lightning.data.mini_grid import MiniGrid
 from ils_lightning.data.springs import Springs
 from ils_lightning.data.steps import NoData
 from ils_lightning.data.sudoku import Puzzles, Sudoku
@@ -26,6 +27,7 @@ __all__ = [
     "ImageFiles",
     "Images",
     "ListOps",
+    "MiniGrid",
     "NoData",
     "Puzzles",
     "SingleDraws",

@@ -24,7 +24,7 @@ from ils_lightning.data.batches import generator
 from ils_lightning.data.episodes import EpisodeData, Episodes, EpisodeSplits
 
 _GRAVITY, _CART, _POLE, _HALF_LENGTH, _FORCE, _SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
-_FARTHEST, _STEEPEST = 2.4, math.radians(12)
+FARTHEST, _STEEPEST = 2.4, math.radians(12)
 _START = 0.05  # each number of a first state is within so much of 0
 OBSERVED = ("place of the cart", "its speed", "angle of the pole", "its speed of turning")
 """What is observed at each step, in this order: x, x', theta, theta'."""
@@ -88,6 +88,21 @@ class CartPole(EpisodeData):
         found = self._recorded
         return self.split(found._replace(observation=(found.observation - mean) / deviation))
 
+    def states(self, observation: Tensor) -> Tensor:
+        """Returns what observations `[*any, 4]` of these data are of: places, speeds and angles, `[*any, 4]`."""
+        mean, deviation = (one.to(observation) for one in self.scale)
+        return observation * deviation + mean
+
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Goes one step on from the states `[*any, 4]`, which are not this class's to keep.
+
+        Returns:
+            The next states, the observations of these, and whether the episode goes on, `[*any]`. The reward is 1.
+        """
+        mean, deviation = (one.to(state) for one in self.scale)
+        state = pushed(state, action)
+        return state, (state - mean) / deviation, ~is_over(state)
+
     def summary(self) -> dict[str, str]:
         """What to print beside every result on these data."""
         return {"data": "cart-pole, random policy", "sequences": self.told()}
@@ -112,7 +127,7 @@ def pushed(state: Tensor, action: Tensor) -> Tensor:
 
 def is_over(state: Tensor) -> Tensor:
     """Whether an episode ends in each of the states `[*any, 4]`."""
-    return (state[..., 0].abs() > _FARTHEST) | (state[..., 2].abs() > _STEEPEST)
+    return (state[..., 0].abs() > FARTHEST) | (state[..., 2].abs() > _STEEPEST)
 
 
 def record(sequences: int, length: int, noise: Generator) -> Episodes:

@@ -12,7 +12,7 @@ from ils_lightning.describe import in_words
 from ils_lightning.modules.base import Charts, Tracked
 from ils_lightning.modules.code_pictures import evaluating
 from ils_lightning.modules.measured import Measured
-from ils_lightning.modules.world_model_pictures import imagined_episodes
+from ils_lightning.modules.world_model_pictures import imagined_episodes, imagined_views
 from ils_lightning.modules.world_paths import Parts, Path
 from ils_lightning.networks.state_space import Decoded, StateSpace
 
@@ -112,7 +112,9 @@ class WorldMeasures(Measured):
             path = self(batch)
             followed = self.networks.decode(path.h, path.z).observation[:, : self.context]
             dreams = torch.stack([self._imagined(path, batch).observation for _ in range(_DREAMS)])
-        return {"imagined": imagined_episodes(batch, followed.cpu(), dreams.cpu())}
+        shown = Episodes(*(part.cpu() for part in batch)), followed.cpu(), dreams.cpu()
+        cells = getattr(self.datamodule, "cells", None)
+        return {"imagined": imagined_views(*shown, cells) if cells else imagined_episodes(*shown)}
 
     def in_words(self, name: str, value: float) -> tuple[str, str]:
         """Names and units of what is measured."""

@@ -152,7 +152,7 @@ class WorldModel(WorldMeasures):
             self._samplers(len(embedded)), embedded, steps(episodes), strict=True
         ):
             h = self.networks.step(h, z, action, first)
-            logits = unimix(self.networks.posterior(h, seen), self.unimix)
+            logits = self.posterior(h, seen)
             z = self._draw(sampler, logits)
             path.append(Path(h, z, logits))
         return Path(*(torch.stack(part, dim=1) for part in zip(*path, strict=True)))
@@ -191,6 +191,10 @@ class WorldModel(WorldMeasures):
     def prior(self, h: Tensor) -> Tensor:
         """Returns the logits of p, with unimix, given h `[*batch, recurrent]`."""
         return unimix(self.networks.prior(h), self.unimix)
+
+    def posterior(self, h: Tensor, embedded: Tensor) -> Tensor:
+        """Returns the logits of q, with unimix, given h and embedded observations `[*batch, hidden]`."""
+        return unimix(self.networks.posterior(h, embedded), self.unimix)
 
     def parts(self, path: Path, p: Tensor, episodes: Episodes) -> Parts:
         """Returns the nats of each step of a path `[*batch, length]`, p being the prior's logits along it."""
@@ -233,12 +237,12 @@ class WorldModel(WorldMeasures):
                 hs.append(self.networks.step(hs[-1], zs[-1], action, first))
                 zs.append(after.expand_as(z))
             along = torch.stack(hs, dim=-2)
-            logits = unimix(self.networks.posterior(along, embedded), self.unimix)
+            logits = self.posterior(along, embedded)
             found = self.parts(Path(along, torch.stack(zs, dim=-3), logits), self.prior(along), later)
             return self.objective(found, found.kl, found.kl).sum(dim=-1)
 
         one = self._samplers(path.z.shape[1])[middle]
-        return Problem(unimix(self.networks.posterior(h, embedded[:, 0]), self.unimix), f, one)
+        return Problem(self.posterior(h, embedded[:, 0]), f, one)
 
     def predict_step(self, batch: Episodes) -> dict[str, Tensor]:
         """Returns codes `[batch, length, latents]`, and what is decoded of them: means, and the odds of coins."""

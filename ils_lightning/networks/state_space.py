@@ -60,9 +60,13 @@ class StateSpace(nn.Module):
         return weight.new_zeros(rows, self.recurrent), weight.new_zeros(rows, *self.code)
 
     def step(self, h: Tensor, z: Tensor, action: Tensor, first: Tensor) -> Tensor:
-        """Returns the next h `[*batch, recurrent]`; where it is the `first` of an episode, all before is forgotten."""
+        """Returns the next h `[*batch, recurrent]`; where it is the `first` of an episode, all before is forgotten.
+
+        The action is its number, `[*batch]`, or a vector `[*batch, actions]` that has a slope.
+        """
+        of_action = action @ self.of_action.weight if action.is_floating_point() else self.of_action(action)
         kept = (~first).to(h.dtype).unsqueeze(-1)
-        x = functional.silu(self.of_code(z.flatten(-2)) + self.of_action(action)) * kept
+        x = functional.silu(self.of_code(z.flatten(-2)) + of_action) * kept
         return self.cell(x.flatten(0, -2), (h * kept).flatten(0, -2)).view_as(h)
 
     def posterior(self, h: Tensor, embedded: Tensor) -> Tensor:

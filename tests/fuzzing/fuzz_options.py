@@ -14,6 +14,7 @@ from ils_lightning.data import (
     ImageData,
     ImageFiles,
     ListOps,
+    MiniGrid,
     SingleDraws,
     Springs,
     Sudoku,
@@ -117,6 +118,7 @@ MODULES = {
 }
 DATA = {
     CartPole: ["fit", "--config=world_model", *SHORT],
+    MiniGrid: ["fit", "--config=world_model_grid", *SHORT],
     Digits: VAE,
     ImageData: [*VAE, "--data=ImageData", "--data.download=false"],
     ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],

@@ -99,6 +99,7 @@ def files(chance: Random) -> Iterator[Case]:
         "sudoku",
         "relational",
         "world_model",
+        "world_model_grid",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)
