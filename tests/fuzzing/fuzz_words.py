@@ -100,6 +100,7 @@ def files(chance: Random) -> Iterator[Case]:
         "relational",
         "world_model",
         "world_model_grid",
+        "imagination_cart_pole",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)
