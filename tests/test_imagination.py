@@ -1,15 +1,18 @@
 """The actor of imagination: returns by their definition, its gradient against enumeration, acting in the true world."""
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from lightning import seed_everything
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
 from trainers import quiet_trainer
 
+from ils_lightning.cli import main
 from ils_lightning.data import CartPole, Digits, MiniGrid
 from ils_lightning.data.cart_pole import is_over, pushed
 from ils_lightning.estimators import DrGrpo, Grpo, MovingAverage, Reinforce
@@ -247,3 +250,25 @@ def test_an_actor_of_imagination_balances_the_pole_for_longer(tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     plt.close("all")
+
+
+@pytest.mark.long
+def test_a_run_by_the_command_line_shows_how_it_acted_and_is_diagnosed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    words = ["--trainer.limit_test_batches=1", "--trainer.log_every_n_steps=1", "--model.steps=30", "--model.horizon=3"]
+    world = '{"estimator": "ReinMax", "latents": 2, "categories": 3, "size": [4, 2]}'
+    main(["fit", "--config=imagination_cart_pole", f"--model.world={world}", *few, *words])
+    said = capsys.readouterr().out
+    assert "return in the true world" in said
+    assert "world model by" in said
+    (checkpoint,) = Path("lightning_logs").rglob("last.ckpt")
+    found = EventAccumulator(str(checkpoint.parents[1])).Reload()
+    assert "visual/acted" in found.Tags()["images"]
+    main(["diagnose", f"--ckpt_path={checkpoint}", "--estimators=LeaveOneOut", "--draws=32", "--rows=4"])
+    assert "exact: every one of 2 ** 1 = 2 states" in " ".join(capsys.readouterr().out.split())
+    main(["predict", f"--ckpt_path={checkpoint}", "--trainer.limit_predict_batches=1"])
+    (path,) = Path().rglob("predictions.pt")
+    (first,) = torch.load(path, weights_only=True)
+    assert first["actions"].shape == (32, 24, 2)
+    torch.testing.assert_close(first["actions"].sum(-1), torch.ones(32, 24))
