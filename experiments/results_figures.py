@@ -11,7 +11,7 @@ from ils_lightning.compare.grid import spec
 from ils_lightning.compare.report import ranking
 from ils_lightning.compare.report.table import Row
 
-RANKED = ("vae_digits", "vae_mnist", "listops", "relational", "tokenizer_fashion")
+RANKED = ("vae_digits", "vae_mnist", "listops", "relational", "tokenizer_fashion", "world_model")
 
 
 def rows(name: str, measure: str) -> list[Row]:

@@ -5,7 +5,7 @@ A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`. With
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from math import sqrt
 from pathlib import Path
@@ -29,10 +29,10 @@ Results = dict[str, dict[str, Seeds]]
 
 
 def read(name: str, measure: str, factor: float = 1.0) -> Results:
-    """Returns what docs/results/NAME.csv says of a measure, runs in the order of the file."""
+    """Returns what docs/results/NAME.csv says of a measure, runs in the order of the file, without what diverged."""
     results: Results = defaultdict(lambda: defaultdict(dict))
     for row in lines(name):
-        if row[measure]:
+        if row[measure] and not row.get("failed"):
             results[row["setting"]][row["run"]][row["seed"]] = factor * float(row[measure])
     return results
 
@@ -133,16 +133,22 @@ def decimals(cell: str) -> str:
 def world_model() -> str:
     """World model of a cart-pole: -ELBO of a step beside straight-through, and what else the test measured."""
     names = ("test/loss", "test/objective", "test/kl", "test/open_loop_error", "test/wrong_ends")
-    loss, objective, kl, error, ends = (read("world_model", name)[""] for name in names)
+    loss, objective, kl, error, ends = (read("world_model", name) for name in names)
+    kept = lines("world_model")
+    rates = {(line["run"], line["setting"]): line["tuned"].rpartition("=")[2] for line in kept}
+    lost = Counter((line["run"], line["setting"]) for line in kept if line["failed"])
     rows = []
-    for run, seeds in sorted(loss.items(), key=lambda pair: fmean(pair[1].values())):
-        means = [fmean(found[run].values()) for found in (objective, kl, error, ends)]
-        told = [f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.4f}", f"{means[3]:.2%}".replace("%", " %")]
-        apart = beside(seeds, loss["StraightThrough"]), beside(error[run], error["StraightThrough"], 4)
-        mean = f"{fmean(seeds.values()):.3f}"
-        rows.append([run, str(len(seeds)), mean, apart[0], *told[:3], apart[1], told[3]])
-    heading = ["run", "seeds", "-ELBO", "to StraightThrough", "minimised", "KL", "imagined", "to StraightThrough"]
-    return markdown([*heading, "wrong ends"], rows)
+    for code, results in loss.items():
+        for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
+            means = [fmean(found[code][run].values()) for found in (objective, kl, error, ends)]
+            told = [f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[2]:.4f}", f"{means[3]:.2%}".replace("%", " %")]
+            apart = beside(seeds, results["StraightThrough"])
+            off = beside(error[code][run], error[code]["StraightThrough"], 4)
+            mean = f"{fmean(seeds.values()):.3f}"
+            number = f"{len(seeds)}, {lost[run, code]} diverged" if lost[run, code] else str(len(seeds))
+            rows.append([run, code, number, rates[run, code], mean, apart, *told[:3], off, told[3]])
+    heading = ["run", "code", "seeds", "rate", "-ELBO", "to StraightThrough", "minimised", "KL", "imagined"]
+    return markdown([*heading, "to StraightThrough", "wrong ends"], rows)
 
 
 def beside(seeds: Seeds, reference: Seeds, digits: int = 3) -> str:
@@ -278,7 +284,7 @@ def standing() -> str:
         *[(f"digits VAE, {s}", read("vae_digits", "test/loss")[s], "") for s in ("L8K4", "L4K24", "L16K12")],
         *[(f"MNIST VAE, 5 epochs, {s}", read("vae_mnist", "test/loss")[s], "") for s in ("L4K8", "L24K4", "L12K16")],
         ("experts on text, top-1, bits a character", read("moe_text", "test/bits")["top-1"], ""),
-        ("world model, a step", read("world_model", "test/loss")[""], ""),
+        ("world model, a step", read("world_model", "test/loss")["L8K8"], ""),
         ("ListOps, wrong answers", read("listops", "test/error", 100)[""], " %"),
         *[(f"graphs of springs, {s}, wrong edges", found, " %") for s, found in edges.items()],
     ]

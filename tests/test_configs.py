@@ -52,6 +52,13 @@ def _few_images(monkeypatch):
     monkeypatch.setattr(ImageData, "load", load)
 
 
+def first_stage(name):
+    """The run that a second stage learns on top of, and the option that takes its checkpoint."""
+    if name.startswith("code_prior"):
+        return name.replace("code_prior", "tokenizer"), "tokenizer"
+    return ("world_model", "world") if name.startswith("imagination") else None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
@@ -59,9 +66,9 @@ def _few_images(monkeypatch):
 )
 def test_packaged_runs_run(path, tmp_path):
     words = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_steps=2"]
-    if path.stem.startswith("code_prior"):  # the second stage of two
-        main(["fit", f"--config={path.stem.replace('code_prior', 'tokenizer')}", *words])
-        words.append(f"--model.tokenizer={next(tmp_path.rglob('last.ckpt'))}")
+    if stage := first_stage(path.stem):
+        main(["fit", f"--config={stage[0]}", *words])
+        words.append(f"--model.{stage[1]}={next(tmp_path.rglob('last.ckpt'))}")
     main(["fit", f"--config={path}", *words])
     assert list(tmp_path.rglob("last.ckpt"))
 
@@ -79,9 +86,9 @@ def test_packaged_runs_go_on_from_their_first_checkpoint(path, tmp_path, monkeyp
     else:
         end = "max_steps=4" if "max_steps" in settings["trainer"] else "max_epochs=2"
         words += [f"--trainer.{end}", "--trainer.check_val_every_n_epoch=1"]
-    if path.stem.startswith("code_prior"):
-        main(["fit", f"--config={path.stem.replace('code_prior', 'tokenizer')}", "--trainer.max_steps=2"])
-        words.append(f"--model.tokenizer={next(tmp_path.rglob('last.ckpt'))}")
+    if stage := first_stage(path.stem):
+        main(["fit", f"--config={stage[0]}", "--trainer.max_steps=2"])
+        words.append(f"--model.{stage[1]}={next(tmp_path.rglob('last.ckpt'))}")
     copies = copied(tmp_path / "copies", monkeypatch)
     main([*words, "--trainer.default_root_dir=whole"])
     first, *_, last = (torch.load(copy, weights_only=True) for copy in sorted(copies.iterdir()))

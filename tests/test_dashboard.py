@@ -34,6 +34,7 @@ from ils_lightning.modules import DiscreteModule, DiscreteVAE
 FIT = ["--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=1"]
 FIT += ["--trainer.check_val_every_n_epoch=null", "--trainer.limit_test_batches=1", "--trainer.max_steps=2"]
 SCHEDULER = ["--model.lr_scheduler=ExponentialLR", "--model.lr_scheduler.gamma=0.5"]
+WORLD = '--model.world={"estimator": "ReinMax", "size": [4, 2]}'
 RUNS = {
     "toy1": ["--model.chunk=2", "--trainer.max_steps=4"],
     "polynomial": ["--model.chunk=2", "--trainer.max_steps=4", *SCHEDULER],
@@ -42,6 +43,10 @@ RUNS = {
     "hard_attention": ["--data.validation=100"],
     "moe_text": ["--trainer.limit_val_batches=1"],
     "world_model": ["--trainer.limit_val_batches=1"],
+    "imagination_cart_pole": [
+        '--model.world={"estimator": "ReinMax", "size": [4, 2]}',
+        "--trainer.limit_val_batches=1",
+    ],
 }
 
 

@@ -37,6 +37,7 @@ def networks(kind: str) -> dict[str, Any]:
         "toy1",
         "variables_toy",
         "world_model",
+        "world_model_grid",
     ],
 )
 def test_packaged_configurations_run_to_their_end_in_bfloat16(name, tmp_path):

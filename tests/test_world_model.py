@@ -18,12 +18,14 @@ from ils_lightning.compare import compare
 from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.training.previews import Previews
 from ils_lightning.data import CartPole, Digits
-from ils_lightning.data.cart_pole import Episodes, is_over, pushed, record
+from ils_lightning.data.cart_pole import is_over, pushed, record
+from ils_lightning.data.episodes import Episodes
 from ils_lightning.estimators import Grouped, ILSNewton, LeaveOneOut, ReinMax
 from ils_lightning.estimators.replacing import replacing_draws
 from ils_lightning.functional import unimix
 from ils_lightning.modules import WorldModel
 from ils_lightning.modules.world_paths import Parts, kl
+from ils_lightning.networks.state_space import Decoded
 from ils_lightning.packaged import find
 
 SMALL = {"latents": 2, "categories": 3, "recurrent": 6, "hidden": 8, "context": 4, "horizon": 5}
@@ -76,6 +78,7 @@ def test_sequences_are_episodes_that_follow_each_other():
     assert torch.equal(found.first[:, 1:], over[:, :-1])
     assert torch.equal(over, is_over(found.observation))
     assert found.observation[found.first].abs().max() <= 0.05
+    assert (found.reward == 1).all()
     assert (found.action[found.first] == 0).all()
     moved = pushed(found.observation[:, :-1], found.action[:, 1:])
     same = ~found.first[:, 1:]
@@ -181,7 +184,9 @@ def test_what_is_minimised_is_as_published():
     wanted = (q.exp() * (q - p)).sum((-1, -2))
     torch.testing.assert_close(parts.kl, wanted)
     found = model.objective(parts, parts.kl, parts.kl)
-    torch.testing.assert_close(found - parts.reconstruction - parts.continuation, 2.5 * wanted.clamp(min=0.3))
+    torch.testing.assert_close(
+        found - parts.reconstruction - parts.continuation - parts.reward, 2.5 * wanted.clamp(min=0.3)
+    )
     torch.testing.assert_close(model.prior(path.h), unimix(model.networks.prior(path.h), 0.01))
     assert path.logits.softmax(-1).min() >= 0.01 / 3
 
@@ -190,19 +195,23 @@ def test_what_is_minimised_is_as_published():
     none = torch.zeros(5, dtype=torch.float64)
     whole = kl(a, b)
     to_a, to_b = torch.autograd.grad(whole[whole > 0.3].sum(), logits)
-    cut = model.objective(Parts(none, none, none), kl(a.detach(), b), kl(a, b.detach())).sum()
+    cut = model.objective(Parts(none, none, none, none), kl(a.detach(), b), kl(a, b.detach())).sum()
     torch.testing.assert_close(torch.autograd.grad(cut, logits), (0.5 * to_a, 2.0 * to_b))
 
 
-def test_the_likelihood_is_a_normal_density_and_a_coin():
+def test_the_likelihood_is_a_normal_density_and_two_coins():
     model, batch = small(deviation=0.3), episodes()
     path = model.eval()(batch)
-    mean, goes_on = model.networks.decode(path.h, path.z)
+    batch = batch._replace(reward=batch.action.double())  # of either kind
+    told = model.networks.decode(path.h, path.z)
     parts = model.parts(path, model.prior(path.h), batch)
-    wanted = -torch.distributions.Normal(mean, 0.3).log_prob(batch.observation).sum(-1)
+    wanted = -torch.distributions.Normal(told.observation, 0.3).log_prob(batch.observation).sum(-1)
     torch.testing.assert_close(parts.reconstruction, wanted)
-    coin = torch.distributions.Bernoulli(logits=goes_on)
-    torch.testing.assert_close(parts.continuation, -coin.log_prob(batch.goes_on))
+    for logits, fell, nats in (
+        (told.goes_on, batch.goes_on, parts.continuation),
+        (told.reward, batch.reward, parts.reward),
+    ):
+        torch.testing.assert_close(nats, -torch.distributions.Bernoulli(logits=logits).log_prob(fell))
 
 
 def test_problem_is_that_of_a_draw_given_the_rest():
@@ -243,12 +252,34 @@ def test_the_error_of_imagination_counts_the_steps_of_an_episode_only():
     first[:, 0] = True
     first[1, 5] = True  # the second of the five imagined steps
     first[2, 4] = True
-    model._imagined = lambda path, given: (
-        model._ahead(given.observation) + torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None]
+    none = torch.zeros(4, 5)
+    model._imagined = lambda path, given: Decoded(
+        model._ahead(given.observation) + torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None], none, none
     )
     model.measure(batch._replace(first=first))
     wanted = (5 * 1 + 1 * 4 + 0 * 9 + 5 * 16) / 11
     assert float(model.metrics["open_loop_error"].compute()) == pytest.approx(wanted)
+
+
+def test_what_is_wrong_of_ends_and_rewards_is_counted():
+    model, batch = small().eval(), episodes(4, 10)
+    always, never = torch.full((4, 10), 1.0).double(), torch.full((4, 10), -1.0).double()
+    decode = model.networks.decode
+    model.networks.decode = lambda h, z: decode(h, z)._replace(
+        goes_on=always[:, : h.shape[1]], reward=never[:, : h.shape[1]]
+    )
+    reward, goes_on = torch.zeros(4, 10).double(), torch.ones(4, 10).double()
+    reward[0, :3], goes_on[1, 4:5] = 1, 0
+    model.measure(batch._replace(reward=reward, goes_on=goes_on))
+    assert float(model.metrics["wrong_rewards"].compute()) == pytest.approx(3 / 40)
+    assert float(model.metrics["wrong_ends"].compute()) == pytest.approx(1 / 40)
+
+
+def test_weights_from_before_rewards_were_predicted_are_refused_in_one_line():
+    model = small()
+    older = {name: value for name, value in model.state_dict().items() if "networks.reward" not in name}
+    with pytest.raises(ValueError, match=r'not those of this WorldModel.*Missing key.*"networks.reward.weight"'):
+        model.load_state_dict(older)
 
 
 def test_each_step_may_have_an_estimator_of_its_own():
@@ -313,8 +344,10 @@ def test_data_that_are_too_short_to_imagine_are_refused(tmp_path):
 def test_every_run_of_the_packaged_comparison_can_be_made():
     comparison = read("compare/world_model")
     previews = Previews()
-    models = [previews.make(comparison.configuration(run, 1, "")["model"]) for run in comparison.runs]
-    assert [type(model.estimator).__name__ for model in models] == [run.name.split("(")[0] for run in comparison.runs]
+    parts = [(run, setting) for run in comparison.runs for setting in run.parts()]
+    models = [previews.make(comparison.configuration(run, 1, setting)["model"]) for run, setting in parts]
+    assert [type(model.estimator).__name__ for model in models] == [run.name.split("(")[0] for run, _ in parts]
+    assert {(model.latents, model.categories) for model in models} == {(8, 8), (32, 16)}
 
 
 FEW = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 1}
@@ -326,6 +359,8 @@ def test_a_comparison_resumes(tmp_path):
     content["change"] = {**FEW, "trainer.limit_test_batches": 1}
     content["runs"] = [run for run in content["runs"] if run["name"] in ("StraightThrough", "ILSNewton")]
     content["seeds"] = [1]
+    content["settings"]["levels"] = content["settings"]["levels"][:1]
+    del content["tune"]
     file = tmp_path / "few.yaml"
     file.write_text(yaml.safe_dump(content))
     folder = compare(str(file), tmp_path / "out", workers=1)

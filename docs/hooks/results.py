@@ -82,7 +82,7 @@ def _ranked(path: Path, described: dict[str, Any]) -> list[Result]:
     column, label = _OF_CURVES.get(path.stem) or (described.get("measure", "plateau"), "")
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row[column]:  # else that seed failed
+            if row[column] and not row.get("failed"):
                 values[row["setting"]][row["run"]].append(float(row[column]))
     found = []
     for setting, runs in values.items():

@@ -15,63 +15,26 @@ problems, 1983, in the constants of CartPole-v1.
 """
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from ils_lightning.data.batches import generator
-from ils_lightning.data.split_data import SplitData
-from ils_lightning.errors import Refusal
+from ils_lightning.data.episodes import EpisodeData, Episodes, EpisodeSplits
 
 _GRAVITY, _CART, _POLE, _HALF_LENGTH, _FORCE, _SECONDS = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
-_FARTHEST, _STEEPEST = 2.4, math.radians(12)
+FARTHEST, _STEEPEST = 2.4, math.radians(12)
 _START = 0.05  # each number of a first state is within so much of 0
 OBSERVED = ("place of the cart", "its speed", "angle of the pole", "its speed of turning")
 """What is observed at each step, in this order: x, x', theta, theta'."""
 
 
-class Episodes(NamedTuple):
-    """A batch of sequences, each of episodes that follow each other.
-
-    `observation` is float `[batch, length, observed]`, in standard deviations of the training episodes; `action` int64
-    `[batch, length]` is what was done before it, 0 at an episode's first step; `first` bool `[batch, length]` marks
-    these; `goes_on` float `[batch, length]` is 0 at an episode's last step, else 1.
-    """
-
-    observation: Tensor
-    action: Tensor
-    first: Tensor
-    goes_on: Tensor
-
-
-@dataclass(frozen=True)
-class EpisodeSet:
-    """The sequences of one split."""
-
-    episodes: Episodes
-
-    def __len__(self) -> int:
-        return len(self.episodes.action)
-
-    def batch(self, index: Tensor | slice, noise: Generator | None = None) -> Episodes:
-        """Returns the sequences at `index`; nothing about them is random."""
-        del noise
-        return Episodes(*(part[index] for part in self.episodes))
-
-
-class _Splits(NamedTuple):
-    train: EpisodeSet
-    val: EpisodeSet
-    test: EpisodeSet
-
-
-class CartPole(SplitData):
+class CartPole(EpisodeData):
     """Sequences of steps of a cart-pole that is pushed at random; each begins where an episode begins.
 
-    The reward is 1 at every step, so that there is nothing to predict of it but whether the episode goes on.
+    Observations are in standard deviations of the training steps. The reward is 1 at every step, so that there is
+    nothing to predict of it but whether the episode goes on.
 
     Args:
         train: sequences to learn from.
@@ -91,8 +54,6 @@ class CartPole(SplitData):
         (torch.Size([32, 24, 4]), torch.Size([32, 24]))
     """
 
-    called = "sequences"
-
     def __init__(
         self,
         train: int = 3_000,
@@ -102,13 +63,7 @@ class CartPole(SplitData):
         batch_size: int = 32,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, seed)
-        if min(train, test) < 1 or validation < 0 or length < 2:
-            raise Refusal(
-                "CartPole: train and test must be at least 1 sequence, validation 0 or more, and length at least 2 "
-                f"steps; given {train}, {test}, {validation} and {length}"
-            )
-        self.sizes, self.length = (train, validation, test), length
+        super().__init__((train, validation, test), length, batch_size, seed)
 
     @property
     def observed_and_actions(self) -> tuple[int, int]:
@@ -116,20 +71,41 @@ class CartPole(SplitData):
         return len(OBSERVED), 2
 
     @cached_property
-    def splits(self) -> _Splits:
+    def _recorded(self) -> Episodes:
+        """All sequences, with observations as they are."""
+        return record(sum(self.sizes), self.length, generator(self.seed, 0))
+
+    @cached_property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations `[4]` of the training steps, in which observations are given."""
+        train = self._recorded.observation[: self.sizes[0]].flatten(0, 1)
+        return train.mean(dim=0), train.std(dim=0)
+
+    @cached_property
+    def splits(self) -> EpisodeSplits:
         """The three parts, recorded once."""
-        found = record(sum(self.sizes), self.length, generator(self.seed, 0))
-        train = found.observation[: self.sizes[0]].flatten(0, 1)
-        found = found._replace(observation=(found.observation - train.mean(dim=0)) / train.std(dim=0))
-        parts = zip(*(part.split(self.sizes) for part in found), strict=True)
-        return _Splits(*(EpisodeSet(Episodes(*part)) for part in parts))
+        mean, deviation = self.scale
+        found = self._recorded
+        return self.split(found._replace(observation=(found.observation - mean) / deviation))
+
+    def states(self, observation: Tensor) -> Tensor:
+        """Returns what observations `[*any, 4]` of these data are of: places, speeds and angles, `[*any, 4]`."""
+        mean, deviation = (one.to(observation) for one in self.scale)
+        return observation * deviation + mean
+
+    def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Goes one step on from the states `[*any, 4]`, which are not this class's to keep.
+
+        Returns:
+            The next states, the observations of these, and whether the episode goes on, `[*any]`. The reward is 1.
+        """
+        mean, deviation = (one.to(state) for one in self.scale)
+        state = pushed(state, action)
+        return state, (state - mean) / deviation, ~is_over(state)
 
     def summary(self) -> dict[str, str]:
         """What to print beside every result on these data."""
-        train, val, test = (f"{size:,}" for size in self.sizes)
-        ends = sum(float((1 - part.episodes.goes_on).sum()) for part in self.splits)
-        told = f"{train} train, {val} validation, {test} test of {self.length} steps, with {ends:,.0f} ends of episodes"
-        return {"data": "cart-pole, random policy", "sequences": told}
+        return {"data": "cart-pole, random policy", "sequences": self.told()}
 
 
 def pushed(state: Tensor, action: Tensor) -> Tensor:
@@ -151,7 +127,7 @@ def pushed(state: Tensor, action: Tensor) -> Tensor:
 
 def is_over(state: Tensor) -> Tensor:
     """Whether an episode ends in each of the states `[*any, 4]`."""
-    return (state[..., 0].abs() > _FARTHEST) | (state[..., 2].abs() > _STEEPEST)
+    return (state[..., 0].abs() > FARTHEST) | (state[..., 2].abs() > _STEEPEST)
 
 
 def record(sequences: int, length: int, noise: Generator) -> Episodes:
@@ -164,5 +140,6 @@ def record(sequences: int, length: int, noise: Generator) -> Episodes:
         first = over
         state = torch.where(first.unsqueeze(-1), start, pushed(state, action))
         over = is_over(state)
-        steps.append(Episodes(state, action.masked_fill(first, 0), first, (~over).float()))
+        reward = torch.ones(sequences)
+        steps.append(Episodes(state, action.masked_fill(first, 0), first, (~over).float(), reward))
     return Episodes(*(torch.stack(part, dim=1) for part in zip(*steps, strict=True)))

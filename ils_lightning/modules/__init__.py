@@ -7,6 +7,7 @@ from ils_lightning.modules.code_prior import CodePrior
 from ils_lightning.modules.discrete_vae import DiscreteVAE
 from ils_lightning.modules.hard_attention import HardAttention
 from ils_lightning.modules.hierarchical_vae import HierarchicalVAE
+from ils_lightning.modules.imagination_actor import ImaginationActor
 from ils_lightning.modules.listops import LatentTree
 from ils_lightning.modules.mixture_of_experts import MixtureOfExperts
 from ils_lightning.modules.polynomial import PolynomialProgramming
@@ -47,6 +48,7 @@ __all__ = [
     "HasTexts",
     "HasWriting",
     "HierarchicalVAE",
+    "ImaginationActor",
     "LatentTree",
     "LearntPrior",
     "MixtureOfExperts",

@@ -9,8 +9,6 @@ Source: A. van den Oord, O. Vinyals and K. Kavukcuoglu, Neural Discrete Represen
 """
 
 import math
-import pickle
-import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -20,13 +18,14 @@ from torch import Generator, Tensor, nn
 from torch.optim import Adam
 from torchmetrics import MeanMetric
 
-from ils_lightning import plots, vetted
+from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import draw_index, one_hot, softmax
 from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.modules.base import Charts, Tracked, require_one_category
 from ils_lightning.modules.discrete_vae import DiscreteVAE
+from ils_lightning.modules.earlier_stage import earlier_stage
 from ils_lightning.modules.measured import Measured
 from ils_lightning.networks.causal import CausalCodes
 from ils_lightning.networks.code_map import last_map
@@ -72,7 +71,7 @@ class CodePrior(Measured):
             raise Refusal(
                 f"CodePrior: channels must be at least 1 and blocks at least 0; given {channels} and {blocks}"
             )
-        made, settings = _made_and_trained(tokenizer)
+        made, settings = earlier_stage(tokenizer, DiscreteVAE, "CodePrior: tokenizer", "fit --config tokenizer_digits")
         require_one_category("CodePrior", made.estimator)
         self.tokenizer = made.requires_grad_(False)
         self.save_hyperparameters(ignore=["tokenizer"])
@@ -167,27 +166,3 @@ class CodePrior(Measured):
             rows["validation codes"] = f"{found['val/loss']:.2f} nats"
             rows["validation -ELBO"] = f"{found['val/elbo']:.2f} nats"
         return rows | self.summary_of_data()
-
-
-def _made_and_trained(source: str | dict) -> tuple[DiscreteVAE, dict[str, Any]]:
-    """Returns a tokeniser and what it was made with, of a checkpoint or of these settings.
-
-    The settings are read from the file: under the command line, hparams of a model made inside another are the outer's.
-    """
-    if isinstance(source, dict):
-        return DiscreteVAE(**source), source
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch makes of files of another kind
-            checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-        saved = checkpoint["hyper_parameters"].items()
-        settings = {name: value for name, value in saved if not name.startswith("_")}
-        vetted.part({"class_path": DiscreteVAE.__name__, "init_args": settings}, DiscreteVAE, "tokenizer")
-        tokenizer = DiscreteVAE(**settings)
-        tokenizer.load_state_dict(checkpoint["state_dict"])
-    except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
-        raise Refusal(
-            "CodePrior: tokenizer must be a checkpoint of a DiscreteVAE, as fit --config tokenizer_digits writes; "
-            f"{source!r} cannot be read as one: {' '.join(str(error).split())[:200]}"
-        ) from None
-    return tokenizer, settings

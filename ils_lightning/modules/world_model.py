@@ -1,7 +1,7 @@
 """A world model with categorical latents: a recurrent state-space model that learns what follows from what is done.
 
     h_t = GRU(h_{t-1}, [z_{t-1}, a_{t-1}]),   z_t ~ q(h_t, x_t) or, imagined, p(h_t);   q and p with 1 % of the even one
-    -ELBO_t = -log p(x_t, goes on | h_t, z_t) + KL(q || p)
+    -ELBO_t = -log p(x_t, goes on, reward | h_t, z_t) + KL(q || p)
     minimised: -log p(...) + dynamics max(1, KL(sg q || p)) + representation max(1, KL(q || sg p)),   sg: no gradient
 
 The draw is one line of an ordinary recurrent network. A draw moves all later logits; pathwise estimators get that by
@@ -13,42 +13,36 @@ KL); Mastering Diverse Domains through World Models, 2023, 2301.04104 (unimix, f
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
-from torchmetrics import MeanMetric
 
-from ils_lightning.data.cart_pole import Episodes
-from ils_lightning.describe import create, in_words
+from ils_lightning.data.episodes import Episodes
+from ils_lightning.describe import create
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Grouped, Sampler
 from ils_lightning.estimators.categorical import indices
 from ils_lightning.estimators.distribution import Categorical
 from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 from ils_lightning.functional import category_drawer, unimix
-from ils_lightning.modules.base import Charts, Problem, Tracked
+from ils_lightning.modules.base import Problem
 from ils_lightning.modules.code_pictures import evaluating
-from ils_lightning.modules.measured import Measured
 from ils_lightning.modules.meets_data import DataSize
-from ils_lightning.modules.world_model_pictures import imagined_episodes
+from ils_lightning.modules.world_measures import WorldMeasures
 from ils_lightning.modules.world_paths import Parts, Path, kl, parts, steps
 from ils_lightning.networks.state_space import StateSpace
 
-_EPISODES = 2  # in the picture
-_DREAMS = 6  # of each
 
-
-class WorldModel(Measured):
+class WorldModel(WorldMeasures):
     """Learns to predict episodes: first with the observation of each step, then, imagining, without.
 
     Reported are, a step, -ELBO in nats (`loss`), its KL term (`kl`), what is minimised (`objective`), the squared error
     of observations that are imagined `horizon` steps on after `context` observed ones, in variances of the observations
-    (`open_loop_error`), and the share of steps of which it is told wrongly whether the episode goes on
-    (`wrong_ends`).
+    (`open_loop_error`), and the share of steps of which it is told wrongly whether the episode goes on (`wrong_ends`)
+    and whether the step is rewarded (`wrong_rewards`).
 
     The estimator sees the gradient as it arrives, divided by the batch and its steps: one that is not linear in it and
     does not learn its scale (published ILS, I-MLE) acts as if its step were smaller by that factor. One instance draws
@@ -84,21 +78,6 @@ class WorldModel(Measured):
 
     size: tuple[int, ...] = ()
     sized_by = DataSize("size", 2, "episodes of [numbers observed, actions]", "episodes, such as --data CartPole")
-    test_after_fit = True
-    in_bar = ("open_loop_error",)
-    tracked: Tracked = Tracked("loss", "-ELBO of a step, training episodes (nats)")
-    charts: ClassVar[Charts] = {
-        "objective": {
-            "-ELBO of a step (nats)": ["train/loss", "val/loss"],
-            "what is minimised": ["train/objective", "val/objective"],
-            "-log p of an observation (nats)": ["train/reconstruction", "val/reconstruction"],
-            "KL (nats)": ["train/kl", "val/kl"],
-        },
-        "imagination": {
-            "squared error of imagined steps (variances)": ["val/open_loop_error"],
-            "wrong about going on": ["val/wrong_ends"],
-        },
-    }
 
     def __init__(
         self,
@@ -139,10 +118,7 @@ class WorldModel(Measured):
         self.context, self.horizon = context, horizon
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)
-        names = ("loss", "objective", "reconstruction", "kl", "open_loop_error", "wrong_ends")
-        self.metrics = nn.ModuleDict({name: MeanMetric() for name in names})
-        self._shown: Episodes | None = None
-        self.prepare_curve()
+        self.prepare_measures()
         if size:
             self.build(size)
 
@@ -176,7 +152,7 @@ class WorldModel(Measured):
             self._samplers(len(embedded)), embedded, steps(episodes), strict=True
         ):
             h = self.networks.step(h, z, action, first)
-            logits = unimix(self.networks.posterior(h, seen), self.unimix)
+            logits = self.posterior(h, seen)
             z = self._draw(sampler, logits)
             path.append(Path(h, z, logits))
         return Path(*(torch.stack(part, dim=1) for part in zip(*path, strict=True)))
@@ -216,6 +192,10 @@ class WorldModel(Measured):
         """Returns the logits of p, with unimix, given h `[*batch, recurrent]`."""
         return unimix(self.networks.prior(h), self.unimix)
 
+    def posterior(self, h: Tensor, embedded: Tensor) -> Tensor:
+        """Returns the logits of q, with unimix, given h and embedded observations `[*batch, hidden]`."""
+        return unimix(self.networks.posterior(h, embedded), self.unimix)
+
     def parts(self, path: Path, p: Tensor, episodes: Episodes) -> Parts:
         """Returns the nats of each step of a path `[*batch, length]`, p being the prior's logits along it."""
         answers = self.networks.decode(path.h, path.z)
@@ -225,7 +205,7 @@ class WorldModel(Measured):
         """Returns what is minimised, of each step: the KL term twice, as p and as q get their gradient from it."""
         free = self.free_nats
         weighed = self.dynamics * to_p.clamp(min=free) + self.representation * to_q.clamp(min=free)
-        return found.reconstruction + found.continuation + weighed
+        return found.reconstruction + found.continuation + found.reward + weighed
 
     def training_step(self, batch: Episodes) -> Tensor:
         """Returns what is minimised, a step."""
@@ -257,74 +237,16 @@ class WorldModel(Measured):
                 hs.append(self.networks.step(hs[-1], zs[-1], action, first))
                 zs.append(after.expand_as(z))
             along = torch.stack(hs, dim=-2)
-            logits = unimix(self.networks.posterior(along, embedded), self.unimix)
+            logits = self.posterior(along, embedded)
             found = self.parts(Path(along, torch.stack(zs, dim=-3), logits), self.prior(along), later)
             return self.objective(found, found.kl, found.kl).sum(dim=-1)
 
         one = self._samplers(path.z.shape[1])[middle]
-        return Problem(unimix(self.networks.posterior(h, embedded[:, 0]), self.unimix), f, one)
-
-    def measure(self, batch: Episodes) -> None:
-        """Measures drawn paths, and imagination after the context."""
-        metrics: Any = self.metrics
-        path = self(batch)
-        found = self.parts(path, self.prior(path.h), batch)
-        metrics["loss"].update(torch.stack(found).sum(dim=0))
-        metrics["objective"].update(self.objective(found, found.kl, found.kl))
-        metrics["reconstruction"].update(found.reconstruction)
-        metrics["kl"].update(found.kl)
-        _, goes_on = self.networks.decode(path.h, path.z)
-        metrics["wrong_ends"].update(((goes_on > 0) != (batch.goes_on > 0)).float())
-        imagined, true = self._imagined(path, batch), self._ahead(batch.observation)
-        same = self._ahead(batch.first).cumsum(dim=1) == 0  # what was never begun is not held against it
-        metrics["open_loop_error"].update((imagined - true).square().mean(dim=-1)[same])
-        if self._shown is None:
-            longest = batch.first[:, 1:].float().cumsum(dim=1).eq(0).sum(dim=1).argsort(descending=True)[:_EPISODES]
-            self._shown = Episodes(*(part[longest] for part in batch))
-
-    def _ahead(self, values: Tensor) -> Tensor:
-        """What of values `[batch, length, ...]` is imagined."""
-        return values[:, self.context : self.context + self.horizon]
-
-    def _imagined(self, path: Path, batch: Episodes) -> Tensor:
-        """Observations imagined after the context, `[batch, horizon, observed]`."""
-        last = self.context - 1
-        h, z = self.imagine(path.h[:, last], path.z[:, last], self._ahead(batch.action))
-        return self.networks.decode(h, z)[0]
+        return Problem(self.posterior(h, embedded[:, 0]), f, one)
 
     def predict_step(self, batch: Episodes) -> dict[str, Tensor]:
-        """Returns codes `[batch, length, latents]`, and what is decoded of them: means, and the odds of going on."""
+        """Returns codes `[batch, length, latents]`, and what is decoded of them: means, and the odds of coins."""
         path = self(batch)
-        mean, goes_on = self.networks.decode(path.h, path.z)
-        return {"codes": indices(path.z, 1), "observation": mean, "goes_on": goes_on.sigmoid()}
-
-    def figures(self) -> dict[str, Figure]:
-        """Validation episodes, true, and as the model follows and then imagines them."""
-        if self._shown is None:
-            return {}
-        batch = Episodes(*(part.to(self.device) for part in self._shown))
-        with evaluating(self), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            path = self(batch)
-            followed, _ = self.networks.decode(path.h, path.z)
-            dreams = torch.stack([self._imagined(path, batch) for _ in range(_DREAMS)])
-        return {"imagined": imagined_episodes(batch, followed[:, : self.context].cpu(), dreams.cpu())}
-
-    def in_words(self, name: str, value: float) -> tuple[str, str]:
-        """Names and units of what is measured."""
-        words = {
-            "loss": ("-ELBO of a step", f"{value:.3f} nats"),
-            "objective": ("what is minimised, a step", f"{value:.3f} nats"),
-            "kl": ("KL of a step", f"{value:.3f} nats"),
-            "open_loop_error": (f"squared error, imagined {self.horizon} steps", f"{value:.4f} variances"),
-            "wrong_ends": ("wrong about whether an episode goes on", f"{value:.2%} of steps"),
-        }
-        return words.get(name) or super().in_words(name, value)
-
-    def summary(self) -> dict[str, str]:
-        """What validation measured."""
-        found = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        measured = [name for name in found if name.startswith("val/")]
-        rows = {"estimator": in_words(self.estimator)}
-        rows |= dict(self.in_words(name.removeprefix("val/"), found[name]) for name in measured)
-        return rows | self.summary_of_data()
+        told = self.networks.decode(path.h, path.z)
+        coins = {"goes_on": told.goes_on.sigmoid(), "reward": told.reward.sigmoid()}
+        return {"codes": indices(path.z, 1), "observation": told.observation, **coins}

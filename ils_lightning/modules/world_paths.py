@@ -6,8 +6,9 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
-from ils_lightning.data.cart_pole import Episodes
+from ils_lightning.data.episodes import Episodes
 from ils_lightning.estimators.distribution import Categorical
+from ils_lightning.networks.state_space import Decoded
 
 
 class Path(NamedTuple):
@@ -19,32 +20,37 @@ class Path(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Nats of each step `[*batch, length]`: -log p of what is observed and of going on, and KL(q || p)."""
+    """Nats of each step `[*batch, length]`: -log p of the observation, of going on, of the reward, and KL(q || p)."""
 
     reconstruction: Tensor
     continuation: Tensor
+    reward: Tensor
     kl: Tensor
 
 
-def parts(answers: tuple[Tensor, Tensor], q: Tensor, p: Tensor, episodes: Episodes, deviation: float) -> Parts:
+def parts(answers: Decoded, q: Tensor, p: Tensor, episodes: Episodes, deviation: float) -> Parts:
     """Returns the nats of each step.
 
     Args:
-        answers: means of the observations `[*batch, length, observed]`, logits of going on `[*batch, length]`.
+        answers: what is decoded, `[*batch, length, ...]`.
         q: logits `[*batch, length, latents, categories]` in sight of the observation.
         p: logits without, alike.
         episodes: what happened, `[batch, length, ...]`.
         deviation: of observations from their means.
     """
-    mean, goes_on = answers
-    away = (episodes.observation - mean) / deviation
+    away = (episodes.observation - answers.observation) / deviation
     constant = math.log(deviation) + math.log(2 * math.pi) / 2
-    wanted = episodes.goes_on.expand_as(goes_on)
     return Parts(
         (away.square() / 2 + constant).sum(dim=-1),
-        functional.binary_cross_entropy_with_logits(goes_on, wanted, reduction="none"),
+        _coin(answers.goes_on, episodes.goes_on),
+        _coin(answers.reward, episodes.reward),
         kl(q, p),
     )
+
+
+def _coin(logits: Tensor, fell: Tensor) -> Tensor:
+    """-log p of how coins fell, 1 or 0, given the logits of 1."""
+    return functional.binary_cross_entropy_with_logits(logits, fell.expand_as(logits), reduction="none")
 
 
 def kl(q: Tensor, p: Tensor) -> Tensor:

@@ -2,12 +2,22 @@
 
 h_t = GRU(h_{t-1}, [z_{t-1}, a_{t-1}])                what is remembered; 0 before an episode's first step
 q(z_t | h_t, x_t),   p(z_t | h_t)                     logits with and without the observation
-x_t, goes on  <-  decoder(h_t, z_t)
+x_t, goes on, reward  <-  decoder(h_t, z_t)
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+class Decoded(NamedTuple):
+    """What follows from h and z: means of the observation `[*batch, observed]`, logits `[*batch]` of the two coins."""
+
+    observation: Tensor
+    goes_on: Tensor
+    reward: Tensor
 
 
 class StateSpace(nn.Module):
@@ -24,7 +34,7 @@ class StateSpace(nn.Module):
         >>> cell = StateSpace(observed=4, actions=2, code=(8, 8), recurrent=16, hidden=32)
         >>> h, z = cell.start(5)
         >>> h = cell.step(h, z, torch.zeros(5, dtype=torch.long), torch.ones(5, dtype=torch.bool))
-        >>> cell.prior(h).shape, cell.decode(h, z)[0].shape
+        >>> cell.prior(h).shape, cell.decode(h, z).observation.shape
         (torch.Size([5, 8, 8]), torch.Size([5, 4]))
     """
 
@@ -42,6 +52,7 @@ class StateSpace(nn.Module):
             nn.Linear(recurrent + flat, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
         self.answers = nn.Linear(hidden, observed + 1)
+        self.reward = nn.Linear(hidden, 1)
 
     def start(self, rows: int) -> tuple[Tensor, Tensor]:
         """Returns h `[rows, recurrent]` and z of nothing seen yet."""
@@ -49,9 +60,13 @@ class StateSpace(nn.Module):
         return weight.new_zeros(rows, self.recurrent), weight.new_zeros(rows, *self.code)
 
     def step(self, h: Tensor, z: Tensor, action: Tensor, first: Tensor) -> Tensor:
-        """Returns the next h `[*batch, recurrent]`; where it is the `first` of an episode, all before is forgotten."""
+        """Returns the next h `[*batch, recurrent]`; where it is the `first` of an episode, all before is forgotten.
+
+        The action is its number, `[*batch]`, or a vector `[*batch, actions]` that has a slope.
+        """
+        of_action = action @ self.of_action.weight if action.is_floating_point() else self.of_action(action)
         kept = (~first).to(h.dtype).unsqueeze(-1)
-        x = functional.silu(self.of_code(z.flatten(-2)) + self.of_action(action)) * kept
+        x = functional.silu(self.of_code(z.flatten(-2)) + of_action) * kept
         return self.cell(x.flatten(0, -2), (h * kept).flatten(0, -2)).view_as(h)
 
     def posterior(self, h: Tensor, embedded: Tensor) -> Tensor:
@@ -62,7 +77,8 @@ class StateSpace(nn.Module):
         """Returns logits of z given h alone."""
         return self.prior_layers(h).unflatten(-1, self.code)
 
-    def decode(self, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns means of the observation `[*batch, observed]` and logits of going on `[*batch]`."""
-        answers = self.answers(self.decoder(torch.cat([h, z.flatten(-2)], dim=-1)))
-        return answers[..., :-1], answers[..., -1]
+    def decode(self, h: Tensor, z: Tensor) -> Decoded:
+        """Returns the observation, whether the episode goes on, and whether the step is rewarded."""
+        hidden = self.decoder(torch.cat([h, z.flatten(-2)], dim=-1))
+        answers = self.answers(hidden)
+        return Decoded(answers[..., :-1], answers[..., -1], self.reward(hidden).squeeze(-1))

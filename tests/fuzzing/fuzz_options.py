@@ -14,6 +14,7 @@ from ils_lightning.data import (
     ImageData,
     ImageFiles,
     ListOps,
+    MiniGrid,
     SingleDraws,
     Springs,
     Sudoku,
@@ -26,6 +27,7 @@ from ils_lightning.modules import (
     DiscreteVAE,
     HardAttention,
     HierarchicalVAE,
+    ImaginationActor,
     LatentTree,
     MixtureOfExperts,
     PolynomialProgramming,
@@ -102,11 +104,13 @@ def of_estimators() -> Iterator[Case]:
                     yield Case(f"{kind.__name__}.{option}={value}", one, (option,))
 
 
+WORLD = '{"estimator": "ReinMax", "size": [4, 2]}'
 MODULES = {
     CategoricalFit: ENERGY,
     DiscreteVAE: VAE,
     HierarchicalVAE: ["fit", "--config=vae_hierarchical", *SHORT],
     HardAttention: ["fit", "--config=hard_attention", *SHORT, "--data=Digits"],
+    ImaginationActor: ["fit", "--config=imagination_cart_pole", f"--model.world={WORLD}", *SHORT],
     LatentTree: ["fit", "--config=listops", *SHORT],
     MixtureOfExperts: ["fit", "--config=moe_text", *SHORT],
     PolynomialProgramming: ["fit", "--config=polynomial", *SHORT],
@@ -117,6 +121,7 @@ MODULES = {
 }
 DATA = {
     CartPole: ["fit", "--config=world_model", *SHORT],
+    MiniGrid: ["fit", "--config=world_model_grid", *SHORT],
     Digits: VAE,
     ImageData: [*VAE, "--data=ImageData", "--data.download=false"],
     ImageFiles: [*VAE, "--data=ImageFiles", "--data.path=images"],
@@ -128,9 +133,9 @@ DATA = {
 }
 MAY_BE_0 = ["settings", "record_every", "kl_warmup", "free_bits", "importance_samples", "threshold", "validation"]
 MAY_BE_0 += ["margin", "residual_blocks", "centre", "leak", "share", "every", "balance"]
-MAY_BE_0 += ["unimix", "free_nats", "dynamics", "representation"]
+MAY_BE_0 += ["unimix", "free_nats", "dynamics", "representation", "trace", "entropy"]
 FINE_OF_PARTS = {**{key: ["0"] for key in MAY_BE_0}, "centre": ["0", "-1"]}
-SKIPPED = ["estimator", "tokenizer", "args", "kwargs"]  # tried by name, or not options
+SKIPPED = ["estimator", "tokenizer", "world", "args", "kwargs"]  # tried by name, or not options
 TRAINER = {
     "max_steps": ["abc", "-2", "1.5", "nan", "[]"],
     "max_epochs": ["abc", "-2", "1.5", "nan"],

@@ -99,6 +99,8 @@ def files(chance: Random) -> Iterator[Case]:
         "sudoku",
         "relational",
         "world_model",
+        "world_model_grid",
+        "imagination_cart_pole",
         "vae_conv",
     ):
         wrong = misspelt(name, chance)
