@@ -27,25 +27,26 @@ from ils_lightning.tables import markdown
 
 
 class Falling(Callback):
-    """Takes every learning rate linearly to a share of what it was, from the first step that it sees.
+    """Takes every learning rate linearly to a share of what it was, from the first step that it sees or later.
 
     Args:
         to: the share at the end.
         steps: on the way.
+        after: steps before, in which the rates stay.
 
     Example:
-        >>> Falling(to=0.0, steps=100).share(25)
-        0.75
+        >>> Falling(to=0.0, steps=100).share(25), Falling(to=0.0, steps=100, after=50).share(25)
+        (0.75, 1.0)
     """
 
-    def __init__(self, to: float, steps: int) -> None:
-        self.to, self.steps = to, steps
+    def __init__(self, to: float, steps: int, after: int = 0) -> None:
+        self.to, self.steps, self.after = to, steps, after
         self._start: int | None = None
         self._rates: list[float] = []
 
     def share(self, step: int) -> float:
         """What is left of a learning rate after so many steps."""
-        return 1 + (self.to - 1) * step / self.steps
+        return 1 + (self.to - 1) * max(step - self.after, 0) / self.steps
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         groups = trainer.optimizers[0].param_groups
@@ -87,6 +88,7 @@ def main(
     comparison: str = "compare/vae_mnist_160",
     setting: str = "L24K4",
     epochs: int = 16,
+    kept: int = 0,
     to: float = 0.0,
     then: Estimator | None = None,
     name: str = "",
@@ -100,7 +102,8 @@ def main(
         seed: of the training.
         comparison: its file or name.
         setting: of the training.
-        epochs: that are added.
+        epochs: that are added, in which the rate falls.
+        kept: epochs that are added before those, in which it stays.
         to: share of the learning rate that is left at the end.
         then: estimator of the epochs that are added; the run's own by default.
         name: of what is added, in the file; that of the run by default.
@@ -113,10 +116,11 @@ def main(
     made: Any = make(options)
     model, data = made
     done = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1
-    trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + epochs, "accelerator": "cpu"})
+    trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + kept + epochs, "accelerator": "cpu"})
     use_complete_checkpoints(trainer)
     data.setup("fit")
-    trainer.callbacks.append(Falling(to, epochs * len(data.train_dataloader())))
+    batches = len(data.train_dataloader())
+    trainer.callbacks.append(Falling(to, epochs * batches, kept * batches))
     if then:
         trainer.callbacks.append(Then(then))
     trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint))
@@ -126,7 +130,14 @@ def main(
     print(markdown(["epoch", "training"], [[f"{done + n}", f"{x:.2f}"] for n, x in enumerate(losses[done:, 0], 1)]))
     print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
     if file:
-        row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed, "added": epochs}
+        row = {
+            "setting": setting,
+            "start": run,
+            "epochs": done,
+            "run": name or run,
+            "seed": seed,
+            "added": kept + epochs,
+        }
         row |= {"to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
         row |= {name: f"{value:.4f}" for name, value in tested.items()}
         add(file, row)
