@@ -31,29 +31,29 @@ class Falling(Callback):
 
     Args:
         to: the share at the end.
-        steps: on the way.
-        after: steps before, in which the rates stay.
+        epochs: on the way.
+        kept: epochs before, in which the rates stay.
 
     Example:
-        >>> Falling(to=0.0, steps=100).share(25), Falling(to=0.0, steps=100, after=50).share(25)
-        (0.75, 1.0)
+        >>> Falling(to=0.0, epochs=4).share(1.5), Falling(to=0.0, epochs=4, kept=2).share(1.5)
+        (0.625, 1.0)
     """
 
-    def __init__(self, to: float, steps: int, after: int = 0) -> None:
-        self.to, self.steps, self.after = to, steps, after
+    def __init__(self, to: float, epochs: int, kept: int = 0) -> None:
+        self.to, self.epochs, self.kept = to, epochs, kept
         self._start: int | None = None
         self._rates: list[float] = []
 
-    def share(self, step: int) -> float:
-        """What is left of a learning rate after so many steps."""
-        return 1 + (self.to - 1) * max(step - self.after, 0) / self.steps
+    def share(self, epochs: float) -> float:
+        """What is left of a learning rate after so many."""
+        return 1 + (self.to - 1) * max(epochs - self.kept, 0) / self.epochs
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         groups = trainer.optimizers[0].param_groups
         if self._start is None:
             self._start, self._rates = trainer.global_step, [group["lr"] for group in groups]
         for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate * self.share(trainer.global_step - self._start)
+            group["lr"] = rate * self.share((trainer.global_step - self._start) / trainer.num_training_batches)
 
 
 class Then(Callback):
@@ -118,9 +118,7 @@ def main(
     done = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1
     trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + kept + epochs, "accelerator": "cpu"})
     use_complete_checkpoints(trainer)
-    data.setup("fit")
-    batches = len(data.train_dataloader())
-    trainer.callbacks.append(Falling(to, epochs * batches, kept * batches))
+    trainer.callbacks.append(Falling(to, epochs, kept))
     if then:
         trainer.callbacks.append(Then(then))
     trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint))
@@ -130,15 +128,8 @@ def main(
     print(markdown(["epoch", "training"], [[f"{done + n}", f"{x:.2f}"] for n, x in enumerate(losses[done:, 0], 1)]))
     print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
     if file:
-        row = {
-            "setting": setting,
-            "start": run,
-            "epochs": done,
-            "run": name or run,
-            "seed": seed,
-            "added": kept + epochs,
-        }
-        row |= {"to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
+        row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed}
+        row |= {"added": kept + epochs, "to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
         row |= {name: f"{value:.4f}" for name, value in tested.items()}
         add(file, row)
 
