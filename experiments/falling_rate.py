@@ -27,32 +27,33 @@ from ils_lightning.tables import markdown
 
 
 class Falling(Callback):
-    """Takes every learning rate linearly to a share of what it was, from the first step that it sees.
+    """Takes every learning rate linearly to a share of what it was, from the first step that it sees or later.
 
     Args:
         to: the share at the end.
-        steps: on the way.
+        epochs: on the way.
+        kept: epochs before, in which the rates stay.
 
     Example:
-        >>> Falling(to=0.0, steps=100).share(25)
-        0.75
+        >>> Falling(to=0.0, epochs=4).share(1.5), Falling(to=0.0, epochs=4, kept=2).share(1.5)
+        (0.625, 1.0)
     """
 
-    def __init__(self, to: float, steps: int) -> None:
-        self.to, self.steps = to, steps
+    def __init__(self, to: float, epochs: int, kept: int = 0) -> None:
+        self.to, self.epochs, self.kept = to, epochs, kept
         self._start: int | None = None
         self._rates: list[float] = []
 
-    def share(self, step: int) -> float:
-        """What is left of a learning rate after so many steps."""
-        return 1 + (self.to - 1) * step / self.steps
+    def share(self, epochs: float) -> float:
+        """What is left of a learning rate after so many."""
+        return 1 + (self.to - 1) * max(epochs - self.kept, 0) / self.epochs
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         groups = trainer.optimizers[0].param_groups
         if self._start is None:
             self._start, self._rates = trainer.global_step, [group["lr"] for group in groups]
         for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate * self.share(trainer.global_step - self._start)
+            group["lr"] = rate * self.share((trainer.global_step - self._start) / trainer.num_training_batches)
 
 
 class Then(Callback):
@@ -87,6 +88,7 @@ def main(
     comparison: str = "compare/vae_mnist_160",
     setting: str = "L24K4",
     epochs: int = 16,
+    kept: int = 0,
     to: float = 0.0,
     then: Estimator | None = None,
     name: str = "",
@@ -100,7 +102,8 @@ def main(
         seed: of the training.
         comparison: its file or name.
         setting: of the training.
-        epochs: that are added.
+        epochs: that are added, in which the rate falls.
+        kept: epochs that are added before those, in which it stays.
         to: share of the learning rate that is left at the end.
         then: estimator of the epochs that are added; the run's own by default.
         name: of what is added, in the file; that of the run by default.
@@ -113,10 +116,9 @@ def main(
     made: Any = make(options)
     model, data = made
     done = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1
-    trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + epochs, "accelerator": "cpu"})
+    trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + kept + epochs, "accelerator": "cpu"})
     use_complete_checkpoints(trainer)
-    data.setup("fit")
-    trainer.callbacks.append(Falling(to, epochs * len(data.train_dataloader())))
+    trainer.callbacks.append(Falling(to, epochs, kept))
     if then:
         trainer.callbacks.append(Then(then))
     trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint))
@@ -126,8 +128,8 @@ def main(
     print(markdown(["epoch", "training"], [[f"{done + n}", f"{x:.2f}"] for n, x in enumerate(losses[done:, 0], 1)]))
     print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
     if file:
-        row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed, "added": epochs}
-        row |= {"to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
+        row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed}
+        row |= {"added": kept + epochs, "to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
         row |= {name: f"{value:.4f}" for name, value in tested.items()}
         add(file, row)
 

@@ -7,6 +7,7 @@ import torch
 import yaml
 from checkpoint_copies import PARTS, copied
 from kills import differences
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ils_lightning.cli import main
 from ils_lightning.data import ImageData
@@ -111,6 +112,39 @@ def test_published_settings_lie_on_the_run_of_their_size(path, capsys):
     assert settings["optimizer"]["init_args"]["lr"] == own["optimizer"]["init_args"]["lr"]
     assert f"L{settings['latents']}K{settings['categories']}" == size
     assert type(create(settings["estimator"], Estimator)).__module__.rsplit(".", 1)[-1] == method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["L24K4", "L12K16"])
+def test_cooldown_lies_on_the_published_sizes_and_its_steps_are_those_of_its_epochs(size, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", f"--config=vae_mnist_{size}", "--config=cooldown/mnist_176", "--print_config"])
+    settings = yaml.safe_load(capsys.readouterr().out)
+    model, trainer = settings["model"]["init_args"], settings["trainer"]
+    falls, (grows,) = model["lr_scheduler"]["init_args"], trainer["callbacks"]
+    assert falls["steps"] == trainer["max_epochs"] * 60_000 / settings["data"]["init_args"]["batch_size"]
+    assert grows["init_args"]["schedule"]["init_args"]["steps"] == [falls["steps"] - falls["cooldown"]]
+    alone = yaml.safe_load((CONFIGS / f"vae_mnist_{size}.yaml").read_text())["model"]["init_args"]
+    assert model["estimator"]["init_args"]["estimator"]["init_args"] == alone["estimator"]["init_args"]
+    assert model["optimizer"]["init_args"]["lr"] == alone["optimizer"]["init_args"]["lr"]
+
+
+@pytest.mark.slow
+def test_cooldown_ends_with_several_draws_and_without_a_learning_rate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    option = "--trainer.callbacks=OptionSchedule", "--trainer.callbacks.option=samples"
+    schedule = "--trainer.callbacks.schedule=Milestones", "--trainer.callbacks.schedule.start=1"
+    steps = "--trainer.callbacks.schedule.values=[4]", "--trainer.callbacks.schedule.steps=[6]"
+    falls = "--model.lr_scheduler.steps=8", "--model.lr_scheduler.cooldown=2"
+    trainer = "--trainer.max_epochs=2", "--trainer.limit_train_batches=4", "--trainer.log_every_n_steps=1"
+    words = "--config=vae_digits", "--config=cooldown/mnist_176"
+    main(["fit", *words, *falls, *trainer, *option, *schedule, *steps])
+    kept = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)
+    assert kept["global_step"] == 8
+    assert kept["optimizer_states"][0]["param_groups"][0]["lr"] == 0
+    (events,) = {path.parent for path in tmp_path.rglob("events*")}
+    found = EventAccumulator(str(events)).Reload().Scalars("DiscreteVAE-option/samples")
+    assert [round(one.value) for one in found] == [1] * 6 + [4] * 2
 
 
 @pytest.mark.slow

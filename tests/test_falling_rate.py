@@ -54,6 +54,22 @@ def test_every_run_adds_a_line_of_what_it_was(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
+def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, monkeypatch):
+    seen, whole = [], falling_rate.Falling.on_train_batch_start
+
+    def noted(callback, trainer, *others):
+        whole(callback, trainer, *others)
+        seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    monkeypatch.setattr(falling_rate.Falling, "on_train_batch_start", noted)
+    falling_rate.main(run="ReinMax", seed=0, file=tmp_path / "lines.csv", kept=2, **trained)
+    assert seen == pytest.approx([0.001] * 7 + [0.001 * 2 / 3, 0.001 / 3])
+    with (tmp_path / "lines.csv").open() as lines:
+        assert [row["added"] for row in csv.DictReader(lines)] == ["3"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ils_lightning.callbacks import Constant, Cosine, Exponential, HalfLife, Linear, OptionSchedule
+from ils_lightning.callbacks import Constant, Cosine, Exponential, HalfLife, Linear, Milestones, OptionSchedule
 from ils_lightning.estimators import (
     ILS,
     Average,
@@ -62,6 +62,7 @@ def trainer(tmp_path, *callbacks, steps=6, **options):
         (Linear(1.0, 2.0, steps=4), [1.0, 1.25, 2.0, 2.0]),
         (Exponential(1.0, 1e-4, steps=4), [1.0, 0.1, 1e-4, 1e-4]),
         (Cosine(3.0, 1.0, steps=4), [3.0, 2 + math.sqrt(0.5), 1.0, 1.0]),
+        (Milestones(1.0, [2.0, 5.0], steps=[4, 10]), [1.0, 1.0, 2.0, 5.0]),
         (HalfLife(9.0, half_life=4, end=1.0), [9.0, 1 + 8 * 0.5**0.25, 5.0, 2.0]),
     ],
 )
@@ -74,6 +75,9 @@ def test_values_at_steps_0_1_4_12(schedule, expected):
     [
         (lambda: Linear(1.0, 0.0, steps=0), "Linear: steps must be at least 1; given 0"),
         (lambda: Exponential(1.0, 0.0, steps=5), "Exponential: start and end must be positive; given 1.0 and 0.0"),
+        (lambda: Milestones(1, [4], steps=[]), r"values and steps must be as many, one or more; given \[4\] and \[\]"),
+        (lambda: Milestones(1, [4, 8], steps=[9, 9]), r"each greater than the one before; given \[9, 9\]"),
+        (lambda: Milestones(1, [4], steps=[0]), r"steps must be at least 1, .*; given \[0\]"),
         (lambda: HalfLife(1.0, half_life=0), "HalfLife: half_life must be positive; given 0"),
     ],
 )

@@ -14,7 +14,16 @@ from ils_lightning.callbacks.progress import StepProgress
 from ils_lightning.callbacks.rank_seed import RankSeed
 from ils_lightning.callbacks.report import EvaluationReport, FitReport
 from ils_lightning.callbacks.resumption import Resumption
-from ils_lightning.callbacks.schedules import Constant, Cosine, Exponential, HalfLife, Linear, Ramp, Schedule
+from ils_lightning.callbacks.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    HalfLife,
+    Linear,
+    Milestones,
+    Ramp,
+    Schedule,
+)
 from ils_lightning.callbacks.tokenizer_measures import TokenizerMeasures
 
 __all__ = [
@@ -33,6 +42,7 @@ __all__ = [
     "LastCheckpoint",
     "LearningRate",
     "Linear",
+    "Milestones",
     "OptionSchedule",
     "Ramp",
     "RankSeed",

@@ -3,6 +3,8 @@
 A schedule depends on the step alone, so a resumed run continues exactly where the first one stopped.
 """
 
+import bisect
+import itertools
 import math
 
 from ils_lightning.errors import Refusal
@@ -92,6 +94,34 @@ class Cosine(Ramp):
 
     def curve(self, progress: float) -> float:
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Milestones(Schedule):
+    """One value after another, each from its step on.
+
+    Args:
+        start: value at step 0.
+        values: what follows.
+        steps: at which each of them begins, one after the other.
+
+    Raises:
+        ValueError: when there is not one step for each value, or they do not rise from 1.
+
+    Example:
+        >>> schedule = Milestones(start=1, values=[4, 8], steps=[100, 200])
+        >>> [schedule(step) for step in (0, 99, 100, 250)]
+        [1, 1, 4, 8]
+    """
+
+    def __init__(self, start: float, values: list[float], steps: list[int]) -> None:
+        if len(values) != len(steps) or not values:
+            raise Refusal(f"Milestones: values and steps must be as many, one or more; given {values} and {steps}")
+        if any(later <= earlier for earlier, later in itertools.pairwise([0, *steps])):
+            raise Refusal(f"Milestones: steps must be at least 1, each greater than the one before; given {steps}")
+        self.values, self.steps = [start, *values], steps
+
+    def __call__(self, step: int) -> float:
+        return self.values[bisect.bisect(self.steps, step)]
 
 
 class HalfLife(Schedule):
