@@ -1,6 +1,6 @@
 """Prints the noise of estimates at a checkpoint of a comparison: `python experiments/noise_table.py CHECKPOINT`.
 
-The weights are held as the checkpoint has them. Estimators that learn see 150 batches first, and then stand still.
+The weights are held as the checkpoint has them. Estimators that learn see `seen` batches first, and then stand still.
 Printed is, for the gradient of one batch of 100 images that reaches the weights of the encoder, and for that of the
 decoder, the variance over draws relative to the square of the mean: what a run still has to average away. The mean is
 as biased as its estimator; the decoder's gradient is that of the loss at the draws.
@@ -20,7 +20,9 @@ from ils_lightning.compare.training.fit import make, make_trainer
 from ils_lightning.estimators import (
     Average,
     Estimator,
+    ILSDiagonal,
     ILSJoint,
+    ILSLowRank,
     ILSNewton,
     ILSTempered,
     LatinHypercube,
@@ -44,6 +46,8 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "ILSTempered(2)": lambda: ILSTempered(temperature=2.0),
     "ILSJoint": ILSJoint,
     "ILSNewton": ILSNewton,
+    "ILSDiagonal": ILSDiagonal,
+    "ILSLowRank": ILSLowRank,
 }
 SEEN = 150
 """Batches that an estimator learns from."""
@@ -67,9 +71,11 @@ def noise(found: Sequence[Tensor]) -> float:
 def main(
     checkpoint: Path,
     comparison: str = "compare/vae_mnist_160",
-    setting: str = "L24K4",
+    setting: str | None = "L24K4",
     draws: int = 64,
     seed: int = 1,
+    seen: int = SEEN,
+    only: list[str] | None = None,
 ) -> None:
     """Prints a line for every estimator.
 
@@ -79,6 +85,8 @@ def main(
         setting: of the training.
         draws: estimates by each.
         seed: of the draws.
+        seen: batches that an estimator learns from.
+        only: these estimators, by the names of the table.
     """
     torch.set_num_threads(1)
     whole = read(comparison)
@@ -86,10 +94,10 @@ def main(
     set_up(make_trainer({"accelerator": "cpu"}), model, data, str(checkpoint))
     model.eval()
     torch.manual_seed(seed)
-    batch, *others = islice(data.train_dataloader(), SEEN + 1)
+    batch, *others = islice(data.train_dataloader(), seen + 1)
     lines = []
-    for name, made in ESTIMATORS.items():
-        estimator = made()
+    for name in only or ESTIMATORS:
+        estimator = ESTIMATORS[name]()
         if estimator.learns:
             for one in others:
                 gradients(model, estimator, one)

@@ -23,7 +23,7 @@ _LINES = (
     "Arsm SumAndSample BitFlip MuProp ReinMaxCV Rodeo ReinMaxRao GappedStraightThrough",
     "Arm Arms VarGrad Vimco DoubleControlVariate AdaptiveImplicitMLE ImplicitMLE DecoupledStraightThroughGumbelSoftmax",
     "SparsemaxMarginal EntmaxMarginal TopKSubset TopKReinMax LocalExpectation Grpo DrGrpo Daps",
-    "Redge RedgeCov SparseMixer SparseMixerV2 SparseMixerV2Star Grouped LatinHypercube",
+    "Redge RedgeCov SparseMixer SparseMixerV2 SparseMixerV2Star Grouped LatinHypercube ILSLowRank",
 )
 _HOMES = [name for line in _LINES for name in line.split()]
 

@@ -21,6 +21,7 @@ from ils_lightning.estimators import (
     ILSDiagonal,
     ILSIsotropic,
     ILSJoint,
+    ILSLowRank,
     ILSNewton,
     ILSResidual,
     ILSTempered,
@@ -46,6 +47,7 @@ from ils_lightning.estimators import (
     family,
     gumbel_rao,
     ils_cv,
+    ils_low_rank,
     minimum_variance,
     relaxation,
     top_k_subset,
@@ -61,7 +63,7 @@ def averaged() -> Reinforce:
 PATCHES = {
     # state
     "ILSNewton's ridge pulls H to 0": Patch(ILSNewton, ILSNewton.inverse, "torch.addcmul(S, r * eta, C)", "S"),
-    "ILSDiagonal ignores decay": Patch(ILSDiagonal, ILSDiagonal.learn, "self.decay * self.D", "self.D"),
+    "ILSDiagonal ignores decay": Patch(ILSDiagonal, ILSDiagonal.learn, "self.past * self.D", "self.D"),
     "ILSDiagonal divides by the smaller": Patch(ILSDiagonal, ILSDiagonal.learn, "amax", "amin"),
     "ILSIsotropic's wrong trace": Patch(ILSIsotropic, ILSIsotropic.observe, "(pi * (1 - pi))", "pi"),
     "moving sums forget nothing": Patch(ILSJoint, family.Learnt.learn, "alpha=self.past", "alpha=1"),
@@ -87,6 +89,12 @@ PATCHES = {
     "ARM's noise flipped": Patch(Arm, Arm.weight, "(u - 0.5)", "(0.5 - u)"),
     "REBAR's second slope added": Patch(
         Rebar, relaxation.controlled, "pathwise - conditional", "pathwise + conditional"
+    ),
+    "ILSLowRank sees its own draw": Patch(
+        lambda: ILSLowRank(rank=2), ils_low_rank.features, "each.sum(dim=0) - each", "each.sum(dim=0).expand_as(each)"
+    ),
+    "ILSLowRank's sums do not turn along": Patch(
+        lambda: ILSLowRank(rank=2), ILSLowRank.learn, "Y @ M, M.mT @ C @ M", "Y, C"
     ),
     "ILSJoint adds the other latents' probabilities": Patch(ILSJoint, ILSJoint.rearranged, "alpha=-1", "alpha=1"),
     "I-MLE steps up": Patch(

@@ -13,6 +13,7 @@ from ils_lightning.estimators import (
     ILSDiagonal,
     ILSIsotropic,
     ILSJoint,
+    ILSLowRank,
     ILSNewton,
     ILSTempered,
     ILSTemperedDiagonal,
@@ -21,7 +22,7 @@ from ils_lightning.estimators import (
     learnt,
 )
 
-POOLED = [ILSNewton, ILSDiagonal, ILSIsotropic, ILSJoint]
+POOLED = [ILSNewton, ILSDiagonal, ILSIsotropic, ILSJoint, ILSLowRank]
 EVERY = [ILSCV, *POOLED]
 
 
@@ -203,8 +204,8 @@ def test_base_may_differ_between_settings(make):
 
 
 def test_facts_follow_the_options():
-    assert [make().exact_for for make in EVERY] == ["quadratic", *["linear"] * 4]
-    assert [make(base=1.0).exact_for for make in POOLED] == ["quadratic"] * 4
+    assert [make().exact_for for make in EVERY] == ["quadratic", *["linear"] * 5]
+    assert [make(base=1.0).exact_for for make in POOLED] == ["quadratic"] * 5
     assert ILSCV(temperature=1.3).exact_for == "none"
     assert all(make.pooled for make in EVERY)
     assert Average(ILSNewton(), samples=2).pooled

@@ -10,6 +10,7 @@ from ils_lightning.estimators import (
     ILSDiagonal,
     ILSIsotropic,
     ILSJoint,
+    ILSLowRank,
     ILSNewton,
     ILSTempered,
     LeaveOneOut,
@@ -52,7 +53,7 @@ def test_with_one_estimator_for_both_groups_the_gradient_is_biased():
     assert bias_and_variance(ILSNewton(base=0.0))[0] > 0.1
 
 
-@pytest.mark.parametrize("make", [ILSNewton, ILSDiagonal, ILSJoint, ILSTempered, ILSCV, ILSIsotropic])
+@pytest.mark.parametrize("make", [ILSNewton, ILSDiagonal, ILSJoint, ILSTempered, ILSCV, ILSIsotropic, ILSLowRank])
 @pytest.mark.parametrize("closed", [False, True])
 def test_rows_that_do_not_count_teach_a_group_nothing(make, closed):
     """Whatever padding holds, state and estimates are the same; with one estimator for all rows they are too."""

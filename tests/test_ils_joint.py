@@ -8,7 +8,7 @@ import torch
 from random_problems import RandomProblem, noise, quadratic, random_problem
 from torch import Tensor
 
-from ils_lightning.estimators import Estimator, ILSJoint, ILSNewton, ReinMax, ils_joint
+from ils_lightning.estimators import Estimator, ILSJoint, ILSNewton, ReinMax, coupled, ils_joint
 from ils_lightning.estimators.ils_joint import coefficients
 
 LATENTS, CATEGORIES, ROWS = 3, 3, 100
@@ -128,5 +128,5 @@ def test_coefficients_from_settled_rows_would_add_noise_to_open_ones(broken, mon
     if broken == "few rows believed":
         monkeypatch.setattr(ils_joint, "coefficients", lambda fit: whole(torch.cat([fit[:2], 0 * fit[2:]])))
     else:
-        monkeypatch.setattr(ils_joint, "SMALLEST_SHARE", 0.0)
+        monkeypatch.setattr(coupled, "SMALLEST_SHARE", 0.0)
     assert worst_after_settled_rows() > 2

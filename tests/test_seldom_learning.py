@@ -1,17 +1,20 @@
 """Learning from some steps only: which, what is read in between, and that a resumed run goes on with the same ones."""
 
 import copy
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from random_problems import noise, random_problem
 from test_family_state import gradient, state
 
-from ils_lightning.estimators import ILSJoint, ILSNewton, ILSTempered
+from ils_lightning.estimators import ILSJoint, ILSLowRank, ILSNewton, ILSTempered
+from ils_lightning.estimators.learnt import Learnt
 
-SELDOM = [ILSNewton, ILSJoint, ILSTempered]
-Make = Callable[..., ILSNewton]
+SELDOM = [ILSNewton, ILSJoint, ILSTempered, ILSLowRank]
+Make = Callable[..., ILSNewton | ILSLowRank]
 
 
 def learnt_from(every: int, steps: int) -> list[bool]:
@@ -55,30 +58,36 @@ def test_state_of_a_version_that_learnt_from_every_step_is_taken(make: Make):
     torch.testing.assert_close(gradient(new, logits), gradient(old, logits), rtol=0, atol=0)
 
 
-def changed_in_place(estimator: ILSNewton) -> None:
-    estimator.S.mul_(2)
+def changed_in_place(estimator: Learnt) -> None:
+    getattr(estimator, estimator.statistics[0]).mul_(2)
 
 
-def replaced(estimator: ILSNewton) -> None:
-    estimator.S = estimator.S + 1
+def replaced(estimator: Learnt) -> None:
+    name = estimator.statistics[0]
+    setattr(estimator, name, getattr(estimator, name) + 1)
 
 
 def of_another_ridge(estimator: ILSNewton) -> None:
     estimator.ridge = 0.5
 
 
-def loaded(estimator: ILSNewton) -> None:
+def loaded(estimator: Learnt) -> None:
     estimator.load_state_dict({name: value + 1 for name, value in estimator.state_dict().items()})
 
 
-def learnt(estimator: ILSNewton) -> None:
+def learnt(estimator: Learnt) -> None:
     gradient(estimator.train(), torch.randn(16, 2, 4))
     estimator.eval()
 
 
-@pytest.mark.parametrize("change", [changed_in_place, replaced, of_another_ridge, loaded, learnt])
-@pytest.mark.parametrize("make", SELDOM)
-def test_what_is_read_follows_the_state(make: Make, change: Callable[[ILSNewton], None]):
+CHANGES = [changed_in_place, replaced, loaded, learnt]
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [*itertools.product(SELDOM, CHANGES), *((make, of_another_ridge) for make in SELDOM if make is not ILSLowRank)],
+)
+def test_what_is_read_follows_the_state(make: Make, change: Callable[[Any], None]):
     logits, estimator = torch.randn(16, 2, 4), make()
     for seed in range(3):
         gradient(estimator, logits, seed=seed)

@@ -23,6 +23,7 @@ from ils_lightning.estimators import (
     ILSIsotropic,
     ILSJoint,
     ILSLeaveOneOut,
+    ILSLowRank,
     ILSNewton,
     ILSResidual,
     ILSTempered,
@@ -390,7 +391,7 @@ def test_step_has_the_jacobian_as_its_mean():
 # the page
 
 
-CURVED = (ILSNewton, ILSDiagonal, ILSIsotropic, ILSJoint)
+CURVED = (ILSNewton, ILSDiagonal, ILSIsotropic, ILSJoint, ILSLowRank)
 TEMPERED = (ReinMax, ILSCV, ILSTempered, ILSTemperedDiagonal)
 EXACT_FOR = {
     "none": [ILS(), *(make(temperature=1.3) for make in TEMPERED)],

@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -137,6 +138,13 @@ def test_psnr_is_that_of_each_image():
     again = model.image_of(model.most_probable(x))
     wanted = torch.stack([measure(one, other) for one, other in zip(again, x, strict=True)])
     torch.testing.assert_close(psnr(model, x), wanted)
+
+
+def test_psnr_of_an_image_that_is_met_exactly_is_a_number():
+    x = torch.rand(2, 1, 4, 4)
+    model = SimpleNamespace(most_probable=lambda _: None, image_of=lambda _: torch.stack([x[0], x[1] / 2]))
+    assert psnr(model, x).tolist()[0] == 100
+    assert psnr(model, x).tolist()[1] < 30
 
 
 @pytest.mark.slow

@@ -9,13 +9,13 @@ from torch import Tensor
 from ils_lightning.bench.samplers import pass_through
 from ils_lightning.bench.section import Advance, Row, Section
 from ils_lightning.bench.timing import STEADY, Work, interleaved
-from ils_lightning.estimators import ILSCV, ILSDiagonal, ILSJoint, ILSNewton, ILSTempered, ReinMax, Sampler
+from ils_lightning.estimators import ILSCV, ILSDiagonal, ILSJoint, ILSLowRank, ILSNewton, ILSTempered, ReinMax, Sampler
 
 ROWS = 100
 CODES = ((4, 8), (24, 4), (12, 16), (8, 64), (30, 10), (128, 4))
 BEFORE = 80
 """Calls before the first that is timed: by then curvature is learnt from as few steps as later."""
-SELDOM = (ILSNewton, ILSJoint, ILSTempered)
+SELDOM = (ILSNewton, ILSJoint, ILSTempered, ILSLowRank)
 FAMILY: dict[str, Callable[[], Sampler]] = {
     "ReinMax": ReinMax,
     **{make.__name__: make for make in SELDOM},

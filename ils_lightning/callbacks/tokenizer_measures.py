@@ -145,6 +145,9 @@ class TokenizerMeasures(Callback):
 
 
 def psnr(model: Any, x: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in decibels of images `[batch, channels, height, width]` in [0, 1], `[batch]`."""
+    """Peak signal-to-noise ratio in decibels of images `[batch, channels, height, width]` in [0, 1], `[batch]`.
+
+    It is 100 at most, so that an image that is met exactly does not decide a mean over images alone.
+    """
     again = model.image_of(model.most_probable(x))
-    return -10 * (again - x).square().mean(dim=(-3, -2, -1)).log10()
+    return -10 * (again - x).square().mean(dim=(-3, -2, -1)).clamp(min=1e-10).log10()

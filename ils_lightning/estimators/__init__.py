@@ -27,6 +27,7 @@ from ils_lightning.estimators.ils_diagonal import ILSDiagonal
 from ils_lightning.estimators.ils_isotropic import ILSIsotropic
 from ils_lightning.estimators.ils_joint import ILSJoint
 from ils_lightning.estimators.ils_leave_one_out import ILSLeaveOneOut
+from ils_lightning.estimators.ils_low_rank import ILSLowRank
 from ils_lightning.estimators.ils_newton import ILSNewton
 from ils_lightning.estimators.ils_residual import ILSResidual
 from ils_lightning.estimators.ils_tempered import ILSTempered
@@ -91,6 +92,7 @@ __all__ = [
     "ILSIsotropic",
     "ILSJoint",
     "ILSLeaveOneOut",
+    "ILSLowRank",
     "ILSNewton",
     "ILSResidual",
     "ILSTempered",

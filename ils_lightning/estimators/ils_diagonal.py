@@ -84,8 +84,8 @@ class ILSDiagonal(Curved):
 
     def learn(self, *sums: Tensor) -> tuple[Tensor, ...]:
         c, seen = sums
-        D = self.decay * self.D + seen
+        D = self.past * self.D + seen
         size, own, others = D[:, :2].amax(dim=1), D[:, 2], D[:, 3]
-        unanswered = HELD_BACK * (1 - self.decay) * (others - 2 * own).clamp(min=0)
+        unanswered = HELD_BACK * (1 - self.past) * (others - 2 * own).clamp(min=0)
         change = (c - unanswered * self.h) / (size + unanswered).clamp(min=SMALLEST_TRACE)
         return self.h + torch.where(size < SMALLEST_TRACE, 0, change), D

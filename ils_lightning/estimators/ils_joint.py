@@ -2,18 +2,9 @@
 
     e = M_s (g - H z) + 1/2 J_pi diag H, as `ILSNewton`;   d = z - pi
     u_l = sum_{m != l} H_lm d_m;   H_lm = sym of T_lm A_m^-1, T = moving sum of the rest of g_l times d_m
-    estimate = e - kappa M_s u - nu (M_s theta - J_pi theta)
-    kappa, nu = moving regressions, per latent, of e on n = M_s u and on n = M_s theta - J_pi theta:
-        max(0, 1 - sum (e.n)^2 / (sum e.n)^2) sum e.n / sum (|n|^2 + eps N^2),   eps = 5e-4,
-        sums over rows and steps;  N^2 = sum_m |H_lm|^2 / K^3 and |theta|^2 / K^2, the size of |n|^2 at an even pi
+    estimate = e - kappa M_s u - nu (M_s theta - J_pi theta), as in `coupled`
 
-A_m, the regularised moving sum of J_pi, is that of `ILSNewton`. Both control variates have mean zero given the row:
-E[u_l | z_l] = 0, and E M_s theta = J_pi theta. So they take away noise, that of the other latents' draws and that of a
-base above 0, and leave the expectation alone, whatever H_lm, kappa and nu are: pooling them over unlike rows costs no
-bias. Why the logits: in a variational autoencoder with a uniform prior the best posterior has logits -E[f | z_l] up to
-a constant, so that nu comes near -1 as training goes on; elsewhere the regression decides. The factor takes back what
-a few rows alone say, eps what settled rows say of open ones: without them a batch of settled rows sets coefficients of
-thousands, and the first open row pays for it.
+A_m, the regularised moving sum of J_pi, is that of `ILSNewton`.
 """
 
 from functools import partial
@@ -24,17 +15,16 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Option
 from ils_lightning.estimators.categorical import difference, one_hot
-from ils_lightning.estimators.family import Draws, Read, delta, full_precision, product, rows
+from ils_lightning.estimators.coupled import Coupled, ReadCoupled
+from ils_lightning.estimators.family import Draws, Read, full_precision, product
 from ils_lightning.estimators.ils_newton import ILSNewton, symmetric
-from ils_lightning.estimators.regression import coefficients, moments
+from ils_lightning.estimators.regression import coefficients
 
 LEAST_LOGIT = -1e30
 """In the place of -inf, whose probability of 0 then leaves nothing of it."""
-SMALLEST_SHARE = 5e-4
-"""Of what a regressor comes to at open rows; where it was less, rows were too settled to say anything of open ones."""
 
 
-class ILSJoint(ILSNewton):
+class ILSJoint(Coupled, ILSNewton):
     """`ILSNewton` without the noise of the other latents' draws, and nearly without that of a base above 0.
 
     For several latents that meet in one loss, as in an autoencoder. Its expectation is `ILSNewton`'s. The state has
@@ -93,17 +83,6 @@ class ILSJoint(ILSNewton):
         self.prepare(pi)
         return self.reading(self.ridge, pi.dtype, make=partial(self.read, pi))
 
-    def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
-        with torch.no_grad(), full_precision(pi):
-            known = self.known(pi)
-            R, H, (kappa, nu) = self.at(logits, pi, z), known.H, known.weight
-            u, theta = known.noise(z - pi), guess(logits, pi)
-            estimate = R(g - product(H, z) - kappa * u - nu * theta) + R.explained(H) + nu * R.mean(theta)
-            if self.training and self.due():
-                lesson = partial(self.study_jointly, known, logits, pi, z, g, estimate)
-                self.learn_later(pi, lesson)
-        return estimate
-
     def rearranged(self, logits: Tensor, pi: Tensor, index: Tensor, g: Tensor) -> Tensor:
         """The same with H z + kappa u = (H and kappa H_lm) z - kappa H_lm pi, its first part looked up."""
         known = self.known(pi)
@@ -116,24 +95,14 @@ class ILSJoint(ILSNewton):
         estimate = self.stepped(logits, pi, index, difference(pi, g, rest.add_(theta)), known, theta)
         if self.training and self.due():
             pi, z = pi.contiguous(), one_hot(index, pi)
-            self.learn_later(pi, partial(self.study_jointly, known, logits, pi, z, g, estimate))
+            self.learn_later(pi, partial(self.study_coupled, known, logits, pi, z, g, estimate))
         return estimate
 
-    def study_jointly(
-        self, known: "ReadJointly", logits: Tensor, pi: Tensor, z: Tensor, g: Tensor, estimate: Tensor, counted: Tensor
-    ) -> None:
-        """Learns S and P from g less the two guesses, T from g less the others, and the regressions."""
-        with torch.no_grad(), full_precision(pi):
-            draws, R, (kappa, nu) = Draws.of(pi, z, g, counted), self.at(logits, pi, z), known.weight
-            u, theta = known.noise(z - pi), guess(logits, pi)
-            noise = torch.stack([R(u), R(theta) - R.mean(theta)])
-            rest = draws.g - rows(nu * theta)
-            T = self.between(draws.centre(rest - rows(product(known.H, z))), draws.z - draws.pi)
-            sums = self.moments(draws.pi, draws.z, draws.centre(rest - rows(kappa * u)))
-            least = SMALLEST_SHARE * reach(known.joint, theta, pi)
-            self.update(draws.squares(), *sums, T, moments(estimate, noise, known.weight, least, draws.number))
+    def taught(self, draws: Draws, known: ReadCoupled, others: Tensor, own: Tensor) -> tuple[Tensor, ...]:
+        T = self.products(draws.centre(others - product(known.H, draws.z)), draws.z - draws.pi)
+        return *self.moments(draws.pi, draws.z, draws.centre(own)), T
 
-    def between(self, rest: Tensor, d: Tensor) -> Tensor:
+    def products(self, rest: Tensor, d: Tensor) -> Tensor:
         """Sums over `[rows, latents, categories]` the products of g's rest in one latent with d in another."""
         T = rest.flatten(1).mT @ d.flatten(1)
         blocks = T.view(*rest.shape[-2:], *rest.shape[-2:])
@@ -165,15 +134,6 @@ class ReadJointly(Read):
         """u_l = sum over m != l of H_lm d_m, like d."""
         return (d.flatten(-2) @ self.joint).view_as(d)
 
-
-def guess(logits: Tensor, pi: Tensor) -> Tensor:
-    """The logits, centred, and 0 where `pi` is."""
-    theta = torch.where(pi > 0, logits.to(pi.dtype), 0)
-    return torch.where(pi > 0, delta(theta, pi), 0)
-
-
-def reach(H: Tensor, theta: Tensor, pi: Tensor) -> Tensor:
-    """N^2 of both regressors `[2, *batch, latents]`: the square of what they would come to at an even pi."""
-    K = (pi > 0).sum(dim=-1).clamp(min=1)
-    curved = H.square().view(*theta.shape[-2:], -1).sum(dim=(1, 2))
-    return torch.stack([curved / K**3, theta.square().sum(dim=-1) / K**2])
+    def between(self) -> Tensor:
+        """Sum over m != l of |H_lm|^2 `[latents]`."""
+        return self.joint.square().view(*self.H.shape[:2], -1).sum(dim=(1, 2))
