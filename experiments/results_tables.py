@@ -272,6 +272,11 @@ def vae_ordinal() -> str:
     return against("vae_ordinal", "test/loss", "ReinMax")
 
 
+def vae_digits_wide() -> str:
+    """Many latents on the digits."""
+    return against("vae_digits_wide", "test/loss", "ReinMax")
+
+
 def standing() -> str:
     """The family, its two neighbours and the best of the rest, on every problem whose results are kept."""
     family = ["ILS, step_size 0.1", "ILSCV", "ILSNewton", "ILSJoint", "ReinMax", "StraightThrough"]
@@ -357,7 +362,7 @@ TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion),
-        *(vae_mnist_160, falling_rate, vae_digits_600, sudoku, world_model, relational),
+        *(vae_mnist_160, falling_rate, vae_digits_600, vae_digits_wide, sudoku, world_model, relational),
         *(commitment, variables, vae_ordinal),
         *(pooling, toy1_paired, toy1_energy, polynomial),
     )
