@@ -151,6 +151,18 @@ def world_model() -> str:
     return markdown([*heading, "to StraightThrough", "wrong ends"], rows)
 
 
+def imagined_actors() -> str:
+    """Actors inside world models: their returns in the true world, by what the world model was trained with."""
+    found, even = (read("imagined_actors", f"test/{name}")[""] for name in ("return", "random"))
+    rows = []
+    for run, seeds in sorted(found.items(), key=lambda pair: -fmean(pair[1].values())):
+        each = [f"{value:.1f}" for value in seeds.values()]
+        apart = beside(seeds, found["StraightThrough"], 1)
+        rows.append([run, f"{fmean(seeds.values()):.1f}", apart, ", ".join(each), f"{fmean(even[run].values()):.1f}"])
+    heading = ["world model by", "return", "to StraightThrough", "of each seed", "random policy"]
+    return markdown(heading, rows)
+
+
 def beside(seeds: Seeds, reference: Seeds, digits: int = 3) -> str:
     """The difference of equal seeds to the reference, with its standard error from two seeds on."""
     common = [seed for seed in seeds if seed in reference]
@@ -362,8 +374,8 @@ TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion),
-        *(vae_mnist_160, falling_rate, vae_digits_600, vae_digits_wide, sudoku, world_model, relational),
-        *(commitment, variables, vae_ordinal),
+        *(vae_mnist_160, falling_rate, vae_digits_600, vae_digits_wide, sudoku, world_model, imagined_actors),
+        *(relational, commitment, variables, vae_ordinal),
         *(pooling, toy1_paired, toy1_energy, polynomial),
     )
 }
