@@ -10,14 +10,6 @@ import pytest
 from ils_lightning.data import Springs
 
 
-def test_the_weight_of_the_kl_term_falls_in_a_straight_line_where_it_is_held():
-    assert [commitment_table.weight("ILSJoint, held", step) for step in (0, 150, 299, 300, 624)] == [
-        *(1000, 500),
-        *(pytest.approx(10 / 3), 1, 1),
-    ]
-    assert commitment_table.weight("ILSJoint", 0) == 1
-
-
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_a_line_is_printed_at_every_mark(monkeypatch, capsys):
