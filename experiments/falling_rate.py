@@ -3,10 +3,10 @@
     python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1
     python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1 --then '{"class_path": "ILSTempered"}'
 
-What falls, falls linearly over the epochs that are added; `--to 1` leaves the learning rate as it was, beside which the
-gain is to be read. `--then` gives these epochs an estimator of their own, so that several are compared from the same
-weights. Printed is the training loss of each of these epochs, and what the test set says after the last; `--file` adds
-a line to a CSV.
+What falls, falls linearly over the epochs that are added, or after the first `--kept` of them; `--to 1` leaves the
+learning rate as it was, beside which the gain is to be read. `--then` gives these epochs an estimator of their own,
+so that several are compared from the same weights. Printed is the training loss of each of these epochs, and what the
+test set says after the last; `--file` adds a line to a CSV.
 """
 
 import csv

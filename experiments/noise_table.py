@@ -40,6 +40,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "LatinHypercube(ReinMax(1.5) over 4)": lambda: LatinHypercube(ReinMax(1.5), 4),
     "LatinHypercube(ReinMax(1.5) over 8)": lambda: LatinHypercube(ReinMax(1.5), 8),
     "LatinHypercube(ILSTempered(1.5) over 4)": lambda: LatinHypercube(ILSTempered(temperature=1.5), 4),
+    "LatinHypercube(ILSLowRank over 4)": lambda: LatinHypercube(ILSLowRank(), 4),
     "LeaveOneOut(4)": LeaveOneOut,
     "ILSTempered(1)": lambda: ILSTempered(temperature=1.0),
     "ILSTempered(1.5)": lambda: ILSTempered(temperature=1.5),

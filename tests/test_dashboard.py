@@ -44,7 +44,7 @@ RUNS = {
     "moe_text": ["--trainer.limit_val_batches=1"],
     "world_model": ["--trainer.limit_val_batches=1"],
     "imagination_cart_pole": [
-        '--model.world={"estimator": "ReinMax", "size": [4, 2]}',
+        WORLD,
         "--trainer.limit_val_batches=1",
     ],
 }

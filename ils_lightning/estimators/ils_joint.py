@@ -28,8 +28,8 @@ class ILSJoint(Coupled, ILSNewton):
     """`ILSNewton` without the noise of the other latents' draws, and nearly without that of a base above 0.
 
     For several latents that meet in one loss, as in an autoencoder. Its expectation is `ILSNewton`'s. The state has
-    (latents x categories)^2 numbers, so it is meant for up to about a thousand of those; each layer needs its own
-    instance.
+    (latents x categories)^2 numbers: from 300 latents x categories on `ILSLowRank` is as good and cheaper. Each layer
+    needs its own instance.
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).

@@ -13,7 +13,7 @@ new ones, so that the moving sums turn along. As c_l leaves out the latent's own
 `ILSDiagonal` whatever V is.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import torch
@@ -40,6 +40,9 @@ class ILSLowRank(Coupled, ILSDiagonal):
         rank: number of directions, at most latents x (categories - 1).
         base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
         every: as in `ILSNewton`.
+
+    Raises:
+        ValueError: when an option is out of its range.
 
     Example:
         >>> import torch
@@ -143,6 +146,11 @@ def regressed(Y: Tensor, C: Tensor) -> Tensor:
 
 def some_basis(like: Tensor) -> Tensor:
     """An orthonormal basis to begin with, always the same, like W `[latents * categories, rank]`."""
+    return _basis(*like.shape, like.dtype, like.device)
+
+
+@lru_cache(maxsize=8)
+def _basis(size: int, rank: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     chance = torch.Generator().manual_seed(0)
-    begun = torch.randn(like.shape, generator=chance, dtype=torch.float64, device="cpu")
-    return torch.linalg.qr(begun).Q.to(like)
+    begun = torch.randn(size, rank, generator=chance, dtype=torch.float64, device="cpu")
+    return torch.linalg.qr(begun).Q.to(device, dtype)

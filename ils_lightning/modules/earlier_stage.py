@@ -25,10 +25,13 @@ def earlier_stage(source: str | dict, kind: type[Kind], option: str, command: st
         command: what writes such a checkpoint, for messages.
 
     Raises:
-        ValueError: when the file is no such checkpoint.
+        ValueError: when the file is no such checkpoint, or the settings are not those of `kind`.
     """
     if isinstance(source, dict):
-        return kind(**source), source
+        try:
+            return kind(**source), source
+        except TypeError as error:
+            raise Refusal(f"{option}: these settings make no {kind.__name__}: {error}") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch makes of files of another kind

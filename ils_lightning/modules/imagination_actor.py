@@ -1,7 +1,7 @@
 """An actor that learns inside a world model, by what it imagines, and is measured in the true world.
 
     from a state that was seen: a_t ~ policy(s_t), s_{t+1} ~ the world model, `horizon` times; no step of it is true
-    minimised: sum_t w_t (-(R_t - V_t) / scale, by a score function's `act`) - entropy H(policy) + (V_t - R_t)^2 / 2
+    minimised: mean_t w_t (-(R_t - V_t) / scale, by a score function's `act`) - entropy H(policy) + (V_t - R_t)^2 / 2
 
 R, V and w are those of `imagined_returns`; the scale is the range from the 5th to the 95th percentile of the returns,
 at least 1. The draw of an action is one latent of as many categories as there are actions.
@@ -58,6 +58,9 @@ class ImaginationActor(Measured):
         steps: of an episode in the true world, at most.
         optimizer: Adam with learning rate 0.001 unless given.
         lr_scheduler: none unless given.
+
+    Raises:
+        ValueError: when a number is out of its range, `world` is no world model, or the estimator takes no later costs.
 
     Example:
         >>> world = {"estimator": "ReinMax", "size": [4, 2]}
@@ -182,9 +185,7 @@ class ImaginationActor(Measured):
             entropies.append(Categorical(logits).entropy().squeeze(-1))
             values.append(self.value(h, z))
             told.append(self.world.networks.decode(h, z))
-        reward, goes_on = (
-            torch.stack([getattr(one, name) for one in told]).sigmoid() for name in ("reward", "goes_on")
-        )
+        reward, goes_on = _odds(told)
         value = torch.stack(values)
         returns, weights = worth(reward, goes_on, value.detach(), self.discount, self.trace)
         low, high = returns.flatten().quantile(returns.new_tensor([0.05, 0.95]))

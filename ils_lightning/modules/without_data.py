@@ -31,7 +31,7 @@ class WithoutData(ChunkedSteps, DiscreteModule):
         lr_scheduler: none, or one.
 
     Raises:
-        Refusal: when a number is out of its range.
+        ValueError: when a number is out of its range.
     """
 
     monitor = "val/excess"
