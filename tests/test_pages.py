@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -16,6 +18,9 @@ from ils_lightning import packaged
 from ils_lightning.bench.command import PARTS
 from ils_lightning.cli import OWN_VERBS, TRAINER_VERBS, main
 from ils_lightning.compare.grid import spec
+
+sys.path.append(str(ROOT / "experiments"))
+import noise_table
 
 PAGES = pages()
 COOKBOOK = "docs/cookbook/"  # its scripts are tried by test_cookbook
@@ -160,3 +165,17 @@ def test_links_of_a_page_lead_somewhere(page):
         assert target.exists(), link
         assert not anchor or anchor in Page(target).anchors(), link
         assert target.suffix != ".png" or target.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_comparisons_that_a_page_names_are_packaged(page: Page):
+    known = {path.stem for path in (ROOT / "configs" / "compare").glob("*.yaml")}
+    named = set(re.findall(r"\bcompare/([a-z]\w+)", page.text)) - {"mine", "launchers"}
+    assert named <= known
+
+
+def test_estimators_that_pages_ask_the_table_of_noise_for_are_there():
+    asked = [found for page in PAGES for found in re.findall(r"--only\s+'(\[.*?\])'", page.text, re.DOTALL)]
+    named = [json.loads(" ".join(found.split())) for found in asked]
+    assert named
+    assert {name for names in named for name in names} <= set(noise_table.ESTIMATORS)
