@@ -108,7 +108,12 @@ def main(
         then: estimator of the epochs that are added; the run's own by default.
         name: of what is added, in the file; that of the run by default.
         file: CSV that gets a line.
+
+    Raises:
+        Refusal: when a number is out of its range.
     """
+    if epochs < 1 or kept < 0:
+        raise Refusal(f"epochs must be at least 1, kept 0 or more; given {epochs} and {kept}")
     torch.set_num_threads(1)
     whole = read(comparison)
     (chosen,) = whole.select(runs=[run], settings=[setting]).runs

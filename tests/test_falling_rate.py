@@ -74,6 +74,7 @@ def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, monkeypatch)
     ("change", "message"),
     [
         ({"setting": "smal"}, "has no setting trained by itself 'smal', did you mean 'small'"),
+        ({"epochs": 0}, "epochs must be at least 1, kept 0 or more; given 0 and 0"),
         ({"run": "ReinMex"}, "has no run 'ReinMex', did you mean 'ReinMax'"),
         ({"then": Relax()}, "takes an estimator without weights of its own; given Relax"),
     ],
