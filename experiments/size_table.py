@@ -7,7 +7,6 @@ processor time of an estimate that also learns, through encoder and decoder, rel
 that the estimator keeps.
 """
 
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -49,7 +48,6 @@ def trained(latents: int, categories: int, epochs: int, seed: int) -> tuple[Any,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=tempfile.mkdtemp(),
         limit_val_batches=0,
     )
     trainer.fit(model, datamodule=data)

@@ -19,6 +19,9 @@ def test_a_line_is_printed_at_every_mark(monkeypatch, capsys):
     commitment_table.main(runs=["ILSJoint, held"], seeds=[0], marks=[4, 1], draws=32)
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(line["run"], line["step"]) for line in lines] == [("ILSJoint, held", "1"), ("ILSJoint, held", "4")]
+    commitment_table.main(runs=["ILSJoint"], seeds=[0], marks=[4, 1], draws=32)
+    _, free = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert float(lines[-1]["kl"]) != float(free["kl"])  # the weight that "held" names is at work
     assert all(0 <= float(line["wrong_edges"]) <= 1 for line in lines)
     assert all(0 <= float(line["kl"]) <= 20 * math.log(2) for line in lines)
     assert all(0 < float(line["cosine_of_one"]) <= 1 for line in lines)

@@ -94,7 +94,11 @@ class CartPole(EpisodeData):
         return observation * deviation + mean
 
     def step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Goes one step on from the states `[*any, 4]`, which are not this class's to keep.
+        """Goes one step on from states, which the caller keeps.
+
+        Args:
+            state: place, speed, angle and its speed `[*any, 4]`.
+            action: 0 to push to the left, 1 to the right, `[*any]`.
 
         Returns:
             The next states, the observations of these, and whether the episode goes on, `[*any]`. The reward is 1.

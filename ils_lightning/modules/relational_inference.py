@@ -53,6 +53,9 @@ class RelationalInference(MeasuredGraphs):
         optimizer: Adam with learning rate 0.004 unless given.
         lr_scheduler: none unless given.
 
+    Raises:
+        ValueError: when a number is out of its range.
+
     Example:
         >>> from ils_lightning.estimators import GumbelSoftmax
         >>> model = RelationalInference(estimator=GumbelSoftmax(0.5), trajectory_shape=[4, 25, 4])
