@@ -50,7 +50,8 @@ def style() -> Iterator[None]:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes `stem`.png and `stem`.svg, each put in place only when complete."""
     written = []
-    make_drawable(figure)
+    with style():
+        make_drawable(figure)
     for suffix in (".png", ".svg"):
         target = stem.with_suffix(suffix)
         with style(), atomic.replacing(target) as partial:

@@ -146,8 +146,8 @@ def figure(drawn: Figure, name: str, narrow: Figure | None = None) -> str:
 def _figure(drawn: Figure, name: str, kind: str) -> str:
     """The lines of a figure, or its dots where there are very many lines."""
     text = io.StringIO()
-    make_drawable(drawn)
     with plots.style():
+        make_drawable(drawn)
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     lines = text.getvalue()
     for colour, variable in _THEMED.items():
