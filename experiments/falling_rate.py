@@ -3,8 +3,8 @@
     python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1
     python experiments/falling_rate.py CHECKPOINT "ReinMax(1.5)" 1 --then '{"class_path": "ILSTempered"}'
 
-What falls, falls linearly over the epochs that are added, or after the first `--kept` of them; `--to 1` leaves the
-learning rate as it was, beside which the gain is to be read. `--then` gives these epochs an estimator of their own,
+It falls as by `Cooldown`, over the epochs that are added, or after the first `--kept` of them; `--fall false` leaves
+the learning rate as it was, beside which the gain is to be read. `--then` gives these epochs an estimator of their own,
 so that several are compared from the same weights. Printed is the training loss of each of these epochs, and what the
 test set says after the last; `--file` adds a line to a CSV.
 """
@@ -15,70 +15,15 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import seed_everything
 
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.compare.grid.spec import read
 from ils_lightning.compare.training.fit import make, make_trainer
-from ils_lightning.describe import in_words
+from ils_lightning.describe import describe
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
 from ils_lightning.tables import markdown
-
-
-class Falling(Callback):
-    """Takes every learning rate linearly to a share of what it was, from the first step that it sees or later.
-
-    Args:
-        to: the share at the end.
-        epochs: on the way.
-        kept: epochs before, in which the rates stay.
-
-    Example:
-        >>> Falling(to=0.0, epochs=4).share(1.5), Falling(to=0.0, epochs=4, kept=2).share(1.5)
-        (0.625, 1.0)
-    """
-
-    def __init__(self, to: float, epochs: int, kept: int = 0) -> None:
-        self.to, self.epochs, self.kept = to, epochs, kept
-        self._start: int | None = None
-        self._rates: list[float] = []
-
-    def share(self, epochs: float) -> float:
-        """What is left of a learning rate after so many."""
-        return 1 + (self.to - 1) * max(epochs - self.kept, 0) / self.epochs
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        groups = trainer.optimizers[0].param_groups
-        if self._start is None:
-            self._start, self._rates = trainer.global_step, [group["lr"] for group in groups]
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate * self.share((trainer.global_step - self._start) / trainer.num_training_batches)
-
-
-class Then(Callback):
-    """Gives the model another estimator once its checkpoint has been restored.
-
-    Args:
-        estimator: without weights of its own, which the model's optimizer would not know.
-
-    Raises:
-        Refusal: when it has weights.
-
-    Example:
-        >>> from ils_lightning.estimators import ILSTempered
-        >>> callback = Then(ILSTempered(temperature=1.5))
-    """
-
-    def __init__(self, estimator: Estimator) -> None:
-        self.estimator = estimator
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model: Any = pl_module
-        self.estimator.build(model.hparams["latents"], model.hparams["categories"])
-        if any(True for _ in self.estimator.parameters()):
-            raise Refusal(f"Then takes an estimator without weights of its own; given {in_words(self.estimator)}")
-        model.estimator = self.estimator.to(model.device)
 
 
 def main(
@@ -89,7 +34,7 @@ def main(
     setting: str = "L24K4",
     epochs: int = 16,
     kept: int = 0,
-    to: float = 0.0,
+    fall: bool = True,
     then: Estimator | None = None,
     name: str = "",
     file: Path | None = None,
@@ -104,7 +49,7 @@ def main(
         setting: of the training.
         epochs: that are added, in which the rate falls.
         kept: epochs that are added before those, in which it stays.
-        to: share of the learning rate that is left at the end.
+        fall: whether the rate falls at all.
         then: estimator of the epochs that are added; the run's own by default.
         name: of what is added, in the file; that of the run by default.
         file: CSV that gets a line.
@@ -117,15 +62,18 @@ def main(
     torch.set_num_threads(1)
     whole = read(comparison)
     (chosen,) = whole.select(runs=[run], settings=[setting]).runs
-    options = whole.configuration(chosen, seed, setting, {})
+    before = torch.load(checkpoint, weights_only=True, mmap=True)
+    done, steps = before["epoch"] + 1, before["global_step"]
+    change: dict[str, Any] = {"model.init_args.estimator": describe(then)} if then else {}
+    if fall:
+        of_it, added = (steps * number // done for number in (epochs, kept + epochs))
+        cooldown = {"class_path": "Cooldown", "init_args": {"steps": added, "cooldown": of_it}}
+        change["model.init_args.lr_scheduler"] = cooldown
+    options = whole.configuration(chosen, seed, setting, change)
     made: Any = make(options)
     model, data = made
-    done = torch.load(checkpoint, weights_only=True, mmap=True)["epoch"] + 1
     trainer: Any = make_trainer({**options["trainer"], "max_epochs": done + kept + epochs, "accelerator": "cpu"})
     use_complete_checkpoints(trainer)
-    trainer.callbacks.append(Falling(to, epochs, kept))
-    if then:
-        trainer.callbacks.append(Then(then))
     trainer.fit(model, datamodule=data, ckpt_path=str(checkpoint))
     _, losses = model.curve()
     seed_everything(seed, verbose=False)
@@ -134,7 +82,7 @@ def main(
     print(markdown(["measure", "value"], [[name, f"{value:.2f}"] for name, value in tested.items()]), end="")
     if file:
         row = {"setting": setting, "start": run, "epochs": done, "run": name or run, "seed": seed}
-        row |= {"added": kept + epochs, "to": to, "train/loss": f"{losses[-1, 0]:.4f}"}
+        row |= {"added": kept + epochs, "to": 0.0 if fall else 1.0, "train/loss": f"{losses[-1, 0]:.4f}"}
         row |= {name: f"{value:.4f}" for name, value in tested.items()}
         add(file, row)
 

@@ -8,7 +8,8 @@ import yaml
 from pages import ROOT
 
 from ils_lightning.compare import compare
-from ils_lightning.estimators import Relax, StraightThrough
+from ils_lightning.estimators import StraightThrough
+from ils_lightning.modules import DiscreteVAE
 
 sys.path.append(str(ROOT / "experiments"))
 import falling_rate
@@ -38,7 +39,7 @@ def test_every_run_adds_a_line_of_what_it_was(trained, tmp_path, capsys):
     file = tmp_path / "lines.csv"
     falling_rate.main(run="ReinMax", seed=0, file=file, **trained)
     falling_rate.main(run="ReinMax", seed=0, file=file, name="other", then=StraightThrough(), **trained)
-    falling_rate.main(run="ReinMax", seed=0, file=file, name="kept", to=1.0, **trained)
+    falling_rate.main(run="ReinMax", seed=0, file=file, name="kept", fall=False, **trained)
     with file.open() as lines:
         own, other, kept = csv.DictReader(lines)
     assert [(row["start"], row["run"], row["epochs"], row["to"]) for row in (own, other, kept)] == [
@@ -55,13 +56,13 @@ def test_every_run_adds_a_line_of_what_it_was(trained, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
 def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, monkeypatch):
-    seen, whole = [], falling_rate.Falling.on_train_batch_start
+    seen, step = [], DiscreteVAE.training_step
 
-    def noted(callback, trainer, *others):
-        whole(callback, trainer, *others)
-        seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+    def noted(model, batch):
+        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
+        return step(model, batch)
 
-    monkeypatch.setattr(falling_rate.Falling, "on_train_batch_start", noted)
+    monkeypatch.setattr(DiscreteVAE, "training_step", noted)
     falling_rate.main(run="ReinMax", seed=0, file=tmp_path / "lines.csv", kept=2, **trained)
     assert seen == pytest.approx([0.001] * 7 + [0.001 * 2 / 3, 0.001 / 3])
     with (tmp_path / "lines.csv").open() as lines:
@@ -76,14 +77,8 @@ def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, monkeypatch)
         ({"setting": "smal"}, "has no setting trained by itself 'smal', did you mean 'small'"),
         ({"epochs": 0}, "epochs must be at least 1, kept 0 or more; given 0 and 0"),
         ({"run": "ReinMex"}, "has no run 'ReinMex', did you mean 'ReinMax'"),
-        ({"then": Relax()}, "takes an estimator without weights of its own; given Relax"),
     ],
 )
 def test_what_is_not_there_is_refused(trained, change, message):
     with pytest.raises(ValueError, match=message):
         falling_rate.main(**{"run": "ReinMax", "seed": 0, **trained, **change})
-
-
-def test_the_share_of_the_rate():
-    fall = falling_rate.Falling(0.5, 4)
-    assert [fall.share(step) for step in range(5)] == [1.0, 0.875, 0.75, 0.625, 0.5]
