@@ -68,9 +68,9 @@ class LatinHypercube(Average):
 
     @contextmanager
     def _spread(self) -> Iterator[None]:
-        """Has the copies draw from noise that is spread over them."""
+        """Has the copies draw from noise that is spread over them; one alone draws as the estimator does."""
         estimator: Any = self.estimator
-        estimator.noise = latin_hypercube
+        estimator.noise = latin_hypercube if self.samples > 1 else None
         try:
             yield
         finally:
