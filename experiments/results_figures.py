@@ -4,7 +4,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from jsonargparse import auto_cli
-from results_tables import ROOT, read
+from results_files import ROOT, read
 
 from ils_lightning import plots
 from ils_lightning.compare.grid import spec

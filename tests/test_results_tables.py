@@ -8,6 +8,7 @@ from pages import ROOT, Page
 
 sys.path.append(str(ROOT / "experiments"))
 import results_figures
+import results_files
 import results_tables
 
 PAGES = [Page(path) for path in results_tables.PAGES]
@@ -28,15 +29,15 @@ def test_a_table_by_hand(monkeypatch, tmp_path):
     (tmp_path / "docs" / "results").mkdir(parents=True)
     lines = ["run,setting,seed,x", "A,s,0,1", "A,s,1,2", "B,s,0,2", "B,s,1,5", "C,s,0,"]
     (tmp_path / "docs" / "results" / "small.csv").write_text("\n".join(lines))
-    monkeypatch.setattr(results_tables, "ROOT", tmp_path)
-    rows = results_tables.against("small", "x", "A").splitlines()
+    monkeypatch.setattr(results_files, "ROOT", tmp_path)
+    rows = results_files.against("small", "x", "A").splitlines()
     assert rows[0] == "| run | s |"
     assert rows[2:] == ["| A | **1.50** |", "| B | 3.50 (+2\u00a0±\u00a01) |"]
 
 
 def test_a_ranking_is_drawn_from_the_file(monkeypatch, tmp_path):
     (row, *_) = results_figures.rows("vae_mnist", "test/loss")
-    seeds = [float(line["test/loss"]) for line in results_tables.lines("vae_mnist") if line["run"] == row.run][:3]
+    seeds = [float(line["test/loss"]) for line in results_files.lines("vae_mnist") if line["run"] == row.run][:3]
     assert (row.run, row.setting, row.seeds) == ("LeaveOneOut(4)", "L4K8", 3)
     assert row.measured == pytest.approx(sum(seeds) / 3)
     assert row.standard_error == pytest.approx(stdev(seeds) / 3**0.5)
@@ -56,6 +57,6 @@ INDEPENDENT = {
 
 @pytest.mark.parametrize(("name", "run", "setting"), INDEPENDENT)
 def test_reinmax_ends_where_an_independent_implementation_does(name, run, setting):
-    seeds = results_tables.read(name, "test/loss")[setting][run]
+    seeds = results_files.read(name, "test/loss")[setting][run]
     # their own two seeds are 1 nat apart at L12K16, and ours are others than theirs
     assert sum(seeds.values()) / len(seeds) == pytest.approx(INDEPENDENT[name, run, setting], abs=1.5)
