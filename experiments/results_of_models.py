@@ -30,6 +30,7 @@ def moe_text() -> str:
     test, entropy, cosine, noise = (read("moe_text", name) for name in names)
     with (ROOT / "docs/results/moe_text_budgets.csv").open(encoding="utf-8") as file:
         budgets = {(row["setting"], row["run"]): row for row in csv.DictReader(file)}
+    rates = {(line["run"], line["setting"]): line["tuned"].rpartition("=")[2] for line in lines("moe_text")}
     rows = []
     for setting, results in test.items():
         for run, seeds in sorted(results.items(), key=lambda pair: fmean(pair[1].values())):
@@ -40,8 +41,9 @@ def moe_text() -> str:
                 for found in (entropy, cosine, noise)
             ]
             mean = f"{fmean(seeds.values()):.3f}"
-            rows.append([run, setting, str(len(seeds)), mean, beside(seeds, reference), *equal, *of_router])
-    heading = ["run", "experts", "seeds", "test", "to TopKGate", "equal steps", "equal evaluations", "equal seconds"]
+            told = [run, setting, str(len(seeds)), rates[run, setting], mean, beside(seeds, reference)]
+            rows.append([*told, *equal, *of_router])
+    heading = ["run", "experts", "seeds", "rate", "test", "to TopKGate", "equal steps", "equal evaluations", "equal seconds"]
     return markdown([*heading, "load entropy", "cosine", "variance"], rows)
 
 
