@@ -96,6 +96,14 @@ def test_an_arrow_to_what_is_far_stands_at_the_end_of_the_axis_whatever_the_bars
     assert 8.0 < arrow < end < 1.1 * arrow
 
 
+def test_the_bar_of_what_is_far_makes_no_room_for_itself():
+    measured = {"a": (1.0, 0.1), "b": (2.0, 0.1), "c": (2.0, 0.1), "far": (100.0, 90.0)}
+    rows = [Row(name, "", seeds=3, measured=m, standard_error=e) for name, (m, e) in measured.items()]
+    (axes,) = ranking.draw(spec.read("compare/vae_digits"), rows).axes
+    start, _ = axes.get_xlim()
+    assert 0.0 < start < 0.9
+
+
 def quadratic(z: Tensor) -> Tensor:
     return (z[..., 0] - torch.tensor([0.1, 0.4])).square().sum(-1)
 

@@ -37,8 +37,9 @@ def _panel(axes: Axes, rows: list[Row], look: dict[str, Look]) -> None:
     for place, row, error in zip(places, rows, errors, strict=True):
         colour, mark, _ = look[row.run]
         size = 8 if ours(row.run) else 4.5
-        axes.errorbar(row.measured, place, xerr=error, fmt=mark, color=colour, markersize=size, capsize=2)
-        if row.measured > edge:
+        if row.measured <= edge:
+            axes.errorbar(row.measured, place, xerr=error, fmt=mark, color=colour, markersize=size, capsize=2)
+        else:  # without its bar, which would reach over the others
             axes.plot(edge, place, ">", color=colour, markersize=5)
             axes.annotate(
                 cell(row.measured), (edge, place), (-6, 0), textcoords="offset points", ha="right", va="center", size=8
