@@ -98,16 +98,15 @@ class Estimator(Described, Compilable):
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False.
 
-    True also asks once whether f judges each row by itself: at the first call with a gradient, and at the first with
-    more than one row, f is evaluated without gradient at draws of which some are changed, at least 10 times and about
-    2 + 2 log2(rows) times, and a ValueError is raised when a row's loss moves with the draws of other rows. So is one
-    where it moves with the draws beside it, unless the estimator draws once a call. Noise that f draws by torch
-    (dropout) is held the same and the stream of random numbers put back; noise from elsewhere hides what is smaller
-    than ten times it. Buffers that f changes at every call, such as running statistics, are changed. None and False
-    cost nothing. `sample`, which sees no f, and compiled calls cannot ask.
+    True also asks at every call with a gradient whether f judges each row by itself: f is evaluated without gradient at
+    draws of which some are changed, at least 10 times and about 2 + 2 log2(rows) times, and a ValueError is raised when
+    a row's loss moves with the draws of other rows. So is one where it moves with the draws beside it, unless the
+    estimator draws once a call. Noise that f draws by torch (dropout) is held the same and the stream of random numbers
+    put back; noise from elsewhere hides what is smaller than ten times it. Buffers that f changes at every call, such
+    as running statistics, are changed. None and False cost nothing. `sample`, which sees no f, and compiled calls
+    cannot ask.
     """
     _draws_beside: ClassVar[int] = 2
-    _rows_judged: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,12 +306,9 @@ class Estimator(Described, Compilable):
         return logits.device.type == "cpu" if self.validate is None else self.validate
 
     def _check_coupling(self, logits: Tensor, f: Loss) -> None:
-        """Asks f, once for one row and once for many, whether rows and draws are judged by themselves."""
-        rows = min(2, logits.shape[:-2].numel())
-        if not self._asks() or rows <= self._rows_judged or not categorical.plain_call():
-            return
-        check_coupling(partial(evaluate, f), logits, self._draws_beside)
-        self._rows_judged = rows
+        """Asks f whether rows and draws are judged by themselves."""
+        if self._asks() and categorical.plain_call():
+            check_coupling(partial(evaluate, f), logits, self._draws_beside)
 
     def _asks(self) -> bool:
         return self.validate is True
