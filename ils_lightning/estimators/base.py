@@ -229,10 +229,10 @@ class Estimator(Described, Compilable):
     def check(self, logits: Tensor) -> None:
         """Raises a ValueError that names the rule which `logits` break."""
         name = type(self).__name__
-        if logits.dim() < 2 or not logits.is_floating_point() or 0 in logits.shape[-2:]:
+        if not categorical.are_logits(logits):
             raise Refusal(
                 f"{name} needs floating-point logits [*batch, latents, categories], at least one of both; "
-                f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+                f"given {categorical.kind(logits)}"
             )
         if self.binary and logits.shape[-1] != 2:
             raise Refusal(
@@ -278,8 +278,9 @@ class Estimator(Described, Compilable):
         Raises:
             ValueError: when it is none.
         """
-        if not (isinstance(value, int) and value >= least):
-            rule = f"at least {least}{purpose}" if isinstance(value, int) else "a whole number"
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_whole and value >= least):
+            rule = f"at least {least}{purpose}" if is_whole else "a whole number"
             raise Refusal(f"{type(self).__name__}: {name} must be {rule}; given {value!r}")
         return value
 
