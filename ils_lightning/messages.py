@@ -110,7 +110,7 @@ def _unknown_argument(name: str, owner: type | None) -> str:
     if owner is None:
         return f"unknown option {name!r}"
     known = list(hints(owner))
-    allowed = f"its options: {', '.join(known)}" if known else "it has none"
+    allowed = f"its options: {listed(known, name)}" if known else "it has none"
     return f"{owner.__name__} has no option {name!r}{did_you_mean(name, known)}; {allowed}"
 
 

@@ -1,14 +1,18 @@
 """The verb `bench`: tables, JSON, Markdown and figures of tiny runs are written and well formed. No time is judged."""
 
+import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from matplotlib.image import imread
+from rich.console import Console
 
 from ils_lightning.bench import faces, family, growth, interface, samplers, timing
+from ils_lightning.bench.command import PARTS, _show
 from ils_lightning.bench.peers import COPY, FLOOR, REFERENCE
 from ils_lightning.bench.section import Section
 from ils_lightning.cli import main
@@ -142,6 +146,10 @@ def test_faces(tmp_path: Path):
         (["--parts", "sampler"], "did you mean 'samplers'"),
         (["--repeats", "0"], "--repeats must be at least 1"),
         (["--threads", "-1"], "--threads at least 0"),
+        (["--device", "gpu"], "one that this machine has, such as cpu; given 'gpu', did you mean 'cuda'?\n"),
+        (["--device", "cud"], "given 'cud', did you mean 'cuda'?\n"),
+        (["--device", "banana"], "given 'banana'\n"),
+        (["--device", "cpu:x"], "given 'cpu:x', did you mean 'cpu'?\n"),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str):
@@ -150,6 +158,21 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: lis
     assert stop.value.code == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "never").exists()
+
+
+def test_help_names_every_part(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    (listed,) = re.findall(r"what to measure: (.*?)\. May", said)
+    assert listed.replace(" (unless given)", "").split(", ") == list(PARTS)
+
+
+@pytest.mark.parametrize(("sizes", "head"), [(1, "way 8 x 16 x 64 x 1000"), (4, "16 x 16 x 16 x 16 x")])
+def test_headings_are_broken_only_where_there_is_no_room(sizes: int, head: str):
+    rows = [{"way": "a way", "size": f"{n + 8} x 16 x 64 x 1000", "ratio": 1.0} for n in range(sizes)]
+    _show(Section("name", "title", rows, ("way", "size", "ratio")), Console(width=60, file=(shown := io.StringIO())))
+    assert head in [" ".join(line.split()) for line in shown.getvalue().splitlines()]
 
 
 def test_ratios_are_taken_within_a_repeat():

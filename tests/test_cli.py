@@ -114,6 +114,17 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     text = capsys.readouterr().out
     assert all(f"\n  {verb} " in text for verb in ("fit", "validate", "test", "predict", "compare"))
+    (sampling,) = [line for line in text.splitlines() if line.startswith("  sample ")]
+    assert "images" in sampling
+    assert "texts" in sampling
+
+
+def test_help_of_estimators_has_the_name_as_the_first_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["estimators", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "ils_lightning estimators [NAME] [--" in text
+    assert "as in `estimators ReinMax`" in text
 
 
 @pytest.mark.slow

@@ -233,6 +233,30 @@ def test_a_mistake_in_a_file_is_named_by_its_run_and_its_key(tmp_path, capsys, k
     assert f"error: compare: run 'second': {said}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "trainer.max_stepz=2",
+            "override trainer.max_stepz: Trainer has no option 'max_stepz', did you mean 'max_steps'?; its options: ",
+        ),
+        (
+            f"{ESTIMATOR}.init_args.x=1",
+            f"override {ESTIMATOR}.init_args.x in run 'Gumbel': GumbelSoftmax has no option",
+        ),
+    ],
+)
+def test_a_mistake_in_an_override_is_told_of_the_override(tmp_path, word, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as refused:
+        compare(write(tmp_path, SMALL), tmp_path / "out", runs=["Gumbel"], override=[word])
+    assert len(str(refused.value)) < 450
+
+
+def test_of_many_runs_only_the_nearest_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no run 'Reinmax', did you mean 'ReinMax'\?; it has .* and \d\d more$"):
+        compare("compare/vae_digits", tmp_path / "out", runs=["Reinmax"])
+
+
 def test_a_comparison_without_data_is_told_what_may_stand_there(tmp_path, capsys):
     base = {"model": {"class_path": "DiscreteVAE"}, "trainer": {"max_epochs": 1}}
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump({"title": "t", "base": base, "runs": [{"name": "a"}]}))

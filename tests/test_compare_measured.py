@@ -339,9 +339,32 @@ def test_a_misspelt_class_is_met_with_the_nearest(tmp_path):
         compare(write(tmp_path, {"runs": runs}), tmp_path / "out", workers=1)
 
 
-def test_a_measure_that_is_not_there_is_met_with_the_nearest(tmp_path):
-    with pytest.raises(ValueError, match="no measure 'test/los', did you mean 'test/loss'"):
-        compare(write(tmp_path, {"measure": "test/los"}), tmp_path / "out", seeds=[0], runs=["four"], workers=1)
+@pytest.mark.usefixtures("_without_pictures")
+def test_a_measure_that_is_not_there_is_met_with_the_nearest_and_costs_no_training(tmp_path):
+    place, one = tmp_path / "out", {"seeds": [0], "runs": ["four"], "workers": 1}
+    said = (
+        r"no measure 'test/los', did you mean 'test/loss'\?; it logged .* and \d+ more\. What has been trained is kept"
+    )
+    with pytest.raises(ValueError, match=said):
+        compare(write(tmp_path, {"measure": "test/los"}), place, **one)
+    (kept,) = place.glob("runs/*/result.pt")
+    written = kept.stat().st_mtime_ns
+    compare(write(tmp_path, {}), place, **one)
+    assert [path.stat().st_mtime_ns for path in place.glob("runs/*/result.pt")] == [written]
+
+
+@pytest.mark.usefixtures("_without_pictures")
+def test_of_a_larger_comparison_the_screen_counts_what_is_not_trained(folder, tmp_path, capsys):
+    """Eight lines are listed, more are counted by trainings; the page has each."""
+    place = shutil.copytree(folder, tmp_path / "out")
+    others = [{"name": f"other {number}", "change": {ESTIMATOR: "ReinMax"}} for number in range(5)]
+    one = {"runs": ["four"], "seeds": [0], "workers": 1}
+    compare(write(tmp_path, {"runs": [*CONTENT["runs"], *others[:4]]}), place, **one)
+    assert capsys.readouterr().out.count("not trained yet: other ") == 8
+    compare(write(tmp_path, {"runs": [*CONTENT["runs"], *others]}), place, **one)
+    said = [line for line in capsys.readouterr().out.splitlines() if "not trained yet" in line]
+    assert said == ["not trained yet: 20 of 30 trainings; report.html lists them"]
+    assert (place / "report.html").read_text().count("not trained yet: other ") == 10
 
 
 @pytest.mark.slow

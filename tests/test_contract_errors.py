@@ -1,6 +1,7 @@
 """Law 9: bad input is a ValueError that states the rule and what was given."""
 
 import inspect
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,8 @@ def test_loss_of_the_wrong_shape(example: Example):
         estimator(logits_of(estimator).requires_grad_(), lambda z: z.sum())
     with pytest.raises(ValueError, match="it returned float"):
         estimator(logits_of(estimator).requires_grad_(), lambda z: 1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"the loss f must be a function of draws z .*given float64 \[4"):
+        estimator(logits_of(estimator).requires_grad_(), logits_of(estimator))  # type: ignore[arg-type]
 
 
 def test_rows_without_an_axis_of_latents_are_told_what_to_do():
@@ -49,10 +52,12 @@ def test_rows_without_a_finite_maximum(example: Example, value: float, cause: st
         estimator.value(logits, problem_for(estimator, "mlp").loss())
 
 
-@pytest.mark.parametrize("logits", [torch.ones(2, 2, 2, dtype=torch.long), torch.ones(2), torch.ones(2, 2, 0)], ids=str)
+@pytest.mark.parametrize(
+    "logits", [torch.ones(2, 2, 2, dtype=torch.long), torch.ones(2), torch.ones(2, 2, 0), [1.0, 2.0]], ids=str
+)
 @pytest.mark.parametrize("example", obeying("errors"))
-def test_what_is_not_logits(example: Example, logits: Tensor):
-    with pytest.raises(ValueError, match=r"needs floating-point logits .*given (int64|float32)"):
+def test_what_is_not_logits(example: Example, logits: Any):
+    with pytest.raises(ValueError, match=r"needs floating-point logits .*given (int64|float32|list)"):
         example.make()(logits, lambda z: z.sum(dim=(-2, -1)))
 
 
@@ -71,6 +76,24 @@ def test_options_out_of_range(estimator: type[Estimator], option: str):
     for value in (0, -1):
         with pytest.raises(ValueError, match=rf"{estimator.__name__}: {option} must be .*given {value}"):
             estimator(**{option: value})
+
+
+def counts() -> list:
+    """Every option of every public estimator that says how many of something; a limit may be a power of ten."""
+    found = []
+    for c in sorted(concrete(), key=lambda c: c.__name__):
+        parameters = inspect.signature(c).parameters
+        wraps = {"estimator": ReinMax()} if "estimator" in parameters else {}
+        names = [n for n, p in parameters.items() if p.annotation is int and n not in ("limit", "chunk")]
+        found += [pytest.param(c, wraps, n, id=f"{c.__name__}-{n}") for n in names]
+    return found
+
+
+@pytest.mark.parametrize("value", [True, 2.5])
+@pytest.mark.parametrize(("estimator", "wraps", "option"), counts())
+def test_counts_are_whole_numbers(estimator: type[Estimator], wraps: dict, option: str, value: float):
+    with pytest.raises(ValueError, match=rf"{estimator.__name__}: {option} must be a whole number; given {value}"):
+        estimator(**wraps, **{option: value})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, 0.0], torch.tensor([-1.0, 1.0])], ids=str)

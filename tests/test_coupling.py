@@ -200,15 +200,17 @@ def less_the_mean(z: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
-def test_validate_asks_at_the_first_call_and_only_where_it_is_true(example: Example):
+def test_validate_asks_at_every_call_and_only_where_it_is_true(example: Example):
     logits = torch.randn(6, 2, 2, requires_grad=True)
     for asked in (None, False):
         estimator = example.make()
         estimator.validate = asked
         estimator(logits, less_the_mean).sum().backward()
     estimator.validate = True
-    with pytest.raises(ValueError, match="judges each row by itself"):
-        estimator(logits, less_the_mean)
+    for _ in range(2):
+        estimator(logits, lambda z: z[..., 0, 0] + z[..., 1, 1])
+        with pytest.raises(ValueError, match="judges each row by itself"):
+            estimator(logits, less_the_mean)
 
 
 def test_an_average_asks_where_what_it_averages_is_to_ask():
@@ -219,7 +221,7 @@ def test_an_average_asks_where_what_it_averages_is_to_ask():
         estimator(torch.zeros(4, 2, 3, requires_grad=True), less_the_mean)
 
 
-def test_validate_asks_once_and_changes_no_draw():
+def test_validate_asks_before_each_call_and_changes_no_draw():
     losses, calls = [], []
 
     def f(z: Tensor) -> Tensor:
@@ -234,10 +236,10 @@ def test_validate_asks_once_and_changes_no_draw():
         losses += [[estimator(logits, f) for _ in range(3)]]
         calls.append(-1)
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=0)
-    assert calls == [1, 1, 1, -1] + [1] * (2 + 12 + 3) + [-1]
+    assert calls == [1, 1, 1, -1] + [1] * 3 * (2 + 12 + 1) + [-1]
 
 
-def test_a_first_batch_of_one_row_does_not_end_the_asking():
+def test_a_batch_of_one_row_and_one_without_gradient_are_let_pass():
     estimator = LeaveOneOut()
     estimator.validate = True
     estimator(torch.zeros(1, 2, 3, requires_grad=True), less_the_mean)

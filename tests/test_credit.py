@@ -1,5 +1,6 @@
 """Costs that come later: unbiased on a chain of dependent draws, against the sum over all paths."""
 
+import copy
 import itertools
 
 import pytest
@@ -172,6 +173,19 @@ def test_what_padding_holds_reaches_nothing():
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad[:2] != 0).all()
     assert (logits.grad[2] == 0).all()
+
+
+@pytest.mark.parametrize("estimator", [Reinforce(), LeaveOneOut(), Grpo()], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_costs_that_count_are_finite(estimator, value):
+    cost, logits = torch.tensor([1.0, 0.0, value, 2.0]), torch.zeros(4, 1, 3, requires_grad=True)
+    with pytest.raises(ValueError, match=rf"credit takes finite costs.*row \[2\] has {value} .*credit\(cost, mask\)"):
+        estimator.act(logits)[1](cost)
+    estimator.act(logits)[1](cost, torch.isfinite(cost)).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    unchecked = copy.copy(estimator)
+    unchecked.validate = False
+    assert not torch.isfinite(unchecked.act(logits)[1](cost)).all()
 
 
 def test_refusals_of_other_estimators_and_numbers():

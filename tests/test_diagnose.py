@@ -284,6 +284,8 @@ def normalised(z: Tensor) -> Tensor:
         (lambda z: z.sum(dim=(-2, -1)), torch.full((2, 3, 4), float("-inf")), "has -inf throughout"),
         (lambda z: z.sum(dim=(-2, -1)), torch.zeros(4), r"\[\*batch, latents, categories\]"),
         (lambda z: z.sum(dim=(-2, -1)), torch.zeros(2, 3, 4, dtype=torch.long), "floating-point"),
+        (torch.zeros(2, 3, 4), lambda z: z.sum(dim=(-2, -1)), "logits must be floating-point .*given function"),
+        (torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), r"f must be a function of draws .*given float32 \[2, 3, 4\]"),
         (lambda z: z.sum(dim=(-2, -1)), torch.randn(2, 3, 4), "must be finite and not zero"),
         (
             lambda z: torch.where(z[..., 0, 3] > 0, float("nan"), z[..., 0, 0]),

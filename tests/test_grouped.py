@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ils_lightning.distributions import OneHotCategorical
 from ils_lightning.estimators import (
     ILSCV,
     Grouped,
@@ -17,6 +18,7 @@ from ils_lightning.estimators import (
     ReinMax,
     TopKSubset,
 )
+from ils_lightning.functional import sample
 
 A = torch.tensor([[2.0, -1.0, 0.5], [-1.0, 1.0, 0.0], [0.5, 0.0, -2.0]])
 THETA = torch.tensor([0.5, 0.0, -0.5])
@@ -100,8 +102,23 @@ def test_refusals():
         Grouped(LeaveOneOut(), 2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="at least 1"):
         Grouped(ReinMax(), 0)
-    with pytest.raises(ValueError, match="with 2 groups"):
+    with pytest.raises(ValueError, match=r"groups must be a whole number; given 2\.0"):
+        Grouped(ReinMax(), 2.0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"with 2 groups \(.*takes one of them: grouped\[t\]\); given \[3, 5, 1, 3\]"):
         Grouped(ReinMax(), 2)(torch.zeros(3, 5, 1, 3), lambda z: z.sum((-2, -1)))
+
+
+def test_a_recurrent_model_draws_by_the_copy_of_each_step():
+    grouped = Grouped(ILSNewton(), groups=2)
+    logits = torch.randn(6, 4, 4, requires_grad=True)
+    with pytest.raises(ValueError, match=r"grouped\[t\]"):
+        sample(logits, grouped)
+    z = OneHotCategorical(logits=logits, estimator=grouped[1], unimix=0.01).rsample()
+    (z * torch.randn(4, 4)).square().sum().backward()
+    sample(logits, grouped[0])
+    assert torch.isfinite(logits.grad).all()
+    assert grouped[0].S is None
+    assert grouped[1].S.any()
 
 
 def test_draws_follow_the_distribution_of_the_copies():

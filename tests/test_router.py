@@ -180,6 +180,12 @@ def test_a_mixture_of_experts_learns_to_route():
         ({"experts": 4, "estimator": "GumbelSoftmax"}, "give all experts a weight"),
         ({"experts": 4, "estimator": "SparsemaxMarginal"}, "neither draws"),
         ({"experts": 4, "top_k": 2, "estimator": Reinforce()}, "draws 1 of the experts"),
+        (
+            {"experts": 4, "top_k": 2, "estimator": "TopKGate"},
+            r"TopKGate takes 1 .* is 2; give TopKGate\(size=2\)$",
+        ),
+        ({"experts": 4, "top_k": 2, "estimator": "TopKSubset"}, r"draws 1 .* is 2; give TopKSubset\(size=2\)$"),
+        ({"experts": 4, "top_k": 1, "estimator": TopKReinMax(2)}, r"draws 2 .* is 1; give TopKReinMax\(size=1\)$"),
     ],
 )
 def test_refusals(arguments, rule):

@@ -155,7 +155,7 @@ def test_step_of_any_size_is_the_map_rescaled(s, alpha):
 
 
 @pytest.mark.parametrize("categories", SIZES)
-@pytest.mark.parametrize("s", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("s", [0.0, 0.5, 1.0, 2.0])
 def test_expectation_is_a_theta_method_along_the_edges(categories, s):
     pi, z = draws(categories)
     g = randn(categories, categories, seed=1)  # g[j] at e_j
@@ -184,7 +184,7 @@ def exact(pi: Tensor, z: Tensor, probability: Tensor, f: Tensor) -> Tensor:
     return torch.einsum("n,n,nlk->lk", probability, f, z - pi)
 
 
-@pytest.mark.parametrize("s", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("s", [0.0, 0.25, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize(("categories", "latents"), [(2, 3), (4, 1), (3, 3)])
 def test_bias_on_quadratic_losses(categories, latents, s):
     pi, z, probability = all_draws(categories, latents)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from ils_lightning.bench import figure, machine
 from ils_lightning.bench.section import Section
@@ -40,7 +41,8 @@ def bench(
     machine makes times longer, ratios less so.
 
     Args:
-        parts: what to measure; samplers unless given. May be repeated.
+        parts: what to measure: samplers (unless given), interface, family, faces, growth, steps, compiled, epoch. May
+            be repeated.
         repeats: turns, at least 20 for numbers to be quoted.
         threads: of torch; 0 for as many as there are cores.
         device: where tensors live, such as cpu or cuda.
@@ -74,14 +76,22 @@ def _measured(part: str, repeats: int, device: torch.device) -> list[Section]:
 
 
 def _show(section: Section, console: Console) -> None:
+    """Prints a table, whose headings are sizes on one line each where there is room for that."""
+    table = _table(section, " x ")
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+        table = _table(section, " x\n")
+    console.print(table, highlight=False)
+
+
+def _table(section: Section, times: str) -> Table:
     headings, lines = section.table()
     table = on_screen(section.title, section.note)
     table.padding = (0, 0)
     for number, heading in enumerate(headings):
-        table.add_column(heading.replace(" x ", " x\n"), justify="right" if number else "left", no_wrap=not number)
+        table.add_column(heading.replace(" x ", times), justify="right" if number else "left", no_wrap=not number)
     for line in lines:
         table.add_row(*line)
-    console.print(table, highlight=False)
+    return table
 
 
 def _write(sections: list[Section], where: dict[str, str], folder: Path) -> None:

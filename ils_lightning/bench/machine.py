@@ -7,7 +7,10 @@ import torch
 
 from ils_lightning import machine
 from ils_lightning.compare.launchers.base import cores
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, did_you_mean
+
+_KINDS = ("cpu", "cuda", "mps", "xpu")
+_ALSO_CALLED = {"gpu": "cuda", "nvidia": "cuda"}
 
 
 def device(name: str) -> torch.device:
@@ -16,12 +19,16 @@ def device(name: str) -> torch.device:
     Raises:
         ValueError: when this machine has none.
     """
+    rule = f"--device must be one that this machine has, such as cpu; given {name!r}"
     try:
         found = torch.device(name)
+    except RuntimeError:
+        hint = did_you_mean(_ALSO_CALLED.get(name.lower(), name), _KINDS)
+        raise Refusal(f"{rule}{hint}") from None
+    try:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise Refusal(f"--device must be one that this machine has, such as cpu; given {name!r}: {reason}") from None
+        raise Refusal(f"{rule}: {str(error).splitlines()[0]}") from None
     return found
 
 

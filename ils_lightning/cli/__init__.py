@@ -27,7 +27,7 @@ TRAINER_VERBS: Mapping[str, str] = {
 }
 OWN_VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("run a grid of estimators, settings and seeds; table and figure", "ils_lightning.compare:compare"),
-    "sample": ("draw images from the prior of a checkpoint's model", "ils_lightning.cli.sample:sample"),
+    "sample": ("draw images or texts from a checkpoint's model", "ils_lightning.cli.sample:sample"),
     "bench": ("time the estimators", "ils_lightning.bench:bench"),
     "estimators": ("list the estimators, or describe one: estimators NAME", "ils_lightning.cli.estimators:show"),
     "new": ("write the starting files of an estimator or a module of your own", "ils_lightning.new:new"),
@@ -150,6 +150,7 @@ def _run_own(verb: str, *words: str) -> None:
     from ils_lightning.messages import explained
 
     parser = type("Parser", (OneLine,), {"roots": get_type_hints(command)})
-    options: dict = {"as_positional": True, "prog": f"{PROGRAM} {verb}", "parser_class": parser}
+    called = f"{PROGRAM} {verb}" + (f" [{FIRST_WORDS[verb].upper()}]" if verb in FIRST_WORDS else "")
+    options: dict = {"as_positional": True, "prog": called, "parser_class": parser}
     with told_in_one_line({Refusal: explained, RuntimeError: of_memory, TypeError: of_memory}, f"{verb}: "):
         auto_cli(command, args=_repeatable(words, command), **options)

@@ -21,7 +21,8 @@ def show(name: str | None = None, form: Literal["terminal", "markdown"] = "termi
     """Prints the table of all estimators, or the page of one.
 
     Args:
-        name: the estimator to describe; all of them, in a table, unless given.
+        name: the estimator to describe, which may stand alone, as in `estimators ReinMax`; all of them, in a table,
+            unless given.
         form: the table for the terminal, or Markdown.
     """
     width = shutil.get_terminal_size((_PIPE, 24)).columns

@@ -18,11 +18,12 @@ from ils_lightning.compare.report import figure, page, ranking, screen, table, t
 from ils_lightning.compare.report.curves import Curve, curves
 from ils_lightning.compare.report.table import Row
 from ils_lightning.compare.runner import Runner
-from ils_lightning.compare.training.outcome import Outcome, in_order, missing
+from ils_lightning.compare.training.outcome import Outcome, counted, in_order, missing
 from ils_lightning.errors import Refusal, is_of_the_place
 from ils_lightning.extras import require
 
 _MOST_TO_DO = 8  # lines on the screen
+_TO_DO = "not trained yet: "
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "compare"]
 
@@ -102,7 +103,8 @@ def _compare(
         there = Runner(whole, folder.resolve() / "runs", launch)
         found = in_order(whole, [*found, *there.finished()])
         tuning = there.tuning
-    unwritten += _report(whole, found, tuning, folder, packaged.find(file, "comparison").read_text(encoding="utf-8"))
+    content = packaged.find(file, "comparison").read_text(encoding="utf-8")
+    unwritten += _report(whole, part, found, tuning, folder, content)
     return runner.broken
 
 
@@ -120,12 +122,17 @@ def _tuned(
 
 
 def _report(
-    comparison: Comparison, outcomes: list[Outcome], tuning: list[Outcome], folder: Path, file: str
+    comparison: Comparison,
+    asked: Comparison,
+    outcomes: list[Outcome],
+    tuning: list[Outcome],
+    folder: Path,
+    file: str,
 ) -> list[str]:
     """Writes every part of the report that can be written, and returns why the others cannot."""
     found = curves(comparison, outcomes)
     rows = table.rows(comparison, found)
-    to_do = [f"not trained yet: {line}" for line in missing(comparison, outcomes)]
+    to_do = [f"{_TO_DO}{line}" for line in missing(comparison, outcomes)]
     texts = {
         "results.csv": table.raw(outcomes),
         "table.csv": table.comma_separated(rows),
@@ -145,6 +152,9 @@ def _report(
             partial(atomic.write_text, whole_page, folder / "report.html"),
         ]
     )
+    if len(to_do) > _MOST_TO_DO:
+        number = f"{_TO_DO}{counted(comparison, outcomes)}; report.html lists them"
+        to_do = [*(f"{_TO_DO}{line}" for line in missing(asked, outcomes)), number]
     _tell(to_do, folder, console)
     return unwritten
 
@@ -164,12 +174,7 @@ def _written(parts: Iterable[Callable[[], object]]) -> list[str]:
 
 def _tell(to_do: list[str], folder: Path, console: Console) -> None:
     """Says on the screen what is left to do, and where everything is."""
-    rest = (
-        [f"and {len(to_do) - _MOST_TO_DO} lines more, in report.html"]
-        if len(to_do) > _MOST_TO_DO + 1
-        else to_do[_MOST_TO_DO:]
-    )
-    for line in (*to_do[:_MOST_TO_DO], *rest):
+    for line in to_do:
         console.print(line, highlight=False, markup=False)
     told = f"tables, figures, a page and TensorBoard runs are in {folder}"
     console.print(told, highlight=False, soft_wrap=True, markup=False)

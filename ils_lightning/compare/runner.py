@@ -36,12 +36,14 @@ class Runner:
         Raises:
             ValueError: when a configuration is at fault, or no estimator can serve its model.
         """
-        configured = check.configured(self.comparison, self.parts)
-        refusals = check.models_can_be_made(configured)
-        check.trainers_can_be_made(configured)
+        with check.naming_overrides(self.comparison.override):
+            configured = check.configured(self.comparison, self.parts)
+            refusals = check.models_can_be_made(configured)
+            check.trainers_can_be_made(configured)
         if all(refusals):
             raise Refusal(f"no run can be made; the first: {refusals[0]}")
-        check.data_are_there(configured)
+        with check.naming_overrides(self.comparison.override):
+            check.data_are_there(configured)
         self.folder.mkdir(parents=True, exist_ok=True)
         tried, tune = trials(self.comparison, self.parts), self.comparison.tune
         bar = progress.bar()

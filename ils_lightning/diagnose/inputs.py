@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Loss, evaluate
+from ils_lightning.estimators.categorical import are_logits, kind
 from ils_lightning.estimators.coupling import DRAWS, check_coupling, followed
 
 SAME = 1e-3
@@ -43,7 +44,7 @@ def check(logits: Tensor, f: Loss, ones: int = 1) -> Facts:
         ValueError: when logits are not finite where they must be, or f has the wrong shape, draws noise of its own,
             judges rows or draws by each other (see `coupling`), or is not finite.
     """
-    _check_logits(logits)
+    check_logits(logits)
     if not 1 <= ones <= logits.shape[-1]:
         raise Refusal(f"ones, the categories drawn for a latent, must be 1 to {logits.shape[-1]}; given {ones}")
     z = followed(logits, ones).draw(_DRAWS).to(logits.dtype)
@@ -71,11 +72,11 @@ def differentiable(f: Loss, z: Tensor) -> bool:
         return torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0] is not None
 
 
-def _check_logits(logits: Tensor) -> None:
-    if logits.dim() < 2 or not logits.is_floating_point() or logits.numel() == 0:
+def check_logits(logits: Tensor) -> None:
+    """Raises a ValueError where these are no logits, or a latent's are not finite where they must be."""
+    if not are_logits(logits) or logits.numel() == 0:
         raise Refusal(
-            "logits must be floating-point and [*batch, latents, categories], none of them 0; "
-            f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+            f"logits must be floating-point and [*batch, latents, categories], none of them 0; given {kind(logits)}"
         )
     top = logits.amax(dim=-1)
     if not torch.isfinite(top).all():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ils_lightning.describe import in_words
 from ils_lightning.diagnose import replicates, target
-from ils_lightning.diagnose.inputs import Facts, check
+from ils_lightning.diagnose.inputs import Facts, check, check_logits
 from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
 from ils_lightning.diagnose.named import Estimators, by_name
 from ils_lightning.diagnose.replicates import learns
@@ -89,6 +89,7 @@ def gradient_report(
         ('exact: every one of 3 ** 3 = 27 states', 0.0)
     """
     _check(draws, average, settle, memory)
+    check_logits(logits)
     named = by_name(estimators)
     devices = [logits.device] if logits.is_cuda else []
     with torch.random.fork_rng(devices), torch.inference_mode(False):

@@ -98,16 +98,15 @@ class Estimator(Described, Compilable):
     validate: bool | None = None
     """Check values of the logits: None on the CPU only (on an accelerator it makes the host wait), True, False.
 
-    True also asks once whether f judges each row by itself: at the first call with a gradient, and at the first with
-    more than one row, f is evaluated without gradient at draws of which some are changed, at least 10 times and about
-    2 + 2 log2(rows) times, and a ValueError is raised when a row's loss moves with the draws of other rows. So is one
-    where it moves with the draws beside it, unless the estimator draws once a call. Noise that f draws by torch
-    (dropout) is held the same and the stream of random numbers put back; noise from elsewhere hides what is smaller
-    than ten times it. Buffers that f changes at every call, such as running statistics, are changed. None and False
-    cost nothing. `sample`, which sees no f, and compiled calls cannot ask.
+    True also asks at every call with a gradient whether f judges each row by itself: f is evaluated without gradient at
+    draws of which some are changed, at least 10 times and about 2 + 2 log2(rows) times, and a ValueError is raised when
+    a row's loss moves with the draws of other rows. So is one where it moves with the draws beside it, unless the
+    estimator draws once a call. Noise that f draws by torch (dropout) is held the same and the stream of random numbers
+    put back; noise from elsewhere hides what is smaller than ten times it. Buffers that f changes at every call, such
+    as running statistics, are changed. None and False cost nothing. `sample`, which sees no f, and compiled calls
+    cannot ask.
     """
     _draws_beside: ClassVar[int] = 2
-    _rows_judged: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,10 +229,10 @@ class Estimator(Described, Compilable):
     def check(self, logits: Tensor) -> None:
         """Raises a ValueError that names the rule which `logits` break."""
         name = type(self).__name__
-        if logits.dim() < 2 or not logits.is_floating_point() or 0 in logits.shape[-2:]:
+        if not categorical.are_logits(logits):
             raise Refusal(
                 f"{name} needs floating-point logits [*batch, latents, categories], at least one of both; "
-                f"given {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+                f"given {categorical.kind(logits)}"
             )
         if self.binary and logits.shape[-1] != 2:
             raise Refusal(
@@ -279,8 +278,9 @@ class Estimator(Described, Compilable):
         Raises:
             ValueError: when it is none.
         """
-        if not (isinstance(value, int) and value >= least):
-            rule = f"at least {least}{purpose}" if isinstance(value, int) else "a whole number"
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_whole and value >= least):
+            rule = f"at least {least}{purpose}" if is_whole else "a whole number"
             raise Refusal(f"{type(self).__name__}: {name} must be {rule}; given {value!r}")
         return value
 
@@ -307,12 +307,9 @@ class Estimator(Described, Compilable):
         return logits.device.type == "cpu" if self.validate is None else self.validate
 
     def _check_coupling(self, logits: Tensor, f: Loss) -> None:
-        """Asks f, once for one row and once for many, whether rows and draws are judged by themselves."""
-        rows = min(2, logits.shape[:-2].numel())
-        if not self._asks() or rows <= self._rows_judged or not categorical.plain_call():
-            return
-        check_coupling(partial(evaluate, f), logits, self._draws_beside)
-        self._rows_judged = rows
+        """Asks f whether rows and draws are judged by themselves."""
+        if self._asks() and categorical.plain_call():
+            check_coupling(partial(evaluate, f), logits, self._draws_beside)
 
     def _asks(self) -> bool:
         return self.validate is True

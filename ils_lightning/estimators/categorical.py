@@ -5,6 +5,7 @@ logit of -inf: its probability is zero, it is never drawn and its gradient is ze
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,21 @@ def plain_call() -> bool:
 def readable(x: Tensor) -> bool:
     """Whether Python may look at values of `x` and branch: on a CPU, in a plain call."""
     return x.device.type == "cpu" and plain_call()
+
+
+def are_logits(x: Any) -> bool:
+    """Whether this is a floating-point tensor `[*batch, latents, categories]`, with one of both at least."""
+    return isinstance(x, Tensor) and x.dim() >= 2 and x.is_floating_point() and 0 not in x.shape[-2:]
+
+
+def kind(x: Any) -> str:
+    """What something is, for messages: dtype and shape of a tensor, the type of anything else.
+
+    Example:
+        >>> kind(torch.zeros(2, 3)), kind([1, 2])
+        ('float32 [2, 3]', 'list')
+    """
+    return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
 
 
 def softmax(logits: Tensor) -> Tensor:

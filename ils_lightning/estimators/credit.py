@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.categorical import draw_index, log_softmax, one_hot, softmax
+from ils_lightning.estimators.categorical import draw_index, log_softmax, one_hot, plain_call, softmax
 from ils_lightning.estimators.replacing import drawn, draws_are_replaced
 
 Advantage = Callable[[Tensor, Tensor], Tensor]
@@ -29,6 +29,7 @@ class Credit:
         logits: of the draws `[*batch, latents, categories]`.
         index: drawn categories `[*batch, latents]`.
         advantage: what the scores are weighed by.
+        checked: whether costs are looked at, as the values of logits are (`Estimator.validate`).
 
     Example:
         A step's draw decides the next one's logits, and the cost is known after both.
@@ -46,8 +47,9 @@ class Credit:
         (torch.Size([8, 5, 1, 3]), torch.Size([3, 3]))
     """
 
-    def __init__(self, logits: Tensor, index: Tensor, advantage: Advantage) -> None:
+    def __init__(self, logits: Tensor, index: Tensor, advantage: Advantage, checked: bool = False) -> None:
         self._logits, self._index, self._advantage = logits, index.unsqueeze(-1), advantage
+        self._checked = checked
         self._there: Tensor | None = None
 
     def among(self, there: Tensor) -> "Credit":
@@ -65,7 +67,8 @@ class Credit:
                 no baseline.
 
         Raises:
-            ValueError: when the shapes are not those of the draw's rows.
+            ValueError: when the shapes are not those of the draw's rows, or the cost of a row that counts is not
+                finite: that is looked at where the values of logits are, by default on a CPU alone.
         """
         given = self._logits.shape[:-2]
         if not isinstance(cost, Tensor):
@@ -78,6 +81,12 @@ class Credit:
                 f"{list(cost.shape)} and {list(there.shape)}"
             )
         counted = torch.where(there, cost if cost.is_floating_point() else cost.to(self._logits.dtype), 0)
+        if self._checked and plain_call() and not torch.isfinite(counted.detach()).all():
+            row = (~torch.isfinite(counted.detach())).nonzero()[0].tolist()
+            raise Refusal(
+                f"credit takes finite costs, of which it makes gradients; row {row} has {counted[tuple(row)].item()} "
+                "(rows that are not to count are left out by credit(cost, mask))"
+            )
         # what padding holds, NaN perhaps, is taken out before anything is made of it
         log_pi = log_softmax(torch.where(there[..., None, None], self._logits, 0))
         log_prob = log_pi.gather(-1, self._index).sum(dim=(-2, -1))
@@ -93,7 +102,7 @@ def act(estimator: Any, logits: Tensor, advantage: Advantage) -> tuple[Tensor, C
         return z, Credit(logits, z.detach().argmax(dim=-1), nothing)
     pi = softmax(logits.detach())
     index = draw_index(pi)
-    return one_hot(index, pi).to(logits.dtype), Credit(logits, index, advantage)
+    return one_hot(index, pi).to(logits.dtype), Credit(logits, index, advantage, estimator.validates(logits))
 
 
 def nothing(cost: Tensor, mask: Tensor) -> Tensor:

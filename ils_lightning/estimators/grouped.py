@@ -48,14 +48,12 @@ class Grouped(Pullback):
 
     def __init__(self, estimator: Pullback, groups: int) -> None:
         super().__init__()
-        if groups < 1:
-            raise Refusal(f"Grouped: groups must be at least 1; given {groups}")
         if not isinstance(estimator, Pullback):
             raise Refusal(
                 f"Grouped takes estimators whose backward is a closed form, such as ILSNewton; given "
                 f"{type(estimator).__name__}"
             )
-        self.estimators = nn.ModuleList(copy.deepcopy(estimator) for _ in range(groups))
+        self.estimators = nn.ModuleList(copy.deepcopy(estimator) for _ in range(self.whole("groups", groups, 1)))
         for one in self._copies():
             one.counted = None  # as each call leaves it, or torch.compile takes the second call for another
         facts: Any = estimator
@@ -104,8 +102,8 @@ class Grouped(Pullback):
         """Raises a ValueError where the first batch axis is not that of the groups, or the estimator refuses."""
         if logits.dim() < 3 or len(logits) != len(self):
             raise Refusal(
-                f"Grouped needs logits [groups, *batch, latents, categories] with {len(self)} groups; given "
-                f"{list(logits.shape)}"
+                f"Grouped needs logits [groups, *batch, latents, categories] with {len(self)} groups (a draw of one "
+                f"group, as in a recurrent model, takes one of them: grouped[t]); given {list(logits.shape)}"
             )
         for one, part in zip(self._copies(), logits, strict=True):
             one.check(part)

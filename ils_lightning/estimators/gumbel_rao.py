@@ -12,7 +12,6 @@ as tau -> 0 the expectation becomes ReinMax's.
 
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import exponential, put_ones, softmax
 from ils_lightning.estimators.sampler import Pullback
@@ -45,7 +44,7 @@ class GumbelRao(Pullback):
 
     def __init__(self, resamples: int = 100, temperature: Option = 0.5) -> None:
         super().__init__()
-        self.resamples = check_resamples(self, resamples)
+        self.resamples = self.whole("resamples", resamples, 1)
         self.option("temperature", temperature)
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:
@@ -70,10 +69,3 @@ def rao(theta: Tensor, z: Tensor, g: Tensor, tau: Tensor | float, resamples: int
     y = weights.div_(weights.sum(dim=-1, keepdim=True))
     g_y = (y * g).sum(dim=-1, keepdim=True)
     return (g * y.mean(dim=0) - (y * g_y).mean(dim=0)) / tau
-
-
-def check_resamples(estimator: Pullback, resamples: int) -> int:
-    """Returns `resamples` when it is at least 1, and raises a ValueError otherwise."""
-    if resamples < 1:
-        raise Refusal(f"{type(estimator).__name__}: resamples must be at least 1; given {resamples}")
-    return resamples

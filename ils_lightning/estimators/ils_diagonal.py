@@ -42,7 +42,7 @@ class ILSDiagonal(Curved):
 
     Args:
         decay: weight of the past in the moving sums, in [0, 1).
-        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias; above 1 both grow.
 
     Example:
         >>> import torch

@@ -34,7 +34,7 @@ class ILSJoint(Coupled, ILSNewton):
     Args:
         decay: weight of the past in the moving sums, in [0, 1).
         ridge: as in `ILSNewton`.
-        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias; above 1 both grow.
         every: as in `ILSNewton`.
 
     Example:

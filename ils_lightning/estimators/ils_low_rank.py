@@ -38,7 +38,7 @@ class ILSLowRank(Coupled, ILSDiagonal):
     Args:
         decay: weight of the past in the moving sums, in [0, 1).
         rank: number of directions, at most latents x (categories - 1).
-        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias; above 1 both grow.
         every: as in `ILSNewton`.
 
     Raises:

@@ -43,7 +43,7 @@ class ILSNewton(Curved):
         decay: weight of the past in the moving sums, in [0, 1).
         ridge: pull of H towards a multiple of the identity, relative to the mean of P's diagonal. It leaves a bias
             of about half a percent at .01.
-        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias.
+        base: s of the step's base pi + s d: 0 has the least variance, 1 the least bias; above 1 both grow.
         every: 1 learns from every step. More, such as 8, is faster: it learns from each of the first steps (15 for 8),
             and later from fewer and fewer, down to one in so many. The weight of the past at each of these is
             decay^sqrt(gap), so that memory is longer in steps and shorter in rows.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from ils_lightning.errors import Refusal
-from ils_lightning.estimators.categorical import plain_call, transformed
+from ils_lightning.estimators.categorical import kind, plain_call, transformed
 
 DIFFERENTIATES = "differentiates the loss by itself"
 LEARNS = "learns from its draws until .eval() is called"
@@ -27,8 +27,13 @@ def evaluate(f: Loss, z: Tensor) -> Tensor:
     """Calls f on draws z `[samples, *batch, latents, categories]`; its answer must be `[samples, *batch]`.
 
     Raises:
-        ValueError: when the answer has any other shape, or is not floating-point.
+        ValueError: when f cannot be called, or its answer has any other shape or is not floating-point.
     """
+    if not callable(f):
+        raise Refusal(
+            "the loss f must be a function of draws z [samples, *batch, latents, categories], such as "
+            f"lambda z: z[..., 0].sum(-1); given {kind(f)}"
+        )
     loss = f(z)
     if not isinstance(loss, Tensor) or loss.shape != z.shape[:-2]:
         given = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__

@@ -51,9 +51,7 @@ class Redge(Sampler):
 
     def __init__(self, steps: int = 3, first_time: Option = 0.9) -> None:
         super().__init__()
-        if steps < 2:
-            raise Refusal(f"{type(self).__name__}: steps must be at least 2; given {steps}")
-        self.steps = steps
+        self.steps = self.whole("steps", steps, 2)
         self.option("first_time", first_time)
         if not (self.option_values("first_time", first_time, 0, True) < 1).all():
             raise Refusal(f"{type(self).__name__}: first_time must be in (0, 1); given {first_time}")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import jacobian
-from ils_lightning.estimators.gumbel_rao import check_resamples, rao
+from ils_lightning.estimators.gumbel_rao import rao
 from ils_lightning.estimators.sampler import Pullback
 
 
@@ -57,7 +57,7 @@ class ReinMaxCV(Pullback):
     def __init__(self, weight: Option = 1.0, resamples: int = 100, temperature: Option = 1.0) -> None:
         super().__init__()
         self.option("weight", weight, minimum=float("-inf"))
-        self.resamples = check_resamples(self, resamples)
+        self.resamples = self.whole("resamples", resamples, 1)
         self.option("temperature", temperature)
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:

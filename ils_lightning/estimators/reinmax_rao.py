@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Option, per_row
 from ils_lightning.estimators.categorical import jacobian
-from ils_lightning.estimators.gumbel_rao import check_resamples, rao
+from ils_lightning.estimators.gumbel_rao import rao
 from ils_lightning.estimators.sampler import Pullback
 
 
@@ -43,7 +43,7 @@ class ReinMaxRao(Pullback):
 
     def __init__(self, resamples: int = 100, temperature: Option = 1.0) -> None:
         super().__init__()
-        self.resamples = check_resamples(self, resamples)
+        self.resamples = self.whole("resamples", resamples, 1)
         self.option("temperature", temperature)
 
     def pullback(self, logits: Tensor, pi: Tensor, z: Tensor, g: Tensor) -> Tensor:

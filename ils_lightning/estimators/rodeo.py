@@ -13,7 +13,6 @@ net's outputs over them, at S - 1 times the calls of the net. With two draws bot
 import torch
 from torch import Tensor, nn
 
-from ils_lightning.errors import Refusal
 from ils_lightning.estimators import bernoulli
 from ils_lightning.estimators.base import Loss
 from ils_lightning.estimators.compiling import ASKS_DERIVATIVES
@@ -55,8 +54,7 @@ class Rodeo(Several):
 
     def __init__(self, samples: int = 2, hidden: int = 100) -> None:
         super().__init__(samples)
-        if hidden < 1:
-            raise Refusal(f"Rodeo: hidden must be at least 1; given {hidden}")
+        self.whole("hidden", hidden, 1)
         self.a = nn.Parameter(torch.ones(()))
         self.beta = nn.Parameter(torch.ones(()))
         last = nn.Linear(hidden, 2)

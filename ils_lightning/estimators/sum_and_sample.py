@@ -46,9 +46,9 @@ class SumAndSample(Estimator):
 
     def __init__(self, largest: int = 1, limit: int = 2**16) -> None:
         super().__init__()
-        if largest < 0 or limit < 1:
-            raise Refusal(f"SumAndSample: largest must be at least 0 and limit at least 1; given {largest} and {limit}")
-        self.largest, self.limit = largest, limit
+        if limit < 1:
+            raise Refusal(f"SumAndSample: limit must be at least 1; given {limit}")
+        self.largest, self.limit = self.whole("largest", largest, 0), limit
 
     def evaluations(self, latents: int, categories: int) -> int:
         return min(self.largest + 1, categories**latents)

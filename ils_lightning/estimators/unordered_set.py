@@ -53,7 +53,7 @@ class UnorderedSet(Estimator):
     def __init__(self, samples: int = 4, baseline: bool = True, limit: int = 2**16) -> None:
         super().__init__()
         least = 2 if baseline else 1
-        if not least <= samples <= 12:
+        if not least <= self.whole("samples", samples, least=samples) <= 12:
             raise Refusal(
                 f"UnorderedSet: samples must be {least} to 12 (the baseline of a draw comes from the others, and all "
                 f"2 ** samples subsets are weighed); given {samples}"

@@ -114,11 +114,13 @@ class Router(nn.Module):
                 "LeaveOneOut do"
             )
         gate = isinstance(self.estimator, TopKGate)
-        size = getattr(self.estimator, "size", 1) if gate or isinstance(self.estimator, TopKSubset) else 1
+        sized = gate or isinstance(self.estimator, TopKSubset)
+        size = getattr(self.estimator, "size", 1) if sized else 1
         if size != k and not (size == 1 and isinstance(self.estimator, SparseMixer)):
+            others = f"TopKReinMax(size={k}) draws subsets, SparseMixer one expert after another"
             raise Refusal(
-                f"Router: {name} draws {size} of the experts, top_k is {k}; TopKReinMax(size={k}) draws subsets, "
-                "SparseMixer one expert after another"
+                f"Router: {name} {'takes' if gate else 'draws'} {size} of the experts, top_k is {k}; "
+                f"{f'give {name}(size={k})' if sized else others}"
             )
         if gate and self.combine != "probabilities":
             raise Refusal(

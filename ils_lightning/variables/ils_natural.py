@@ -35,7 +35,7 @@ class ILSNatural(Learnt, VariableEstimator):
     Args:
         family: the distribution.
         decay: weight of the past in the moving sums behind h, in [0, 1).
-        base: s of the metric: 0 has the least variance, 1 the least bias.
+        base: s of the metric: 0 has the least variance, 1 the least bias; above 1 both grow.
 
     Raises:
         ValueError: when an option is out of range.

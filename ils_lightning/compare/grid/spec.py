@@ -13,7 +13,7 @@ from ils_lightning.compare.grid.names import require_showable
 from ils_lightning.compare.grid.search import Range, Search
 from ils_lightning.compare.grid.settings import Level, Settings
 from ils_lightning.describe import arguments, preview
-from ils_lightning.errors import Refusal, did_you_mean, refusing
+from ils_lightning.errors import Refusal, did_you_mean, listed, refusing
 from ils_lightning.messages import explained
 
 __all__ = ["Comparison", "Level", "Range", "Run", "Search", "Settings", "Tune", "assign", "read"]
@@ -262,7 +262,7 @@ def _require(what: str, chosen: Sequence[Any] | None, known: Sequence[Any]) -> N
         if one not in known:
             names = list(dict.fromkeys(map(str, known)))
             hint = did_you_mean(str(one), names)
-            raise Refusal(f"the comparison has no {what} {one!r}{hint}; it has {', '.join(names) or 'none'}")
+            raise Refusal(f"the comparison has no {what} {one!r}{hint}; it has {listed(names, str(one)) or 'none'}")
 
 
 def read(name: str) -> Comparison:

@@ -1,6 +1,9 @@
 """Mistakes that show before anything is trained."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
 from lightning import LightningDataModule, LightningModule
 
@@ -10,7 +13,7 @@ from ils_lightning.compare.training.outcome import Outcome
 from ils_lightning.compare.training.previews import Previews
 from ils_lightning.compare.training.training_loss import without_curve
 from ils_lightning.describe import arguments, create
-from ils_lightning.errors import Refusal, did_you_mean, refusing
+from ils_lightning.errors import Refusal, did_you_mean, listed, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.layers import VectorQuantizer
 from ils_lightning.messages import explained
@@ -91,13 +94,29 @@ def _distinct(parts: Configured, section: str) -> Iterator[tuple[str, dict]]:
             yield name, config[section]
 
 
+def naming_overrides(overrides: dict[str, Any]) -> AbstractContextManager[None]:
+    """A context in which a mistake is told of the override that makes it, where one does.
+
+    What all runs share is no fault of one of them: of the Trainer's options none is named.
+    """
+    return refusing({Refusal: partial(_of_override, overrides)})
+
+
+def _of_override(overrides: dict[str, Any], error: Refusal) -> str | None:
+    for key in overrides:
+        run, found, said = str(error).partition(f": {key}: ")
+        if found:
+            return f"override {key}{'' if key.startswith('trainer.') else f' in {run}'}: {said}"
+    return None
+
+
 def measure_exists(outcome: Outcome, measure: str | None) -> None:
     """Raises a ValueError where a run that finished has no such measure."""
     if measure and not outcome.failed and measure not in outcome.metrics:
         known = sorted(outcome.metrics)
         raise Refusal(
-            f"run {outcome.run!r} has no measure {measure!r}{did_you_mean(measure, known)}; "
-            f"it has {', '.join(known) or 'none'}"
+            f"run {outcome.run!r} has no measure {measure!r}{did_you_mean(measure, known)}; it logged "
+            f"{listed(known, measure) or 'none'}. What has been trained is kept for the next start"
         )
 
 

@@ -74,12 +74,25 @@ def in_order(comparison: Comparison, found: list[Outcome]) -> list[Outcome]:
 
 def missing(comparison: Comparison, found: list[Outcome]) -> list[str]:
     """Returns what of the comparison is not among the outcomes: a line for each run and setting, with the seeds."""
-    there = {(outcome.run, outcome.setting, outcome.seed) for outcome in found}
     seeds: dict[str, list[str]] = {}
-    for run, setting, seed in _places(comparison):
-        if (run, setting, seed) not in there:
-            seeds.setdefault(f"{run} {setting}".strip(), []).append(str(seed))
+    for run, setting, seed in _absent(comparison, found):
+        seeds.setdefault(f"{run} {setting}".strip(), []).append(str(seed))
     return [f"{name}, seed {', '.join(without)}" for name, without in seeds.items()]
+
+
+def counted(comparison: Comparison, found: list[Outcome]) -> str:
+    """Returns how many trainings of the comparison are not among the outcomes, and of how many."""
+    shared = {run.name for run in comparison.runs if run.shared}
+    absent, whole = (
+        {(run, "" if run in shared else setting, seed) for run, setting, seed in places}
+        for places in (_absent(comparison, found), _places(comparison))
+    )
+    return f"{len(absent)} of {len(whole)} trainings"
+
+
+def _absent(comparison: Comparison, found: list[Outcome]) -> list[tuple[str, str, int]]:
+    there = {(outcome.run, outcome.setting, outcome.seed) for outcome in found}
+    return [place for place in _places(comparison) if place not in there]
 
 
 def _places(comparison: Comparison) -> list[tuple[str, str, int]]:
