@@ -159,12 +159,14 @@ def from_json(text: str) -> GradientReport:
 
 
 def read(folder: Path) -> GradientReport:
-    """Returns the report kept in a folder.
+    """Returns the report kept in a folder: the last one written where it holds several, as version_N or itself.
 
     Raises:
         ValueError: when there is none, or it cannot be read.
     """
-    path = folder / "report.json"
+    own = folder / "report.json"
+    kept = [path for path in (own, *folder.glob("version_*/report.json")) if path.is_file()]
+    path = max(kept, key=lambda path: path.stat().st_mtime_ns, default=own)
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
