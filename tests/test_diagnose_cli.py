@@ -70,7 +70,8 @@ def test_it_writes_table_figure_and_page_and_ends_with_advice(tmp_path, capsys):
     words = ["--config=vae_digits", "--model.latents=2", "--rows=4"]
     report = diagnose(tmp_path, *words, "--estimators=ReinMax", "--estimators", "DisArm")
     shown = capsys.readouterr().out
-    assert shown.splitlines()[-1].startswith("Use ")
+    assert "\nUse " in shown
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("table, figure")) <= 80
     assert "not applicable: DisArm: defined for 2 categories only" in shown
     assert [row["name"] for row in report["rows"]][-1] == "DisArm"
     assert {row["name"] for row in report["rows"]} == {"ILSNewton (the model's)", "ReinMax", "DisArm"}

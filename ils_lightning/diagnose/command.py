@@ -94,7 +94,7 @@ class DiagnosingTrainer(Trainer):
                     progress=True,
                     ones=own.ones if own is not None else 1,
                 )
-            report.remark = remark
+            report.remark = "\n".join(filter(None, [remark, report.remark]))
             write(report, place, others, self.configuration)
         return report
 
@@ -122,4 +122,4 @@ def write(report: GradientReport, folder: Path, others: list[GradientReport], co
     atomic.write_text(tables.to_json(report), folder / "report.json")
     atomic.write_text(page(report, configuration), folder / "report.html")
     console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
-    console.print(advice(report), highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    console.print(advice(report), highlight=False, markup=False)

@@ -19,7 +19,13 @@ def default_estimators() -> dict[str, Estimator]:
     made: list[Estimator] = [Exact()]
     for path in sorted((folder() / "estimators").glob("*.yaml")):
         made.append(create(yaml.safe_load(path.read_text(encoding="utf-8")), Estimator))
-    return {type(one).__name__: one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
+    return {_short_name(one): one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
+
+
+def _short_name(estimator: Estimator) -> str:
+    """The name of the class, and of the one that it wraps."""
+    wrapped = [type(one).__name__ for one in _given(estimator).values() if isinstance(one, Estimator)]
+    return f"{type(estimator).__name__}{f'({wrapped[0]})' if wrapped else ''}"
 
 
 def by_name(estimators: Estimators | None) -> dict[str, Estimator]:
@@ -43,10 +49,16 @@ def name_of(estimator: Estimator) -> str:
         ('ReinMax', 'ReinMax', 'ReinMax(temperature=1.3)')
     """
     signature = inspect.signature(type(estimator))
-    args, kwargs = estimator._arguments
-    given = signature.bind(*args, **kwargs).arguments
-    changed = [f"{key}={in_words(value)}" for key, value in given.items() if _differs(value, signature, key)]
+    changed = [
+        f"{key}={in_words(value)}" for key, value in _given(estimator).items() if _differs(value, signature, key)
+    ]
     return f"{type(estimator).__name__}({', '.join(changed)})" if changed else type(estimator).__name__
+
+
+def _given(estimator: Estimator) -> dict[str, Any]:
+    """The arguments that an estimator was made with, by name."""
+    args, kwargs = estimator._arguments
+    return inspect.signature(type(estimator)).bind(*args, **kwargs).arguments
 
 
 def _differs(value: Any, signature: inspect.Signature, name: str) -> bool:

@@ -8,7 +8,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ils_lightning.describe import in_words
-from ils_lightning.diagnose import replicates, target
+from ils_lightning.diagnose import far_off, replicates, target
 from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
 from ils_lightning.diagnose.named import Estimators, by_name
@@ -101,11 +101,13 @@ def gradient_report(
         for name, estimator in track(named.items(), "measuring", disable=not progress, transient=True):
             torch.manual_seed(seed)
             rows.append(_row(name, estimator, theta, f, facts, truth, draws, settle, memory))
+        remark = far_off.remark(rows, named, theta, f, facts)
     for row in rows:
         _rank(row, average)
     rows.sort(key=lambda row: (bool(row.not_applicable), row.error if row.error == row.error else 0.0))
+    latents, categories, batch = facts.latents, facts.categories, facts.rows
     return GradientReport(
-        rows, title, truth.source, facts.latents, facts.categories, facts.rows, truth.value, draws, average, seed
+        rows, title, truth.source, latents, categories, batch, truth.value, draws, average, seed, remark
     )
 
 
