@@ -113,6 +113,27 @@ def of_memory(error: BaseException) -> str | None:
     return f"not enough memory: {first}" if is_of_memory(error) else None
 
 
+def require_at_least(least: float, whose: str, **given: float) -> None:
+    """Refuses numbers that are below `least`, NaN or infinite, and names those alone.
+
+    Example:
+        >>> require_at_least(1, "Exact", limit=0, chunk=5)
+        Traceback (most recent call last):
+        ...
+        ils_lightning.errors.Refusal: Exact: limit must be at least 1; given 0
+    """
+    wrong = {name: value for name, value in given.items() if not least <= value < float("inf")}
+    if wrong:
+        finite = "" if float("inf") not in wrong.values() else " and finite"
+        values = _and(str(value) for value in wrong.values())
+        raise Refusal(f"{whose}: {_and(wrong)} must be at least {least}{finite}; given {values}")
+
+
+def _and(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ", did you mean 'x'?" for the known word nearest to `word`, or nothing when none is near.
 

@@ -302,7 +302,7 @@ def test_bad_input_is_named(f, logits, message):
 
 def test_too_many_states_and_wrong_options_are_named():
     problem = mlp(2, 3)
-    with pytest.raises(ValueError, match="draws must be at least 32"):
+    with pytest.raises(ValueError, match=r"^diagnose: draws must be at least 32; given 3$"):
         gradient_report(problem.loss(), problem.logits[None], ["ReinMax"], draws=3)
     with pytest.raises(ValueError, match="reference must be an unbiased estimator; given ReinMax"):
         gradient_report(problem.loss(), problem.logits[None], ["ReinMax"], exact=False, reference=ReinMax())

@@ -15,7 +15,7 @@ from ils_lightning.diagnose.named import Estimators, by_name
 from ils_lightning.diagnose.replicates import learns
 from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.diagnose.target import Target
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 
 
@@ -112,11 +112,9 @@ def gradient_report(
 
 
 def _check(draws: int, average: int, settle: int, memory: int) -> None:
-    if draws < 32 or average < 1 or settle < 0 or memory < 1:
-        raise Refusal(
-            "gradient_report: draws must be at least 32, average and memory at least 1, settle 0 or more; "
-            f"given {draws}, {average}, {memory} and {settle}"
-        )
+    require_at_least(32, "diagnose", draws=draws)
+    require_at_least(1, "diagnose", average=average, memory=memory)
+    require_at_least(0, "diagnose", settle=settle)
 
 
 def _truth(

@@ -146,8 +146,8 @@ def notes(report: GradientReport) -> list[str]:
             reasons.setdefault(_general(row), []).append(row.name)
     rows, latents = _many(report.batch, "row"), _many(report.latents, "latent")
     return [
-        f"measured on {rows} of {latents} x {report.categories} categories, E f = {report.loss:.5g}, seed {report.seed}; "
-        f"{report.truth}",
+        f"measured on {rows} of {latents} x {report.categories} categories, E f = {report.loss:.5g}, "
+        f"seed {report.seed}; {report.truth}",
         f"error: root mean square distance to the gradient, relative to its length, of the average of the estimates "
         f"that {report.average:,} evaluations of f buy; scaled: that of the best multiple of the average",
         *report.remark.splitlines(),
