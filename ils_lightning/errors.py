@@ -31,11 +31,12 @@ class DescriptionError(Refusal):
 
     Attributes:
         base: the type that was asked for.
+        report: what the parser says, or what the object refused.
     """
 
-    def __init__(self, base: Any, error: BaseException) -> None:
-        super().__init__(f"{getattr(base, '__name__', base)}: {error}")
-        self.base = base
+    def __init__(self, base: Any, report: str, line: str) -> None:
+        super().__init__(line)
+        self.base, self.report = base, report
 
 
 Told = Mapping[type[BaseException], Callable[[Any], str | None]]

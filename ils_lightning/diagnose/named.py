@@ -11,7 +11,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Exact, Vimco
 from ils_lightning.packaged import folder
 
-Estimators = Mapping[str, Any] | Sequence[Any]
+Estimators = Mapping[str, Any] | Sequence[Any] | Estimator
 
 
 def default_estimators() -> dict[str, Estimator]:
@@ -29,9 +29,11 @@ def _short_name(estimator: Estimator) -> str:
 
 
 def by_name(estimators: Estimators | None) -> dict[str, Estimator]:
-    """Objects by name: those of a list by how one would write them."""
+    """Objects by name: one alone and those of a list by how one would write them."""
     if estimators is None:
         return default_estimators()
+    if isinstance(estimators, str | Estimator) or (isinstance(estimators, Mapping) and "class_path" in estimators):
+        estimators = [estimators]
     if isinstance(estimators, Mapping):
         return {name: create(one, Estimator) for name, one in estimators.items()}
     made = [create(one, Estimator) for one in estimators]

@@ -7,7 +7,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ils_lightning.describe import in_words
+from ils_lightning.describe import create, in_words
 from ils_lightning.diagnose import far_off, replicates, target
 from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.measure import Measured, measure, perfect, seconds_of_one
@@ -43,7 +43,8 @@ def gradient_report(
     Args:
         f: loss of draws `[samples, *batch, latents, categories]`, to `[samples, *batch]`; differentiable or not.
         logits: `[*batch, latents, categories]`.
-        estimators: objects, class names or descriptions, or a mapping of names to them; all unless given.
+        estimators: an object, class name or description, a list of them, or a mapping of names to them; all unless
+            given.
         draws: estimates of the batch by each, at least 32.
         exact: enumerate all categories ** latents states: "auto" up to `limit` of them, True whatever their number,
             False not at all. A loss that knows its expectation is asked for it instead, unless False. Without either
@@ -88,7 +89,7 @@ def gradient_report(
         >>> report.truth, report.rows[0].relative_bias_low
         ('exact: every one of 3 ** 3 = 27 states', 0.0)
     """
-    _check(draws, average, settle, memory)
+    _check(draws, average, settle, memory, exact)
     named = by_name(estimators)
     devices = [logits.device] if logits.is_cuda else []
     with torch.random.fork_rng(devices), torch.inference_mode(False):
@@ -111,10 +112,12 @@ def gradient_report(
     )
 
 
-def _check(draws: int, average: int, settle: int, memory: int) -> None:
+def _check(draws: int, average: int, settle: int, memory: int, exact: object) -> None:
     require_at_least(32, "diagnose", draws=draws)
     require_at_least(1, "diagnose", average=average, memory=memory)
     require_at_least(0, "diagnose", settle=settle)
+    if exact not in ("auto", True, False):
+        raise Refusal(f"diagnose: exact must be 'auto', True or False; given {exact!r}")
 
 
 def _truth(
@@ -137,7 +140,7 @@ def _truth(
             f"draws of {facts.ones} categories are held against the sum over all subsets alone, and there are "
             f"{facts.choices} ** {facts.latents} states; limit is {limit}"
         )
-    chosen = deepcopy(reference) if reference is not None else LeaveOneOut(samples=16)
+    chosen: Estimator = LeaveOneOut(samples=16) if reference is None else create(deepcopy(reference), Estimator)
     if not chosen.unbiased:
         raise Refusal(f"the reference must be an unbiased estimator; given {in_words(chosen)}")
     return target.sampled(_ready(chosen, logits), logits, f, facts, memory, error, 4 * limit)
