@@ -15,8 +15,10 @@ from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.errors import Refusal
 from ils_lightning.tables import Column, fitted, in_lines, on_screen
 
-_WIDEST, _NARROW, _WIDE = 38, 22, 100
-"""Letters of a name in a line, and those on a screen below so many columns: a longer name goes on below."""
+_WIDEST, _NARROW = 38, 22
+"""Letters of a name in a line, and those where it would leave no room for the cosine: a longer name goes on below."""
+_COSINE = 5
+"""The rank of the last column that has to have room."""
 _MOST = 10_000
 """What is above says no more than that."""
 
@@ -82,7 +84,7 @@ COLUMNS: list[Column[Row]] = [
     Column("bias interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 6),
     Column("variance", lambda row: number(row.relative_variance), 4),
     Column("variance interval", lambda row: _numbers(row.relative_variance_low, row.relative_variance_high), 9),
-    Column("cosine", lambda row: _cosine(row.cosine), 5),
+    Column("cosine", lambda row: _cosine(row.cosine), _COSINE),
     Column("of one", lambda row: _cosine(row.cosine_of_one), 8),
     Column("SNR", lambda row: number(row.snr), 10),
     Column("value bias", lambda row: _signed(row), 11),
@@ -112,7 +114,9 @@ def show(report: GradientReport, console: Console, whole: str = "report.csv") ->
 
     `whole` is where the other columns are.
     """
-    widest = _WIDEST if console.width >= _WIDE else _NARROW
+    first = _table(report, _WIDEST, [column for column in COLUMNS if column.rank <= _COSINE])
+    needed = console.measure(first, options=console.options.update(max_width=10_000)).maximum
+    widest = _WIDEST if needed <= console.width else _NARROW
     console.print(fitted(COLUMNS, partial(_table, report, widest), console, least=3, whole=whole))
     for line in notes(report):
         console.print(line, highlight=False, markup=False)
