@@ -43,7 +43,17 @@ def moe_text() -> str:
             mean = f"{fmean(seeds.values()):.3f}"
             told = [run, setting, str(len(seeds)), rates[run, setting], mean, beside(seeds, reference)]
             rows.append([*told, *equal, *of_router])
-    heading = ["run", "experts", "seeds", "rate", "test", "to TopKGate", "equal steps", "equal evaluations", "equal seconds"]
+    heading = [
+        "run",
+        "experts",
+        "seeds",
+        "rate",
+        "test",
+        "to TopKGate",
+        "equal steps",
+        "equal evaluations",
+        "equal seconds",
+    ]
     return markdown([*heading, "load entropy", "cosine", "variance"], rows)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.serialization import add_safe_globals
 
 from ils_lightning.errors import DescriptionError, Refusal, cause
+from ils_lightning.messages import of_description
 from ils_lightning.type_hints import is_abstract, unused_among
 
 set_parsing_settings(import_path_denylist=[])  # the parser's own list of names that it refuses, or it would warn
@@ -160,10 +161,19 @@ def options(value: "Described") -> dict[str, Any]:
 
 def _made(description: Any, base: Any, defaults: bool) -> Any:
     if not isinstance(description, str | dict):
-        return description
+        return _taken(description, base)
     parser, parsed = _parse(description, base, defaults)
     with _named(base):
         return parser.instantiate(parsed)["value"]
+
+
+def _taken(value: Any, base: Any) -> Any:
+    """Returns an object as it is; nothing at all, a class and plain data are none."""
+    if isinstance(base, type) and (value is None or isinstance(value, type | int | float | list | tuple)):
+        name = getattr(value, "__name__", "")
+        given = f"the class {name}: write {name}() or {name!r}" if name else repr(value)
+        raise Refusal(f"{base.__name__}: must be an object, the name of its class, or a description; given {given}")
+    return value
 
 
 def _parse(description: Any, base: Any, defaults: bool) -> tuple[ArgumentParser, Namespace]:
@@ -184,7 +194,8 @@ def _named(base: Any) -> Iterator[None]:
     except Exception as error:
         if not isinstance(found := cause(error), Refusal | ArgumentError):
             raise
-        raise DescriptionError(base, found) from None
+        report = str(found)
+        raise DescriptionError(base, report, of_description(base, report)) from None
 
 
 def in_words(value: Any) -> str:

@@ -31,11 +31,12 @@ class DescriptionError(Refusal):
 
     Attributes:
         base: the type that was asked for.
+        report: what the parser says, or what the object refused.
     """
 
-    def __init__(self, base: Any, error: BaseException) -> None:
-        super().__init__(f"{getattr(base, '__name__', base)}: {error}")
-        self.base = base
+    def __init__(self, base: Any, report: str, line: str) -> None:
+        super().__init__(line)
+        self.base, self.report = base, report
 
 
 Told = Mapping[type[BaseException], Callable[[Any], str | None]]
@@ -111,6 +112,27 @@ def of_memory(error: BaseException) -> str | None:
     """Says so if there is not enough memory."""
     first, *_ = str(error).strip().split("\n")
     return f"not enough memory: {first}" if is_of_memory(error) else None
+
+
+def require_at_least(least: float, whose: str, **given: float) -> None:
+    """Refuses numbers that are below `least`, NaN or infinite, and names those alone.
+
+    Example:
+        >>> require_at_least(1, "Exact", limit=0, chunk=5)
+        Traceback (most recent call last):
+        ...
+        ils_lightning.errors.Refusal: Exact: limit must be at least 1; given 0
+    """
+    wrong = {name: value for name, value in given.items() if not least <= value < float("inf")}
+    if wrong:
+        finite = "" if float("inf") not in wrong.values() else " and finite"
+        values = _and(str(value) for value in wrong.values())
+        raise Refusal(f"{whose}: {_and(wrong)} must be at least {least}{finite}; given {values}")
+
+
+def _and(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

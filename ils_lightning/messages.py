@@ -10,7 +10,7 @@ from inspect import signature
 from typing import Any
 
 from ils_lightning.errors import DescriptionError, did_you_mean, listed
-from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, is_required, readable
+from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, is_abstract, is_required, readable
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
@@ -18,6 +18,7 @@ _NOISE = re.compile(
 )
 
 
+_KEYS = ("class_path", "init_args")
 _NO_CLASS = re.compile(
     r"does not correspond to a subclass|has no attribute|import path format|No module named '.*?'|"
     r"to be a subclass of|[Uu]nexpected import object|to be a function that returns"
@@ -70,14 +71,20 @@ def explained(error: ValueError, place: str = "") -> str:
     """
     if not isinstance(error, DescriptionError):
         return str(error)
-    name = getattr(error.base, "__name__", str(error.base))
-    report = str(error).removeprefix(f"{name}: ")
+    if "Parser key" not in error.report:
+        return error.report
+    if not place:
+        return str(error)
+    line = explain(error.report, [], {"value": error.base})
+    return re.sub(r"--value((?:\.\w+)*)", lambda found: _in_file(place, found[1]), line)
+
+
+def of_description(base: Any, report: str) -> str:
+    """Returns one line for the report on an object of type `base` that cannot be made of its description."""
+    name = getattr(base, "__name__", str(base))
     if "Parser key" not in report:
-        return report
-    line = explain(report, [], {"value": error.base})
-    if place:
-        return re.sub(r"--value((?:\.\w+)*)", lambda found: _in_file(place, found[1]), line)
-    return line.replace("--value.", "").replace("--value", name)
+        return f"{name}: {report}"
+    return explain(report, [], {"value": base}).replace("--value.", "").replace("--value", name)
 
 
 def _in_file(place: str, below: str) -> str:
@@ -109,6 +116,11 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 def _unknown_argument(name: str, owner: type | None) -> str:
     if owner is None:
         return f"unknown option {name!r}"
+    if name in _KEYS:
+        return "stands with init_args, for all options, and nothing else"
+    if is_abstract(owner):
+        near, known = did_you_mean(name, _KEYS), listed(class_names(owner), name)
+        return f"a description has class_path, and init_args for options; given {name!r}{near}; classes: {known}"
     known = list(hints(owner))
     allowed = f"its options: {listed(known, name)}" if known else "it has none"
     return f"{owner.__name__} has no option {name!r}{did_you_mean(name, known)}; {allowed}"

@@ -68,6 +68,23 @@ def _inert(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
+def in_lines(name: str, widest: int) -> str:
+    r"""Returns a long name on several lines, divided where one of its words begins, if it has several.
+
+    Example:
+        >>> in_lines("DecoupledStraightThrough", 20)
+        'DecoupledStraight\n    Through'
+    """
+    lines = []
+    while len(name) > widest:
+        starts = [place for place in range(5, widest) if name[place].isupper() or name[place - 1] == " "]
+        if not starts:
+            break
+        lines.append(name[: starts[-1]])
+        name = f"    {name[starts[-1] :]}"
+    return "\n".join([*lines, name])
+
+
 def fitted(
     columns: Sequence[Column[RowType]],
     table: Callable[[list[Column[RowType]]], Table],

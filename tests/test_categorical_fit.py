@@ -221,7 +221,7 @@ def test_rows_of_model_and_data_must_agree(tmp_path):
 
 @pytest.mark.parametrize("options", [{"trials": 0}, {"chunk": 0}, {"settings": -1}])
 def test_sizes_are_checked(options):
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match=r"^CategoricalFit: \w+ must be at least [01]; given"):
         CategoricalFit(LeaveOneOut(), **options)
 
 

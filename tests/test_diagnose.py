@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch.nn.parameter import UninitializedParameter
 from ils_lightning.diagnose import gradient_report, replicates
 from ils_lightning.diagnose.advice import advice
 from ils_lightning.diagnose.inputs import check
+from ils_lightning.diagnose.named import default_estimators
+from ils_lightning.diagnose.tables import in_text
 from ils_lightning.diagnose.target import enumerated, sampled
 from ils_lightning.estimators import (
     ILSCV,
@@ -301,7 +304,7 @@ def test_bad_input_is_named(f, logits, message):
 
 def test_too_many_states_and_wrong_options_are_named():
     problem = mlp(2, 3)
-    with pytest.raises(ValueError, match="draws must be at least 32"):
+    with pytest.raises(ValueError, match=r"^diagnose: draws must be at least 32; given 3$"):
         gradient_report(problem.loss(), problem.logits[None], ["ReinMax"], draws=3)
     with pytest.raises(ValueError, match="reference must be an unbiased estimator; given ReinMax"):
         gradient_report(problem.loss(), problem.logits[None], ["ReinMax"], exact=False, reference=ReinMax())
@@ -325,6 +328,31 @@ def test_advice_of_the_exact_gradient_names_the_draws_of_the_others():
     other.error_low = 0.0  # as where rounding leaves it
     assert f"LocalExpectation cannot be told from it at {other.draws} draws" in advice(report)
     assert other.draws >= 200
+
+
+def test_advice_on_the_next_best_is_a_sentence():
+    logits, f = torch.randn(4, 1, 3), lambda z: z[..., 0, 0].square()
+    report = gradient_report(f, logits, ["Exact", "LeaveOneOut"], draws=200)
+    assert re.search(r"itself; the next is LeaveOneOut, with an error of [\d.]+ %\.$", advice(report))
+
+
+def test_wrappers_among_all_estimators_name_what_they_wrap():
+    wrapped = [name for name in default_estimators() if "(" in name]
+    assert wrapped == ["LatinHypercube(ILSTempered)"]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_variance_and_cosine_have_room_however_far_off_the_estimates_are(width):
+    report = gradient_report(lambda z: -(z + 1e-7).log()[..., 0, 1], torch.tensor([[[0.4, 0.0, -0.4]]]), draws=32)
+    shown = in_text(report, width).splitlines()
+    (heading,) = [line for line in shown if line.split()[:1] == ["estimator"]]
+    assert {"error", "scaled", "bias", "variance", "cosine"} <= set(heading.split())
+    assert max(map(len, shown)) <= width
+    (line,) = [line for line in shown if line.split()[:1] == ["StraightThrough"]]
+    assert line.count(">10,000") >= 3
+    (left_out,) = re.findall("no room here for: (.*); all", " ".join(shown))
+    headings = re.split(r",\s+", left_out)
+    assert len(set(headings)) == len(headings)
 
 
 def test_options_with_a_value_per_row_keep_theirs():

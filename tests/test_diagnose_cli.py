@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lightning import LightningDataModule, LightningModule
 from torch.utils.data import DataLoader, TensorDataset
 
 from ils_lightning.cli import main
-from ils_lightning.diagnose import tables
+from ils_lightning.diagnose import GradientReport, tables
 from ils_lightning.modules.base import Problem
 
 LR = "--model.optimizer.lr=0.01"
@@ -69,7 +70,8 @@ def test_it_writes_table_figure_and_page_and_ends_with_advice(tmp_path, capsys):
     words = ["--config=vae_digits", "--model.latents=2", "--rows=4"]
     report = diagnose(tmp_path, *words, "--estimators=ReinMax", "--estimators", "DisArm")
     shown = capsys.readouterr().out
-    assert shown.splitlines()[-1].startswith("Use ")
+    assert "\nUse " in shown
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("table, figure")) <= 80
     assert "not applicable: DisArm: defined for 2 categories only" in shown
     assert [row["name"] for row in report["rows"]][-1] == "DisArm"
     assert {row["name"] for row in report["rows"]} == {"ILSNewton (the model's)", "ReinMax", "DisArm"}
@@ -113,6 +115,40 @@ def test_a_plain_lightning_module_will_do(tmp_path):
     assert report["rows"][0]["relative_bias"] == 0
     flat = diagnose(tmp_path, *words, "--model.slope=false", "--estimators=[ReinMax,LeaveOneOut]")
     assert "no gradient in z" in flat["rows"][1]["not_applicable"]
+
+
+@pytest.mark.slow
+def test_every_report_without_a_folder_named_has_one_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["diagnose", f"--model={__name__}.OwnRouter", f"--data={__name__}.OwnRows", "--draws=32"]
+    above = Path("lightning_logs/diagnose/OwnRouter_on_OwnRows")
+    for number, name in enumerate(("ReinMax", "LeaveOneOut")):
+        main([*words, f"--estimators=[{name}]"])
+        assert f"are in {above / f'version_{number}'}\n" in capsys.readouterr().out
+    first, last = (tables.read(above / f"version_{number}") for number in (0, 1))
+    assert [first.rows[0].name, last.rows[0].name] == ["ReinMax", "LeaveOneOut"]
+    assert tables.read(above).rows[0].name == "LeaveOneOut"
+
+
+def test_of_several_reports_in_a_folder_the_last_one_is_read(tmp_path):
+    for age, place in enumerate((tmp_path / "version_10", tmp_path, tmp_path / "version_9")):
+        place.mkdir(exist_ok=True)
+        report = GradientReport([], place.name, "exact", 1, 2, 3, 0.0, 32, 100, 0)
+        (place / "report.json").write_text(tables.to_json(report))
+        os.utime(place / "report.json", (1e9 - age, 1e9 - age))
+    assert tables.read(tmp_path).title == "version_10"
+    os.utime(tmp_path / "report.json")
+    assert tables.read(tmp_path).title == tmp_path.name
+
+
+@pytest.mark.parametrize("folder", [[], ["--folder=a/b"]], ids=["of its own", "named"])
+@pytest.mark.parametrize("words", [["--model={}.Nothing"], ["--model={}.OwnRouter", "--draws=3"]], ids=str)
+def test_a_refused_report_leaves_no_folder(words, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["diagnose", *(word.format(__name__) for word in words), f"--data={__name__}.OwnRows", *folder])
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("rows", ["1", "3"])

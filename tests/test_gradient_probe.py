@@ -169,9 +169,18 @@ def test_the_fewest_draws_that_are_taken_are_enough(tmp_path):
     assert any("gradient/" in tag for tag in events.Tags()["scalars"])
 
 
-@pytest.mark.parametrize("options", [{"every": 0}, {"rows": 0}, {"draws": 5}, {"share": 0.0}, {"share": 1.5}])
-def test_wrong_options_are_refused(options):
-    with pytest.raises(ValueError, match="GradientProbe: every and rows must be at least 1"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 0}, "every must be at least 1; given 0"),
+        ({"every": 0, "rows": -1}, "every and rows must be at least 1; given 0 and -1"),
+        ({"draws": 5}, "draws must be at least 32; given 5"),
+        ({"share": 0.0}, "share must be above 0 and at most 1; given 0.0"),
+        ({"share": 1.5}, "share must be above 0 and at most 1; given 1.5"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^GradientProbe: {message}$"):
         GradientProbe(**options)
 
 

@@ -95,7 +95,7 @@ def first_actions_are_none(episodes):
         ({"environment": "CartPole-v1"}, "one of minigrid's, such as MiniGrid-DoorKey-5x5-v0; given 'CartPole-v1'"),
         ({"environment": "os:system"}, "one of minigrid's"),
         ({"actions": 8}, "actions must be 1 to 7: left, right, forward, pick up, drop, toggle, done; given 8"),
-        ({"length": 1}, "MiniGrid: train and test must be at least 1 sequence.*and 1"),
+        ({"length": 1}, "MiniGrid: length must be at least 2; given 1$"),
         ({"train": 0}, "given 0"),
     ],
 )

@@ -198,13 +198,13 @@ def test_writing_depends_on_the_seed_alone_and_goes_on_from_the_start():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 10, "heads": 4}, "width a multiple of twice heads; given 10, 2, 4 and 4"),
+        ({"width": 10, "heads": 4}, "width must be a multiple of twice heads; given 10 and 4$"),
         ({"balance": -1.0}, "balance must be 0 or more; given -1.0"),
         ({"top_k": 2}, "top_k must be at least 1 and below experts; given 2 of 2"),
         ({"top_k": 2, "experts": 4}, "ReinMax draws 1 of the experts, top_k is 2"),
         ({"estimator": "Rebar"}, "Rebar neither draws differentiably nor takes costs later"),
         ({"estimator": "GumbelSoftmax"}, "hands f relaxed draws"),
-        ({"layers": 0}, "must be at least 1"),
+        ({"layers": 0}, "MixtureOfExperts: layers must be at least 1; given 0$"),
     ],
 )
 def test_bad_options_are_refused(options, message):

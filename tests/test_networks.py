@@ -163,7 +163,7 @@ def test_flat_data_are_refused_by_convolutions(kind):
         (MLP, {"leak": 0.3}, "leak belongs to activation='leaky_relu'"),
         (MLP, {"activation": "leaky_relu", "leak": float("nan")}, "leak must be finite"),
         (ConvEncoder, {"channels": 0}, "channels must be at least 1"),
-        (ConvDecoder, {"residual_blocks": -1}, "residual_blocks at least 0"),
+        (ConvDecoder, {"residual_blocks": -1}, "residual_blocks must be at least 0"),
         (Network, {}, "abstract"),
     ],
 )

@@ -184,8 +184,8 @@ def test_codes_of_two_kinds_of_images_cost_one_bit():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": -1}, "given -1, 2, 100, 32 and 0.003"),
-        ({"lr": 0.0}, "lr greater than 0; given 1, 2, 100, 32 and 0.0"),
+        ({"epochs": -1}, ": epochs must be at least 0; given -1$"),
+        ({"lr": 0.0}, ": lr must be greater than 0 and finite; given 0.0$"),
     ],
 )
 def test_bad_priors_are_refused(options, message):

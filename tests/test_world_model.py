@@ -101,8 +101,8 @@ def test_data_are_a_function_of_the_seed_and_in_deviations_of_what_is_learnt_fro
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": 0}, "train and test must be at least 1 sequence"),
-        ({"length": 1}, "length at least 2 steps; given 3000, 1000, 300 and 1"),
+        ({"train": 0}, "CartPole: train must be at least 1; given 0$"),
+        ({"length": 1}, "CartPole: length must be at least 2; given 1$"),
         ({"batch_size": 0}, "batch_size must be at least 1; given 0"),
     ],
 )
@@ -295,11 +295,11 @@ def test_each_step_may_have_an_estimator_of_its_own():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latents": 0}, "must be at least 1, categories 2; given 0"),
-        ({"categories": 1}, "must be at least 1, categories 2; given 2, 6, 8, 4, 5 and 1"),
-        ({"deviation": 0.0}, "deviation must be above 0, unimix in .0, 1. and free_nats 0 or more; given 0.0"),
-        ({"unimix": 1.0}, "unimix in"),
-        ({"dynamics": -1.0}, "dynamics and representation must be 0 or more; given -1.0 and 0.1"),
+        ({"latents": 0}, "WorldModel: latents must be at least 1; given 0$"),
+        ({"categories": 1}, "WorldModel: categories must be at least 2; given 1$"),
+        ({"deviation": 0.0}, "WorldModel: deviation must be above 0 and finite; given 0.0$"),
+        ({"unimix": 1.0}, r"unimix must be in \[0, 1\); given 1.0$"),
+        ({"dynamics": -1.0}, "WorldModel: dynamics must be at least 0; given -1.0$"),
         ({"estimator": "GumbelSoftmax"}, "does not make such draws"),
         ({"estimator": LeaveOneOut()}, "LeaveOneOut has no draw that can be differentiated"),
     ],

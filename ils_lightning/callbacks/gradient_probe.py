@@ -27,7 +27,7 @@ from ils_lightning.diagnose.inputs import Facts, check
 from ils_lightning.diagnose.named import name_of
 from ils_lightning.diagnose.problems import coupling_in_training, problem_of
 from ils_lightning.diagnose.target import closed_form, enumerated, sampled
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator, LeaveOneOut, Loss
 from ils_lightning.estimators.coupling import CouplingError
 from ils_lightning.metrics import GradientCosine, RelativeBias, RelativeVariance, SignalToNoise
@@ -78,11 +78,10 @@ class GradientProbe(Callback):
         rows: int = 8,
         share: float = 0.05,
     ) -> None:
-        if min(every, rows) < 1 or draws < replicates.FEWEST or not 0 < share <= 1:
-            raise Refusal(
-                f"GradientProbe: every and rows must be at least 1, draws at least {replicates.FEWEST}, share between "
-                f"0 and 1; given {every}, {rows}, {draws} and {share}"
-            )
+        require_at_least(1, "GradientProbe", every=every, rows=rows)
+        require_at_least(replicates.FEWEST, "GradientProbe", draws=draws)
+        if not 0 < share <= 1:
+            raise Refusal(f"GradientProbe: share must be above 0 and at most 1; given {share}")
         self.every, self.draws, self.rows, self.share = every, draws, rows, share
         self.rivals: list[Estimator] = [create(one, Estimator) for one in rivals or []]
         self._batch: Any = None

@@ -23,7 +23,7 @@ from torchmetrics import MeanMetric
 
 from ils_lightning.callbacks.rank_seed import random_state, restore
 from ils_lightning.encode import in_order
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.modules.code_pictures import evaluating
 from ils_lightning.modules.discrete_vae import DiscreteVAE
 from ils_lightning.modules.vector_quantized_vae import VectorQuantizedVAE
@@ -54,11 +54,10 @@ class TokenizerMeasures(Callback):
     def __init__(
         self, epochs: int = 1, batch_size: int = 100, channels: int = 32, blocks: int = 2, lr: float = 0.003
     ) -> None:
-        if min(epochs, blocks) < 0 or min(batch_size, channels) < 1 or not 0 < lr < float("inf"):
-            raise Refusal(
-                "TokenizerMeasures: epochs and blocks must be at least 0, batch_size and channels at least 1, lr "
-                f"greater than 0; given {epochs}, {blocks}, {batch_size}, {channels} and {lr}"
-            )
+        require_at_least(0, "TokenizerMeasures", epochs=epochs, blocks=blocks)
+        require_at_least(1, "TokenizerMeasures", batch_size=batch_size, channels=channels)
+        if not 0 < lr < float("inf"):
+            raise Refusal(f"TokenizerMeasures: lr must be greater than 0 and finite; given {lr}")
         self.epochs, self.batch_size, self.channels, self.blocks, self.lr = epochs, batch_size, channels, blocks, lr
         self._prior: Any = None
         self._found: dict[str, MeanMetric] = {}

@@ -1,12 +1,12 @@
 """Folders of logs that belong to one run, however many are started at a time."""
 
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ils_lightning import atomic
+from ils_lightning.numbered import is_made
 
 
 def claim(logger: Logger) -> Path | None:
@@ -18,13 +18,13 @@ def claim(logger: Logger) -> Path | None:
     if not isinstance(logger, TensorBoardLogger | CSVLogger) or "://" in str(logger.root_dir):
         return None
     if logger._version is not None:
-        return folder if _is_made(folder := _version_folder(logger)) else None
+        return folder if is_made(folder := _version_folder(logger)) else None
     for earlier in Path(logger.root_dir).glob("version_*"):
         for folder in (earlier, earlier / "checkpoints"):
             atomic.remove_abandoned(folder)
     for number in count(logger._get_next_version()):
         logger._version = number
-        if _is_made(folder := _version_folder(logger)):
+        if is_made(folder := _version_folder(logger)):
             return folder
     return None
 
@@ -32,18 +32,3 @@ def claim(logger: Logger) -> Path | None:
 def _version_folder(logger: TensorBoardLogger | CSVLogger) -> Path:
     below = len(Path(getattr(logger, "sub_dir", None) or "").parts)
     return [Path(logger.log_dir), *Path(logger.log_dir).parents][below]
-
-
-def _is_made(folder: Path) -> bool:
-    """Makes a folder and those above it; whether it was not there before."""
-    for _ in range(10):
-        with suppress(FileNotFoundError):  # a refused run took away the folder above, which it had left empty
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                if folder.parent.is_dir():
-                    return False
-                raise
-            return True
-    folder.mkdir(parents=True)
-    return True

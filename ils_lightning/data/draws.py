@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ils_lightning.data.steps import MadeByStep
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import require_at_least
 from ils_lightning.estimators.categorical import draw
 
 _BLOCK = 256  # steps drawn at once
@@ -40,11 +40,8 @@ class TrueDistribution(MadeByStep):
         self, categories: int = 5, trials: int = 5, settings: int = 0, paired: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
-        if categories < 1 or trials < 1 or settings < 0:
-            raise Refusal(
-                f"{type(self).__name__}: categories and trials must be at least 1, settings at least 0; "
-                f"given {categories}, {trials} and {settings}"
-            )
+        require_at_least(1, type(self).__name__, categories=categories, trials=trials)
+        require_at_least(0, type(self).__name__, settings=settings)
         self.seed = seed
         rows = (trials,) if not settings else (1 if paired else settings, trials)
         u = torch.rand(*rows, categories, generator=torch.Generator().manual_seed(seed))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from torch import Generator, Tensor
 
 from ils_lightning.data.split_data import SplitData
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import require_at_least
 
 
 class Episodes(NamedTuple):
@@ -71,11 +71,9 @@ class EpisodeData(SplitData):
     def __init__(self, sizes: tuple[int, int, int], length: int, batch_size: int, seed: int) -> None:
         super().__init__(batch_size, seed)
         train, validation, test = sizes
-        if min(train, test) < 1 or validation < 0 or length < 2:
-            raise Refusal(
-                f"{type(self).__name__}: train and test must be at least 1 sequence, validation 0 or more, and length "
-                f"at least 2 steps; given {train}, {test}, {validation} and {length}"
-            )
+        require_at_least(1, type(self).__name__, train=train, test=test)
+        require_at_least(0, type(self).__name__, validation=validation)
+        require_at_least(2, type(self).__name__, length=length)
         self.sizes, self.length = sizes, length
 
     @property

@@ -10,7 +10,7 @@ from ils_lightning.data import compressed
 from ils_lightning.data.expression_set import ExpressionSet
 from ils_lightning.data.expressions import SHORTEST, Expression, evaluate, generate, parse
 from ils_lightning.data.split_data import SplitData
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 
 _PATIENCE = 100_000  # expressions in a row that bring nothing new
 
@@ -64,16 +64,13 @@ class ListOps(SplitData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
-        if min(train, test) < 1 or validation < 0:
+        require_at_least(1, "ListOps", train=train, test=test)
+        require_at_least(0, "ListOps", validation=validation)
+        if longest < SHORTEST:
             raise Refusal(
-                "ListOps: train and test must be at least 1, validation 0 or more; "
-                f"given {train}, {test} and {validation}"
+                f"ListOps: longest must be at least {SHORTEST} tokens (an operator with two digits); given {longest}"
             )
-        if longest < SHORTEST or depth < 2:
-            raise Refusal(
-                f"ListOps: longest must be at least {SHORTEST} tokens (an operator with two digits) and depth at least "
-                f"2; given {longest} and {depth}"
-            )
+        require_at_least(2, "ListOps", depth=depth)
         self.sizes, self.longest, self.depth = (train, validation, test), longest, depth
         self.test_file = None if test_file is None else Path(test_file).expanduser()
         self.expression_seed = expression_seed

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from ils_lightning.data.split_data import SplitData
 from ils_lightning.data.spring_simulation import directed_edges, random_graphs, simulate, starts
 from ils_lightning.data.trajectory_set import TrajectorySet
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import require_at_least
 
 
 class _Splits(NamedTuple):
@@ -60,16 +60,9 @@ class Springs(SplitData):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed)
-        if particles < 2 or points < 2 or min(later, steps_between) < 1:
-            raise Refusal(
-                "Springs: particles and points must be at least 2, later and steps_between at least 1; "
-                f"given {particles}, {points}, {later} and {steps_between}"
-            )
-        if min(train, test) < 1 or validation < 0:
-            raise Refusal(
-                "Springs: train and test must be at least 1, validation 0 or more; "
-                f"given {train}, {test} and {validation}"
-            )
+        require_at_least(2, "Springs", particles=particles, points=points)
+        require_at_least(1, "Springs", later=later, steps_between=steps_between, train=train, test=test)
+        require_at_least(0, "Springs", validation=validation)
         self.particles, self.points, self.later, self.steps_between = particles, points, later, steps_between
         self.sizes = train, validation, test
 

@@ -1,6 +1,7 @@
 """One sentence of advice with its reason, from the rows of a report."""
 
 from ils_lightning.diagnose.rows import GradientReport, Row
+from ils_lightning.diagnose.tables import percent
 
 _FAR = 1e6
 _CLEARLY = 0.9
@@ -22,7 +23,7 @@ def advice(report: GradientReport) -> str:
         draws = max(row.draws for row in (best, *equal))  # the exact gradient takes one
         sentence += f"; {_listed([row.name for row in equal])} cannot be told from it at {draws:,} draws"
     elif len(rows) > 1:
-        sentence += f", next to {rows[1].error:.1%} by {rows[1].name}"
+        sentence += f"; the next is {rows[1].name}, with an error of {_percent(rows[1].error)}"
     return f"{sentence}{_later(best, rows, report)}.{_scaled(best, rows)}"
 
 
@@ -36,7 +37,8 @@ def _reason(best: Row, report: GradientReport) -> str:
     if best.relative_bias == 0 and best.relative_variance == 0:
         return f"within {many} it is the gradient itself"
     bias, noise = best.relative_bias, (max(0.0, best.error**2 - best.relative_bias**2)) ** 0.5
-    return f"the average that {many} buy has an error of {best.error:.1%} (bias {bias:.1%}, noise {noise:.1%})"
+    parts = f"bias {_percent(bias)}, noise {_percent(noise)}"
+    return f"the average that {many} buy has an error of {_percent(best.error)} ({parts})"
 
 
 def _scaled(best: Row, rows: list[Row]) -> str:
@@ -44,9 +46,10 @@ def _scaled(best: Row, rows: list[Row]) -> str:
     leader = min(rows, key=lambda row: row.scaled_error)
     if not leader.scaled_error < _CLEARLY * best.scaled_error:
         return ""
+    error, others = _percent(leader.scaled_error), _percent(best.scaled_error)
     return (
-        f" At the best scale of each {leader.name} is better (error {leader.scaled_error:.1%}, cosine of one estimate "
-        f"{leader.cosine_of_one:.2f}, against {best.scaled_error:.1%} and {best.cosine_of_one:.2f}): use it where the "
+        f" At the best scale of each {leader.name} is better (error {error}, cosine of one estimate "
+        f"{leader.cosine_of_one:.2f}, against {others} and {best.cosine_of_one:.2f}): use it where the "
         f"learning rate is tuned or Adam takes scale out; its estimates are then to be multiplied by "
         f"{leader.scale:.2g}."
     )
@@ -62,6 +65,11 @@ def _later(best: Row, rows: list[Row], report: GradientReport) -> str:
         if leader is not best and surely:
             return f"; averaging more than {_round(budget):,} evaluations, {leader.name} is better, having less bias"
     return ""
+
+
+def _percent(share: float) -> str:
+    """A share as the table has it, in a sentence."""
+    return percent(share).replace("<", "less than ").replace(">", "more than ")
 
 
 def _round(number: float) -> int:

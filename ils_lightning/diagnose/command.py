@@ -18,6 +18,7 @@ from ils_lightning.diagnose.report import gradient_report
 from ils_lightning.diagnose.rows import GradientReport
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator
+from ils_lightning.numbered import own_folder
 from ils_lightning.set_up import set_up
 
 
@@ -62,37 +63,39 @@ class DiagnosingTrainer(Trainer):
             settle: steps that estimators which learn do so before they are measured.
             draw_seed: of all draws.
             title: of the report.
-            beside: folders of earlier reports to draw in the same figure, before this one. May be repeated.
-            folder: where to write; lightning_logs/diagnose/TITLE unless given.
+            beside: folders of earlier reports to draw in the same figure, before this one; of several in a folder the
+                last one. May be repeated.
+            folder: where to write, over a report that is there; unless given the next free version_N in
+                lightning_logs/diagnose/TITLE, so that each report is kept.
             weights_only: read nothing but weights and plain data from the checkpoint.
         """
         for name, value in {"rows": rows, "limit": limit}.items():
             if value < 1:
                 raise Refusal(f"--{name} must be at least 1; given {value}")
         others = [tables.read(one) for one in beside or []]
-        batch = self._prepare(model, datamodule, ckpt_path, weights_only)
         title = title or f"{type(model).__name__} on {type(datamodule).__name__}"
-        folder = folder or Path("lightning_logs") / "diagnose" / "_".join(title.split()).replace("/", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        with torch.random.fork_rng():
-            remark = coupling_in_training(model, batch)
-        with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f, own):
-            report = gradient_report(
-                f,
-                logits,
-                _with_own(estimators, own),
-                draws,
-                {"auto": "auto", "yes": True, "no": False}[exact],
-                average,
-                settle,
-                limit,
-                seed=draw_seed,
-                title=title,
-                progress=True,
-                ones=own.ones if own is not None else 1,
-            )
-        report.remark = remark
-        write(report, folder, others, self.configuration)
+        above = Path("lightning_logs") / "diagnose" / "_".join(title.split()).replace("/", "-")
+        batch = self._prepare(model, datamodule, ckpt_path, weights_only)
+        with own_folder(folder, above) as place:
+            with torch.random.fork_rng():
+                remark = coupling_in_training(model, batch)
+            with torch.random.fork_rng(), problem_of(model, batch, rows) as (logits, f, own):
+                report = gradient_report(
+                    f,
+                    logits,
+                    _with_own(estimators, own),
+                    draws,
+                    {"auto": "auto", "yes": True, "no": False}[exact],
+                    average,
+                    settle,
+                    limit,
+                    seed=draw_seed,
+                    title=title,
+                    progress=True,
+                    ones=own.ones if own is not None else 1,
+                )
+            report.remark = "\n".join(filter(None, [remark, report.remark]))
+            write(report, place, others, self.configuration)
         return report
 
     def _prepare(self, model: Any, datamodule: Any, ckpt_path: str | None, weights_only: bool) -> Any:
@@ -119,4 +122,4 @@ def write(report: GradientReport, folder: Path, others: list[GradientReport], co
     atomic.write_text(tables.to_json(report), folder / "report.json")
     atomic.write_text(page(report, configuration), folder / "report.html")
     console.print(f"table, figure and page are in {folder}", highlight=False, soft_wrap=True)
-    console.print(advice(report), highlight=False, markup=False, soft_wrap=not console.is_terminal)
+    console.print(advice(report), highlight=False, markup=False)

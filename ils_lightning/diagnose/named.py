@@ -11,7 +11,7 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators import Estimator, Exact, Vimco
 from ils_lightning.packaged import folder
 
-Estimators = Mapping[str, Any] | Sequence[Any]
+Estimators = Mapping[str, Any] | Sequence[Any] | Estimator
 
 
 def default_estimators() -> dict[str, Estimator]:
@@ -19,13 +19,21 @@ def default_estimators() -> dict[str, Estimator]:
     made: list[Estimator] = [Exact()]
     for path in sorted((folder() / "estimators").glob("*.yaml")):
         made.append(create(yaml.safe_load(path.read_text(encoding="utf-8")), Estimator))
-    return {type(one).__name__: one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
+    return {_short_name(one): one for one in made if one.kind != "marginal" and not isinstance(one, Vimco)}
+
+
+def _short_name(estimator: Estimator) -> str:
+    """The name of the class, and of the one that it wraps."""
+    wrapped = [type(one).__name__ for one in _given(estimator).values() if isinstance(one, Estimator)]
+    return f"{type(estimator).__name__}{f'({wrapped[0]})' if wrapped else ''}"
 
 
 def by_name(estimators: Estimators | None) -> dict[str, Estimator]:
-    """Objects by name: those of a list by how one would write them."""
+    """Objects by name: one alone and those of a list by how one would write them."""
     if estimators is None:
         return default_estimators()
+    if isinstance(estimators, str | Estimator) or (isinstance(estimators, Mapping) and "class_path" in estimators):
+        estimators = [estimators]
     if isinstance(estimators, Mapping):
         return {name: create(one, Estimator) for name, one in estimators.items()}
     made = [create(one, Estimator) for one in estimators]
@@ -43,10 +51,16 @@ def name_of(estimator: Estimator) -> str:
         ('ReinMax', 'ReinMax', 'ReinMax(temperature=1.3)')
     """
     signature = inspect.signature(type(estimator))
-    args, kwargs = estimator._arguments
-    given = signature.bind(*args, **kwargs).arguments
-    changed = [f"{key}={in_words(value)}" for key, value in given.items() if _differs(value, signature, key)]
+    changed = [
+        f"{key}={in_words(value)}" for key, value in _given(estimator).items() if _differs(value, signature, key)
+    ]
     return f"{type(estimator).__name__}({', '.join(changed)})" if changed else type(estimator).__name__
+
+
+def _given(estimator: Estimator) -> dict[str, Any]:
+    """The arguments that an estimator was made with, by name."""
+    args, kwargs = estimator._arguments
+    return inspect.signature(type(estimator)).bind(*args, **kwargs).arguments
 
 
 def _differs(value: Any, signature: inspect.Signature, name: str) -> bool:

@@ -14,6 +14,7 @@ _WORDS = {
     "scaled": "that error of the best multiple of the average, sqrt(1 - cosine^2 / (1 + 1 / (n SNR^2))) for the n "
     "estimates averaged: what is left where a step size, or Adam, takes scale out",
     "bias": "length of (mean of the estimates - gradient) over the length of the gradient",
+    "bias interval, variance interval": "of 95 per cent",
     "variance": "mean square distance of an estimate to the mean of the estimates, over the gradient's squared length",
     "cosine": "of the mean of the estimates with the gradient; 'of one': expected cosine of a single estimate",
     "SNR": "length of the mean over the root of the variance",

@@ -47,6 +47,14 @@ def learns(estimator: Estimator) -> bool:
     return bool(estimator.state_dict())
 
 
+def ready(estimator: Estimator, logits: Tensor) -> Estimator:
+    """Returns a copy for logits of this kind; the state of 64-bit statistics stays what it is."""
+    own = deepcopy(estimator).to(logits.device)
+    if not learns(own):
+        own.build(*logits.shape[-2:])
+    return own.double() if logits.dtype == torch.float64 else own
+
+
 def pools_in_batch(estimator: Estimator) -> bool:
     """Whether rows of one batch depend on each other even while the state is held fixed."""
     return estimator.pooled and not estimator.pooled_by_state

@@ -13,32 +13,50 @@ from rich.table import Table
 from ils_lightning import tables
 from ils_lightning.diagnose.rows import GradientReport, Row
 from ils_lightning.errors import Refusal
-from ils_lightning.tables import Column, fitted, on_screen
+from ils_lightning.tables import Column, fitted, in_lines, on_screen
 
-_WIDEST = 38
-"""Letters of a name in a line: a longer one goes on below, where its options are divided."""
+_WIDEST, _NARROW = 38, 22
+"""Letters of a name in a line, and those where it would leave no room for the cosine: a longer name goes on below."""
+_COSINE = 5
+"""The rank of the last column that has to have room."""
+_MOST = 10_000
+"""What is above says no more than that."""
 
 
 def percent(value: float) -> str:
-    """A share of one in words of at most five characters.
+    """A share of one in per cent, of at most nine characters: two significant digits, between 0.01 and 10,000.
 
     Example:
-        >>> percent(0.0), percent(0.01234), percent(0.5), percent(12.0), percent(3e5), percent(float("nan"))
-        ('0 %', '1.2 %', '50 %', '1200 %', '3e+07 %', '')
+        >>> percent(0.0), percent(0.01234), percent(0.995), percent(69.26), percent(3e6), percent(float("nan"))
+        ('0 %', '1.2 %', '100 %', '6,900 %', '>10,000 %', '')
     """
     if value != value:
         return ""
-    return f"{100 * value:.2g} %" if value < 1 or value >= 100 else f"{100 * value:.0f} %"
+    return "<0.01 %" if 0 < value < 1e-4 else f"{number(100 * value, 2)} %"
 
 
-def number(value: float) -> str:
-    """A number in three digits; nothing for NaN."""
-    return "" if value != value else f"{value:.3g}"
+def number(value: float, digits: int = 3) -> str:
+    """A number of so many significant digits, without an exponent from .001 to 10,000; nothing for NaN.
+
+    Example:
+        >>> number(100.2), number(1234.5), number(-0.01234), number(2.4e5), number(1.234e-13)
+        ('100', '1,230', '-0.0123', '>10,000', '1.2e-13')
+    """
+    if value != value:
+        return ""
+    if value > _MOST:
+        return f">{_MOST:,}" if value < float("inf") else "inf"
+    return f"{float(f'{value:.{digits}g}'):,g}" if abs(value) >= 1e-3 or not value else f"{value:.2g}"
 
 
 def between(low: float, high: float) -> str:
-    """The ends of an interval of shares."""
-    return "" if low != low else f"{percent(low).removesuffix(' %')} to {percent(high)}"
+    """The ends of an interval of shares.
+
+    Example:
+        >>> between(0.1, 0.2), between(5e4, 6e4)
+        ('10 to 20 %', '>10,000 %')
+    """
+    return "" if low != low else _ends(percent(low), percent(high)).replace(" % to ", " to ")
 
 
 def size(count: int) -> str:
@@ -54,16 +72,20 @@ def size(count: int) -> str:
     return f"{count} B" if count else ""
 
 
+def _ends(low: str, high: str) -> str:
+    return low if low == high and low.startswith(("<", ">")) else f"{low} to {high}"
+
+
 COLUMNS: list[Column[Row]] = [
     Column("estimator", lambda row: row.name, 0),
     Column("error", lambda row: percent(row.error), 1),
     Column("scaled", lambda row: percent(row.scaled_error), 2),
     Column("bias", lambda row: percent(row.relative_bias), 3),
-    Column("95 % interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 6),
+    Column("bias interval", lambda row: between(row.relative_bias_low, row.relative_bias_high), 6),
     Column("variance", lambda row: number(row.relative_variance), 4),
-    Column("95 % interval", lambda row: _numbers(row.relative_variance_low, row.relative_variance_high), 9),
-    Column("cosine", lambda row: number(row.cosine), 5),
-    Column("of one", lambda row: number(row.cosine_of_one), 8),
+    Column("variance interval", lambda row: _numbers(row.relative_variance_low, row.relative_variance_high), 9),
+    Column("cosine", lambda row: _cosine(row.cosine), _COSINE),
+    Column("of one", lambda row: _cosine(row.cosine_of_one), 8),
     Column("SNR", lambda row: number(row.snr), 10),
     Column("value bias", lambda row: _signed(row), 11),
     Column("f evals", lambda row: str(row.evaluations), 7),
@@ -74,7 +96,11 @@ COLUMNS: list[Column[Row]] = [
 
 
 def _numbers(low: float, high: float) -> str:
-    return "" if low != low else f"{low:.3g} to {high:.3g}"
+    return "" if low != low else _ends(number(low), number(high))
+
+
+def _cosine(value: float) -> str:
+    return "" if value != value else f"{value:.3f}"
 
 
 def _signed(row: Row) -> str:
@@ -88,7 +114,10 @@ def show(report: GradientReport, console: Console, whole: str = "report.csv") ->
 
     `whole` is where the other columns are.
     """
-    console.print(fitted(COLUMNS, partial(_table, report), console, least=3, whole=whole))
+    first = _table(report, _WIDEST, [column for column in COLUMNS if column.rank <= _COSINE])
+    needed = console.measure(first, options=console.options.update(max_width=10_000)).maximum
+    widest = _WIDEST if needed <= console.width else _NARROW
+    console.print(fitted(COLUMNS, partial(_table, report, widest), console, least=3, whole=whole))
     for line in notes(report):
         console.print(line, highlight=False, markup=False)
 
@@ -102,15 +131,14 @@ def in_text(report: GradientReport, width: int = 80) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _table(report: GradientReport, columns: list[Column[Row]]) -> Table:
+def _table(report: GradientReport, widest: int, columns: list[Column[Row]]) -> Table:
     table = on_screen(report.title)
-    for place, column in enumerate(columns):
-        widest = None if place else _WIDEST
-        table.add_column(
-            column.heading, justify="right" if place else "left", no_wrap=place > 0, overflow="fold", max_width=widest
-        )
+    table.add_column(columns[0].heading, overflow="fold", max_width=widest)
+    for column in columns[1:]:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     for row in report.applicable:
-        table.add_row(*(column.text(row) for column in columns))
+        name, *figures = (column.text(row) for column in columns)
+        table.add_row(in_lines(name, widest), *figures)
     return table
 
 
@@ -120,19 +148,24 @@ def notes(report: GradientReport) -> list[str]:
     for row in report.rows:
         if row.not_applicable:
             reasons.setdefault(_general(row), []).append(row.name)
+    rows, latents = _many(report.batch, "row"), _many(report.latents, "latent")
     return [
-        f"measured on {report.batch} rows of {report.latents} latents x {report.categories} categories, E f = "
-        f"{report.loss:.5g}, seed {report.seed}; {report.truth}",
+        f"measured on {rows} of {latents} x {report.categories} categories, E f = {report.loss:.5g}, "
+        f"seed {report.seed}; {report.truth}",
         f"error: root mean square distance to the gradient, relative to its length, of the average of the estimates "
         f"that {report.average:,} evaluations of f buy; scaled: that of the best multiple of the average",
-        *([report.remark] if report.remark else []),
+        *report.remark.splitlines(),
         *(f"not applicable: {', '.join(names)}: {reason}" for reason, names in reasons.items()),
     ]
 
 
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def _general(row: Row) -> str:
     """The reason without the estimator's own name, so that equal reasons meet."""
-    text = row.not_applicable.removeprefix(f"{row.name} ").removeprefix("is ")
+    text = row.not_applicable.removeprefix(f"{row.name.partition('(')[0]} ").removeprefix("is ")
     return text.split("; given")[0]
 
 
@@ -159,12 +192,14 @@ def from_json(text: str) -> GradientReport:
 
 
 def read(folder: Path) -> GradientReport:
-    """Returns the report kept in a folder.
+    """Returns the report kept in a folder: the last one written where it holds several, as version_N or itself.
 
     Raises:
         ValueError: when there is none, or it cannot be read.
     """
-    path = folder / "report.json"
+    own = folder / "report.json"
+    kept = [path for path in (own, *folder.glob("version_*/report.json")) if path.is_file()]
+    path = max(kept, key=lambda path: path.stat().st_mtime_ns, default=own)
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -8,7 +8,7 @@ It is left to autograd, so that second and higher derivatives, and those across 
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import enumerate_states, softmax
@@ -44,8 +44,7 @@ class Exact(Estimator):
 
     def __init__(self, limit: int = 2**16, chunk: int = 2**16) -> None:
         super().__init__()
-        if limit < 1 or chunk < 1:
-            raise Refusal(f"Exact: limit and chunk must be at least 1; given {limit} and {chunk}")
+        require_at_least(1, "Exact", limit=limit, chunk=chunk)
         self.limit, self.chunk = limit, chunk
 
     def evaluations(self, latents: int, categories: int) -> int:

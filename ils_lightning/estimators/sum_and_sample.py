@@ -12,7 +12,7 @@ no baseline: a constant added to f adds variance where much of the probability l
 import torch
 from torch import Tensor
 
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import require_at_least
 from ils_lightning.estimators import joint
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.categorical import draw_index, softmax
@@ -46,8 +46,7 @@ class SumAndSample(Estimator):
 
     def __init__(self, largest: int = 1, limit: int = 2**16) -> None:
         super().__init__()
-        if limit < 1:
-            raise Refusal(f"SumAndSample: limit must be at least 1; given {limit}")
+        require_at_least(1, "SumAndSample", limit=limit)
         self.largest, self.limit = self.whole("largest", largest, 0), limit
 
     def evaluations(self, latents: int, categories: int) -> int:

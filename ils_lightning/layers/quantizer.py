@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ils_lightning.describe import create
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator, Sampler
 from ils_lightning.estimators.categorical import log_softmax
 from ils_lightning.estimators.replacing import drawn, draws_are_replaced
@@ -67,15 +67,12 @@ class Quantizer(VectorQuantizer):
         restart_below: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(dim, codebook_size, heads, levels) < 1 or (codebook_dim is None and dim % heads):
-            raise Refusal(
-                f"Quantizer: dim, codebook_size, heads and levels must be at least 1, and heads divide dim unless "
-                f"codebook_dim is given; given {dim}, {codebook_size}, {heads} and {levels}"
-            )
-        if not (kl_weight >= 0 and 0 <= restart_below < 1):
-            raise Refusal(
-                f"Quantizer: kl_weight must be at least 0, restart_below in [0, 1); given {kl_weight}, {restart_below}"
-            )
+        require_at_least(1, "Quantizer", dim=dim, codebook_size=codebook_size, heads=heads, levels=levels)
+        if codebook_dim is None and dim % heads:
+            raise Refusal(f"Quantizer: heads must divide dim unless codebook_dim is given; given {heads} and {dim}")
+        require_at_least(0, "Quantizer", kl_weight=kl_weight)
+        if not 0 <= restart_below < 1:
+            raise Refusal(f"Quantizer: restart_below must be in [0, 1); given {restart_below}")
         mix(torch.zeros(1), unimix)
         self.dim, self.codebook_size, self.heads, self.levels = dim, codebook_size, heads, levels
         self.channels_first, self.kl_weight, self.unimix = channels_first, kl_weight, unimix

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 
 
 class CodeCounts(Metric):
@@ -20,10 +20,7 @@ class CodeCounts(Metric):
 
     def __init__(self, latents: int, categories: int) -> None:
         super().__init__()
-        if latents < 1 or categories < 1:
-            raise Refusal(
-                f"{type(self).__name__} needs at least 1 latent and 1 category; given {latents} and {categories}"
-            )
+        require_at_least(1, type(self).__name__, latents=latents, categories=categories)
         self.latents = latents
         self.categories = categories
         self.add_state("counts", torch.zeros(latents, categories, dtype=torch.float64), dist_reduce_fx="sum")

@@ -124,7 +124,8 @@ class DiscreteModule(MeetsData):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.estimator: Estimator = create(estimator, Estimator)
+        made: Any = None if estimator is None else create(estimator, Estimator)
+        self.estimator: Estimator = made
         self._written_by = "of unknown version"
         self._optimizer = create(as_default(type(self), optimizer), OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)

@@ -11,7 +11,7 @@ from torch.optim import SGD
 from ils_lightning import plots
 from ils_lightning.data.draws import Targets
 from ils_lightning.describe import create, in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.losses import ExpectedKL, LossAt, ToyLoss
 from ils_lightning.metrics import KLPerCategory, LearntEntropy, TotalVariation, kl_divergence
@@ -69,11 +69,8 @@ class CategoricalFit(ChunkedSteps, DiscreteModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        if min(categories, trials, chunk) < 1 or min(settings, record_every) < 0:
-            raise Refusal(
-                "CategoricalFit: categories, trials and chunk must be at least 1, settings and record_every 0 or more; "
-                f"given {categories}, {trials}, {chunk}, {settings} and {record_every}"
-            )
+        require_at_least(1, "CategoricalFit", categories=categories, trials=trials, chunk=chunk)
+        require_at_least(0, "CategoricalFit", settings=settings, record_every=record_every)
         self.loss: ToyLoss = create(loss or ExpectedKL(), ToyLoss)
         self.save_hyperparameters(ignore=["estimator", "loss"])
         self.make_hyperparameters_plain(estimator=self.estimator, loss=self.loss)

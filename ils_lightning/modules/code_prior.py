@@ -20,7 +20,7 @@ from torchmetrics import MeanMetric
 
 from ils_lightning import plots
 from ils_lightning.data.images import Images
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators.categorical import draw_index, one_hot, softmax
 from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.modules.base import Charts, Tracked, require_one_category
@@ -67,10 +67,8 @@ class CodePrior(Measured):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(None, optimizer, lr_scheduler)
-        if channels < 1 or blocks < 0:
-            raise Refusal(
-                f"CodePrior: channels must be at least 1 and blocks at least 0; given {channels} and {blocks}"
-            )
+        require_at_least(1, "CodePrior", channels=channels)
+        require_at_least(0, "CodePrior", blocks=blocks)
         made, settings = earlier_stage(tokenizer, DiscreteVAE, "CodePrior: tokenizer", "fit --config tokenizer_digits")
         require_one_category("CodePrior", made.estimator)
         self.tokenizer = made.requires_grad_(False)

@@ -23,7 +23,7 @@ from torchmetrics import MeanMetric
 from ils_lightning import plots
 from ils_lightning.data.images import Images
 from ils_lightning.describe import create, describe, in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import indices
 from ils_lightning.modules.base import Charts, Tracked
@@ -84,11 +84,7 @@ class HardAttention(Measured):
                 "HardAttention draws by estimator.sample(logits), which samplers have (ReinMax, ILSNewton, "
                 f"StraightThrough); given {type(self.estimator).__name__}"
             )
-        if min(glimpses, patch, hidden, classes) < 1:
-            raise Refusal(
-                "HardAttention: glimpses, patch, hidden and classes must be at least 1; "
-                f"given {glimpses}, {patch}, {hidden} and {classes}"
-            )
+        require_at_least(1, "HardAttention", glimpses=glimpses, patch=patch, hidden=hidden, classes=classes)
         self.glimpses, self.patch, self.hidden, self.classes = glimpses, patch, hidden, classes
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)

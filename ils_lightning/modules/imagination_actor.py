@@ -21,7 +21,7 @@ from torchmetrics import MeanMetric
 
 from ils_lightning.data.episodes import Episodes
 from ils_lightning.describe import in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.distribution import Categorical
 from ils_lightning.estimators.several import Several
@@ -100,16 +100,13 @@ class ImaginationActor(Measured):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        if min(samples, starts, horizon, hidden, steps) < 1:
-            raise Refusal(
-                "ImaginationActor: samples, starts, horizon, hidden and steps must be at least 1; given "
-                f"{samples}, {starts}, {horizon}, {hidden} and {steps}"
-            )
-        if not (0 < discount <= 1 and 0 <= trace <= 1 and 0 <= entropy < float("inf")):
-            raise Refusal(
-                "ImaginationActor: discount must be in (0, 1], trace in [0, 1] and entropy 0 or more; given "
-                f"{discount}, {trace} and {entropy}"
-            )
+        sizes = {"samples": samples, "starts": starts, "horizon": horizon, "hidden": hidden, "steps": steps}
+        require_at_least(1, "ImaginationActor", **sizes)
+        if not 0 < discount <= 1:
+            raise Refusal(f"ImaginationActor: discount must be in (0, 1]; given {discount}")
+        if not 0 <= trace <= 1:
+            raise Refusal(f"ImaginationActor: trace must be in [0, 1]; given {trace}")
+        require_at_least(0, "ImaginationActor", entropy=entropy)
         if type(self.estimator).act is Estimator.act:
             raise Refusal(
                 "ImaginationActor needs a score function that takes costs later, by act: LeaveOneOut, Reinforce, Grpo "

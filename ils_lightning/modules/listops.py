@@ -24,7 +24,7 @@ from ils_lightning import plots
 from ils_lightning.data.expression_set import Expressions
 from ils_lightning.data.expressions import BLANK, CLOSE, NAMES
 from ils_lightning.describe import in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.modules.base import Charts, Problem, Tracked, require_one_category
@@ -81,11 +81,7 @@ class LatentTree(Measured):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        if min(parser_units, executor_units, rounds) < 1:
-            raise Refusal(
-                "LatentTree: parser_units, executor_units and rounds must be at least 1; "
-                f"given {parser_units}, {executor_units} and {rounds}"
-            )
+        require_at_least(1, "LatentTree", parser_units=parser_units, executor_units=executor_units, rounds=rounds)
         require_one_category("LatentTree", self.estimator)
         self.parser_units, self.executor_units, self.rounds = parser_units, executor_units, rounds
         self.save_hyperparameters(ignore=["estimator"])

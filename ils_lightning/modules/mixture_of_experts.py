@@ -21,7 +21,7 @@ from torch.optim import Adam
 from ils_lightning.data.characters import ALPHABET, codes_of, text_of
 from ils_lightning.data.passage_set import Passages
 from ils_lightning.describe import create, describe
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import draw_index
 from ils_lightning.layers import Router, Routing
@@ -74,11 +74,9 @@ class MixtureOfExperts(MeasuredExperts):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        if min(width, layers, heads, hidden) < 1 or width % (2 * heads):
-            raise Refusal(
-                "MixtureOfExperts: width, layers, heads and hidden must be at least 1, and width a multiple of twice "
-                f"heads; given {width}, {layers}, {heads} and {hidden}"
-            )
+        require_at_least(1, "MixtureOfExperts", width=width, layers=layers, heads=heads, hidden=hidden)
+        if width % (2 * heads):
+            raise Refusal(f"MixtureOfExperts: width must be a multiple of twice heads; given {width} and {heads}")
         if not 0 <= balance < math.inf:
             raise Refusal(f"MixtureOfExperts: balance must be 0 or more; given {balance}")
         self.experts, self.top_k, self.balance = experts, top_k, balance

@@ -21,7 +21,7 @@ from torch.optim import Adam
 
 from ils_lightning.data.spring_simulation import directed_edges
 from ils_lightning.data.trajectory_set import Trajectories
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.distribution import Distribution
 from ils_lightning.modules.base import Problem, require_one_category
@@ -83,19 +83,12 @@ class RelationalInference(MeasuredGraphs):
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
         name = type(self).__name__
-        if min(encoder_units, decoder_units, steps) < 1:
-            raise Refusal(
-                f"{name}: encoder_units, decoder_units and steps must be at least 1; "
-                f"given {encoder_units}, {decoder_units} and {steps}"
-            )
+        require_at_least(1, name, encoder_units=encoder_units, decoder_units=decoder_units, steps=steps)
         if not 0 < variance < math.inf:
             raise Refusal(f"{name}: variance must be greater than 0 and finite; given {variance}")
         require_one_category(name, self.estimator)
-        if not 0 <= kl_start < math.inf or kl_fall < 1:
-            raise Refusal(
-                f"{name}: kl_start must be 0 or more and finite, kl_fall at least 1 step; "
-                f"given {kl_start} and {kl_fall}"
-            )
+        require_at_least(0, name, kl_start=kl_start)
+        require_at_least(1, name, kl_fall=kl_fall)
         if kl_start != 1 and self.estimator.needs_log_weight:
             raise Refusal(
                 f"{name}: {type(self.estimator).__name__} minimises a bound of its own, in which the KL term has no "

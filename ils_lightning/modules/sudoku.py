@@ -25,7 +25,7 @@ from ils_lightning import plots
 from ils_lightning.data.sudoku import Puzzles
 from ils_lightning.data.sudoku_rules import CELLS, DIGITS, GRADES, UNITS, candidates
 from ils_lightning.describe import in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.modules.base import Charts, DiscreteModule, Problem, Tracked, require_one_category
 from ils_lightning.modules.chunked import ChunkedSteps
@@ -110,10 +110,8 @@ class SudokuSolver(ChunkedSteps, DiscreteModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        if chunk < 1 or record_every < 0:
-            raise Refusal(
-                f"SudokuSolver: chunk must be at least 1, record_every 0 or more; given {chunk} and {record_every}"
-            )
+        require_at_least(1, "SudokuSolver", chunk=chunk)
+        require_at_least(0, "SudokuSolver", record_every=record_every)
         require_one_category("SudokuSolver", self.estimator)
         self.save_hyperparameters(ignore=["estimator"])
         self.make_hyperparameters_plain(estimator=self.estimator)

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from ils_lightning.data.images import Images
 from ils_lightning.describe import create, in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.categorical import one_hot
 from ils_lightning.estimators.distribution import Distribution
@@ -84,12 +84,9 @@ class VariationalAutoencoder(CodePictures, Measured):
         self.likelihood: Likelihood = create(likelihood or Bernoulli(), Likelihood)
         self.prior: Prior = create(prior or UniformPrior(), Prior)
         self.latents, self.categories = code
-        if min(*code, draws, importance_samples) < 1 or kl_warmup < 0:
-            raise Refusal(
-                f"{type(self).__name__}: latents, categories, draws and importance_samples must be at least 1, "
-                f"kl_warmup 0 or more steps; given {self.latents}, {self.categories}, {draws}, {importance_samples} "
-                f"and {kl_warmup}"
-            )
+        name, sizes = type(self).__name__, {"draws": draws, "importance_samples": importance_samples}
+        require_at_least(1, name, latents=self.latents, categories=self.categories, **sizes)
+        require_at_least(0, name, kl_warmup=kl_warmup)
         if max(draws, importance_samples) > _MOST_DRAWS:
             raise Refusal(
                 f"{type(self).__name__}: draws and importance_samples of one image must be at most {_MOST_DRAWS:,}; "

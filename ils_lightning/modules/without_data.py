@@ -9,7 +9,7 @@ from torch import Tensor
 from ils_lightning import plots
 from ils_lightning.data.steps import NoData
 from ils_lightning.describe import in_words
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.modules.base import Charts, DiscreteModule, Tracked
 from ils_lightning.modules.chunked import ChunkedSteps
 
@@ -56,11 +56,8 @@ class WithoutData(ChunkedSteps, DiscreteModule):
         lr_scheduler: LRSchedulerCallable | None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
-        if min(latents, draws, chunk) < 1 or record_every < 0:
-            raise Refusal(
-                f"{type(self).__name__}: latents, draws and chunk must be at least 1, record_every 0 or more; "
-                f"given {latents}, {draws}, {chunk} and {record_every}"
-            )
+        require_at_least(1, type(self).__name__, latents=latents, draws=draws, chunk=chunk)
+        require_at_least(0, type(self).__name__, record_every=record_every)
         self.draws, self.separate = draws, separate
         self.prepare_chunks(chunk, record_every)
 

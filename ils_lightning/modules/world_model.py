@@ -22,7 +22,7 @@ from torch.optim import Adam
 
 from ils_lightning.data.episodes import Episodes
 from ils_lightning.describe import create
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.estimators import Grouped, Sampler
 from ils_lightning.estimators.categorical import indices
 from ils_lightning.estimators.distribution import Categorical
@@ -98,20 +98,15 @@ class WorldModel(WorldMeasures):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(category_drawer(create(estimator, Sampler), "WorldModel"), optimizer, lr_scheduler)
-        if min(latents, recurrent, hidden, context, horizon) < 1 or categories < 2:
-            raise Refusal(
-                "WorldModel: latents, recurrent, hidden, context and horizon must be at least 1, categories 2; given "
-                f"{latents}, {recurrent}, {hidden}, {context}, {horizon} and {categories}"
-            )
-        if not (0 < deviation < math.inf and 0 <= unimix < 1 and 0 <= free_nats < math.inf):
-            raise Refusal(
-                "WorldModel: deviation must be above 0, unimix in [0, 1) and free_nats 0 or more; given "
-                f"{deviation}, {unimix} and {free_nats}"
-            )
-        if not (min(dynamics, representation) >= 0 and max(dynamics, representation) < math.inf):
-            raise Refusal(
-                f"WorldModel: dynamics and representation must be 0 or more; given {dynamics} and {representation}"
-            )
+        sizes = {"latents": latents, "recurrent": recurrent, "hidden": hidden, "context": context, "horizon": horizon}
+        require_at_least(1, "WorldModel", **sizes)
+        require_at_least(2, "WorldModel", categories=categories)
+        if not 0 < deviation < math.inf:
+            raise Refusal(f"WorldModel: deviation must be above 0 and finite; given {deviation}")
+        if not 0 <= unimix < 1:
+            raise Refusal(f"WorldModel: unimix must be in [0, 1); given {unimix}")
+        require_at_least(0, "WorldModel", free_nats=free_nats)
+        require_at_least(0, "WorldModel", dynamics=dynamics, representation=representation)
         self.latents, self.categories, self.recurrent, self.hidden = latents, categories, recurrent, hidden
         self.deviation, self.unimix, self.free_nats = deviation, unimix, free_nats
         self.dynamics, self.representation = dynamics, representation

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from ils_lightning.errors import Refusal
+from ils_lightning.errors import Refusal, require_at_least
 from ils_lightning.networks.network import Network
 
 
@@ -48,11 +48,8 @@ class Convolutional(Network):
 
     def __init__(self, channels: int = 64, residual_blocks: int = 2) -> None:
         super().__init__()
-        if channels < 1 or residual_blocks < 0:
-            raise Refusal(
-                f"{type(self).__name__}: channels must be at least 1 and residual_blocks at least 0; given {channels} "
-                f"and {residual_blocks}"
-            )
+        require_at_least(1, type(self).__name__, channels=channels)
+        require_at_least(0, type(self).__name__, residual_blocks=residual_blocks)
         self.channels = channels
         self.residual_blocks = residual_blocks
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning.compare.report.table import Row, cell
-from ils_lightning.tables import Column, fitted, on_screen
+from ils_lightning.tables import Column, fitted, in_lines, on_screen
 
 _WIDEST = 30  # letters of a name in a line: a long one leaves room for numbers
 
@@ -83,18 +83,10 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
         if several:
             table.add_row(escape(section[0].setting), style="bold")
         for row in section:
-            name = _broken(f"  {row.run}" if several else _name(row))
+            name = in_lines(f"  {row.run}" if several else _name(row), _WIDEST)
             texts = [name, *(column.text(row) for column in columns[1:])]
             table.add_row(*map(escape, texts), end_section=row is section[-1])
     return table
-
-
-def _broken(name: str) -> str:
-    """A long name on two lines, divided where one of its words begins, if it has several."""
-    if len(name) <= _WIDEST:
-        return name
-    starts = [place for place in range(3, _WIDEST) if name[place].isupper() or name[place - 1] == " "]
-    return f"{name[: starts[-1]]}\n    {name[starts[-1] :]}" if starts else name
 
 
 def _name(row: Row) -> str:
