@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning import plots
+from ils_lightning.callbacks.resumption import nothing_left
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.modules.protocols import shown
 
@@ -19,12 +20,19 @@ _FILE = 1000  # columns where no terminal breaks lines
 
 
 class FitReport(Callback):
-    """Prints the result of a fit, where its logs are and where its pictures are."""
+    """Prints the result of a fit, where its logs are and where its pictures are.
+
+    Of a fit that goes on from a checkpoint with no step left to train, the line that says so is all: what the
+    checkpoint came to is no result of this run.
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes pictures and prints the table, on the first rank."""
         folder = trainer.log_dir if trainer.loggers else None  # all ranks take part in this
         if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        if told := nothing_left(trainer):
+            Console(width=_width()).print(told, highlight=False, markup=False)
             return
         own = shown(pl_module, "summary") or _logged(trainer)
         rows = {**own, "optimiser steps": f"{trainer.global_step:,}"}
