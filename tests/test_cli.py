@@ -246,6 +246,16 @@ def test_what_was_typed_wins_over_the_checkpoint(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
+def test_what_wins_over_the_checkpoint_is_told_with_the_place_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    last = str(trained("--model.estimator", "ReinMax") / "checkpoints/last.ckpt")
+    capsys.readouterr()
+    main(["test", "--ckpt_path", last, "--config", "toy1", "--model.optimizer.init_args.lr", "0.07"])
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: model.")]
+    assert "note: model.estimator = ILS of --config toy1; the checkpoint has ReinMax" in notes
+    assert any(re.match(r"note: model\.optimizer\.lr = 0\.07 as typed; the checkpoint has ", note) for note in notes)
+
+
+@pytest.mark.slow
 def test_a_checkpoint_holds_plain_data_and_loads_as_a_module() -> None:
     last = trained() / "checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["configuration"]["data"]["class_path"].endswith("TrueDistribution")

@@ -97,7 +97,7 @@ class CommandLine(LightningCLI):
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
             sub = self._subcommand_parsers[words[0]]
-            checkpoints.report_differences(words[0], plain(sub, self.config[words[0]]), saved)
+            checkpoints.report_differences(args, plain(sub, self.config[words[0]]), saved)
         self._path = path
 
     def _parse(self, parser: LightningArgumentParser, words: list[str], path: str | None) -> dict[str, Any]:
