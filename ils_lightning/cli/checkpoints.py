@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ils_lightning import __version__, vetted
 from ils_lightning.checkpoint_io import require_undamaged
 from ils_lightning.cli.configs import option_values, options
 from ils_lightning.cli.errors import fail, told_in_one_line
-from ils_lightning.describe import describe
+from ils_lightning.describe import describe, differences, short
 from ils_lightning.errors import did_you_mean
 from ils_lightning.modules.base import VERSION
 from ils_lightning.vetted import KEY
@@ -167,9 +167,9 @@ def report_differences(words: list[str], chosen: dict[str, Any], saved: dict[str
     It says where the setting comes from: it was typed, or is that of a --config.
     """
     notes = [
-        f"note: {key} = {_short(new)} {_origin(key, words)}; the checkpoint has {_short(old)}"
+        f"note: {key} = {short(new)} {_origin(key, words)}; the checkpoint has {short(old)}"
         for part in ("model", "data")
-        for key, new, old in _differences(part, chosen.get(part), saved.get(part))
+        for key, new, old in differences(part, chosen.get(part), saved.get(part))
         if part in saved
     ]
     if words[0] == "fit":
@@ -187,26 +187,6 @@ def _origin(key: str, words: list[str]) -> str:
     if not files or any(f"{key}.".startswith(f"{option}.") for option in named):
         return "as typed"
     return f"of {' and '.join(f'--config {file}' for file in files)}"
-
-
-def _differences(key: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(new, dict) and isinstance(old, dict):
-        if _name(new) != _name(old):
-            yield key, _name(new), _name(old)
-            return
-        for name in new:
-            if name in old and name not in ("class_path", "download"):  # what is downloaded, no checkpoint says
-                yield from _differences(key if name == "init_args" else f"{key}.{name}", new[name], old[name])
-    elif new != old:
-        yield key, new, old
-
-
-def _name(description: dict[str, Any]) -> str:
-    return str(description.get("class_path", "")).rpartition(".")[-1]
-
-
-def _short(value: Any) -> str:
-    return _name(value) if isinstance(value, dict) and "class_path" in value else str(value)
 
 
 def _only_informs(words: list[str]) -> bool:
