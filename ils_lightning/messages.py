@@ -49,6 +49,8 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> s
     if found := re.search(r"Option '([^']+)' is not accepted(?:.*?Namespace\(class_path='([\w.]+)')?", message):
         made_by_factory = class_at(found[2]) if found[2] else None
         return f"{option}.{found[1]}: {_unknown_argument(found[1], made_by_factory or owner)}"
+    if (found := re.search(r"following arguments are required: (.+)", message)) and (made := _unfinished(message)):
+        return f"{option}: {_missing(found[1].split(', '), made, option)}"
     if found := re.search(r"unrecognized arguments: (\S+)|does not accept option '([^']+)'", message):
         return _unknown_option(found[1] or f"--{found[2]}", list(options), option if paths else "", owner)
     if found := re.search(r"Expected a dot import path string: (.*)", message):
@@ -104,6 +106,25 @@ def _unknown_option(given: str, options: list[str], above: str, owner: type | No
 def _nearest(word: str, known: Iterable[str]) -> str:
     found = re.search("'(.*)'", did_you_mean(word, known))
     return found[1] if found else ""
+
+
+def _unfinished(message: str) -> type | None:
+    """The class of which a report says that arguments are missing: a class, or one whose objects are called."""
+    before, after = re.split(r"following arguments are required: .+", message, maxsplit=1)
+    if "a callable class" in before.rpartition("\n")[-1]:
+        found = re.findall(r"class_path='([\w.]+)'", after)[:1]
+    else:
+        found = re.findall(r"class_path '([\w.]+)'", before)[-1:]
+    return class_at(found[0]) if found else None
+
+
+def _missing(names: list[str], owner: type, option: str) -> str:
+    """Says which arguments a class needs, in the words of its documentation, and how to give them."""
+    text = f"{owner.__doc__}\n{owner.__init__.__doc__}"
+    meant = {name: re.search(rf"\n +{name}: (.+?)(?:[;.]\s|\n\s*\w+: |\n\n)", text, re.DOTALL) for name in names}
+    needed = [f"{name} ({' '.join(one[1].split()).replace('`', '')})" if one else name for name, one in meant.items()]
+    given = " and ".join(f"{option}.{name} ..." for name in names)
+    return f"{owner.__name__} needs {' and '.join(needed)}: give {given}"
 
 
 def _unknown_argument(name: str, owner: type | None) -> str:

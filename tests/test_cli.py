@@ -66,6 +66,23 @@ def trained(*words: str) -> Path:
         (["fit", "--model.estimator.normalizer", "summ"], "must be one of sum, clip, simplex, did you mean 'sum'"),
         (["fit", "--model.optimizer", "Adm"], "did you mean 'Adam'"),
         (["fit", "--model.optimizer.lr", "abc"], "--model.optimizer.lr: must be a number"),
+        (
+            ["fit", "--model.lr_scheduler", "Cooldown"],
+            "--model.lr_scheduler: Cooldown needs steps (optimiser steps of the whole training) and cooldown (the last "
+            "of them, in which the rate falls): give --model.lr_scheduler.steps ... and --model.lr_scheduler.cooldown ...",
+        ),
+        (["fit", "--model.lr_scheduler", "CosineAnnealingLR"], "CosineAnnealingLR needs T_max: give --model.lr_sch"),
+        (
+            ["fit", "--model.estimator", "Average"],
+            "Average needs estimator (the estimator to average): give --model.est",
+        ),
+        (["fit", "--trainer.callbacks+=EarlyStopping"], "EarlyStopping needs monitor (quantity to be monitored): give"),
+        (
+            ["fit", "--config", "imagination_cart_pole"],
+            "ImaginationActor needs world (last.ckpt of fit --config world_model, or another checkpoint of a WorldModel)"
+            ": give --model.world ...",
+        ),
+        (["fit", "--config", "code_prior_mnist"], "CodePrior needs tokenizer (last.ckpt of fit --config tokenizer_"),
         (["fit", "--model.loss", "ExpectdKL"], "did you mean 'ExpectedKL'"),
         (["fit", "--model", "CategoricalFti"], "did you mean 'CategoricalFit'"),
         (["fit", "--data", "SingleDraw"], "did you mean 'SingleDraws'"),
