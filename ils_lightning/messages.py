@@ -171,6 +171,8 @@ def _wrong_value(given: str, kind: Any) -> str:
     """Says what may stand where `given` does."""
     given = given.strip()
     if values := choices(kind):
+        if given.startswith("["):  # a list: the first that it may not hold
+            given = next((word for word in re.findall(r"[^\s\[\],'\"]+", given) if word not in values), given)
         return f"must be one of {', '.join(values)}{did_you_mean(given, values)}; given {given!r}"
     if names := class_names(kind):
         if given in names:

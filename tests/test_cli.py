@@ -69,7 +69,7 @@ def trained(*words: str) -> Path:
         (
             ["fit", "--model.lr_scheduler", "Cooldown"],
             "--model.lr_scheduler: Cooldown needs steps (optimiser steps of the whole training) and cooldown (the last "
-            "of them, in which the rate falls): give --model.lr_scheduler.steps ... and --model.lr_scheduler.cooldown ...",
+            "of them, in which the rate falls): give --model.lr_scheduler.steps ... and --model.lr_scheduler.cooldown",
         ),
         (["fit", "--model.lr_scheduler", "CosineAnnealingLR"], "CosineAnnealingLR needs T_max: give --model.lr_sch"),
         (
@@ -79,8 +79,8 @@ def trained(*words: str) -> Path:
         (["fit", "--trainer.callbacks+=EarlyStopping"], "EarlyStopping needs monitor (quantity to be monitored): give"),
         (
             ["fit", "--config", "imagination_cart_pole"],
-            "ImaginationActor needs world (last.ckpt of fit --config world_model, or another checkpoint of a WorldModel)"
-            ": give --model.world ...",
+            "ImaginationActor needs world (last.ckpt of fit --config world_model, or another checkpoint of a World"
+            "Model): give --model.world ...",
         ),
         (["fit", "--config", "code_prior_mnist"], "CodePrior needs tokenizer (last.ckpt of fit --config tokenizer_"),
         (["fit", "--model.loss", "ExpectdKL"], "did you mean 'ExpectedKL'"),

@@ -154,7 +154,7 @@ class CommandLine(LightningCLI):
         require_sensible(trainer)
         tell_what_it_refuses(trainer)
         use_complete_checkpoints(trainer)
-        if self.config["subcommand"] != "diagnose":  # which writes no logs
+        if self.config["subcommand"] not in ("diagnose", "encode"):  # which write no logs
             refused.watch(trainer)
         return trainer
 
