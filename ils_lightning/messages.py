@@ -5,12 +5,14 @@ is allowed there is read from the signature of the class on that way.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from ils_lightning.errors import DescriptionError, did_you_mean, listed
-from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, is_required, readable
+from ils_lightning.type_hints import bases, choices, class_at, class_names, classes, hints, is_required, readable
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
@@ -143,15 +145,32 @@ def _no_class(message: str, reason: str, kind: Any) -> str:
         r"path format: (\S+)",
         r"(?:Got|Given) value: ([\w.]+)$",
     )
-    found = [name for place in (*places, r"class_path '(.+?)'") for name in re.findall(place, message, re.MULTILINE)]
-    name = found[0] if found else ""
+    found = [name for place in places for name in re.findall(place, message, re.MULTILINE)]
+    name = next(iter([*found, *reversed(re.findall(r"class_path '(.+?)'", message))]), "")
     why = {"has no attribute": "there is nothing of that name", "import path format": "that is no name of a class"}
-    module = reason if reason.startswith("No module") else "that is another kind of class"
-    names, bare = class_names(kind), name.rpartition(".")[-1]
+    module = _no_module(name, reason) if reason.startswith("No module") else "that is another kind of class"
+    names, bare = _of_module(name, kind) or class_names(kind), name.rpartition(".")[-1]
     if (owner := class_at(name)) is not None and owner in classes(kind, bare):
         return f"{bare!r} cannot be made of its name alone{_of_that_name(bare, kind)}"
     known = f"{did_you_mean(name, names)}; known: {listed(names, name)}" if names else ""
     return f"{name!r} cannot be used here: {why.get(reason, module)}{known}"
+
+
+def _no_module(name: str, reason: str) -> str:
+    """Says where a module is looked for, and which of the present folder was meant."""
+    here = [path.stem for path in Path().glob("*.py")]
+    return f"{reason} in the present folder or installed{did_you_mean(name.partition('.')[0], here)}"
+
+
+def _of_module(name: str, kind: Any) -> list[str]:
+    """The classes of somebody's own module that may stand where a name in it leads to none."""
+    module = name.rpartition(".")[0]
+    if module not in sys.modules or module.startswith("ils_lightning"):
+        return []
+    own = [one for one in vars(sys.modules[module]).values() if isinstance(one, type) and one.__module__ == module]
+    # any of Lightning's will do where one of this package's is known
+    wanted = [next((up for up in base.__mro__ if up.__module__.startswith("lightning.")), base) for base in bases(kind)]
+    return [f"{module}.{one.__name__}" for one in own if issubclass(one, tuple(wanted))]
 
 
 def _of_that_name(name: str, kind: Any) -> str:

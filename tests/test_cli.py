@@ -127,6 +127,58 @@ def test_a_mistake_in_a_file_gets_one_line(capsys: pytest.CaptureFixture[str], t
     assert expected in refusal(capsys, "fit", "--config", "run.yaml")
 
 
+OWN = """
+import torch
+from lightning import LightningDataModule, LightningModule
+
+
+class Sorter(LightningModule):
+    def training_step(self, batch, batch_idx):
+        loss = (self.layer(batch) ** 2).mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def configure_model(self):
+        self.layer = torch.nn.Linear(3, 1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Rows(LightningDataModule):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(8, 3), batch_size=2)
+"""
+
+
+@pytest.fixture
+def _a_module_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my_sorting.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    sys.modules.pop("my_sorting", None)
+
+
+@pytest.mark.usefixtures("_a_module_of_ones_own")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--model=my_sorting.Sorted"],
+            "'my_sorting.Sorted' cannot be used here: there is nothing of that name, did you mean 'my_sorting.Sorter'?"
+            "; known: my_sorting.Sorter",
+        ),
+        (["--data=my_sorting.Row"], "did you mean 'my_sorting.Rows'?; known: my_sorting.Rows"),
+        (["--model.estimator=my_sorting.Sorted"], "--model.estimator: 'my_sorting.Sorted' cannot be used here"),
+        (
+            ["--model=my_sortin.Sorter"],
+            "No module named 'my_sortin' in the present folder or installed, did you mean 'my_sorting'?",
+        ),
+    ],
+)
+def test_what_ones_own_module_has_is_told(capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
+    assert expected in refusal(capsys, "fit", *words)
+
+
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     text = capsys.readouterr().out
