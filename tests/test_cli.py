@@ -179,6 +179,25 @@ def test_what_ones_own_module_has_is_told(capsys: pytest.CaptureFixture[str], wo
     assert expected in refusal(capsys, "fit", *words)
 
 
+@pytest.mark.usefixtures("_a_module_of_ones_own")
+def test_progress_of_a_model_that_chooses_nothing_for_the_bar_is_what_it_logs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--model=my_sorting.Sorter", "--data=my_sorting.Rows", "--trainer.max_epochs=2", "--trainer.logger=false"]
+    main(["fit", *words, "--trainer.accelerator=cpu"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [bool(re.fullmatch(r"step (4|8) of 8: train/loss [\d.e-]+", line)) for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize("verb", ["fit", "encode"])
+def test_help_names_types_as_one_writes_them(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    text = capsys.readouterr().out
+    assert "--ckpt_path" in text
+    assert "<class" not in text
+
+
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     text = capsys.readouterr().out
@@ -368,7 +387,7 @@ def test_ranks_draw_different_numbers_and_both_streams_are_saved() -> None:
 def test_predictions_are_saved_where_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     main(["predict", "--ckpt_path", str(trained() / "checkpoints" / "last.ckpt")])
     (path,) = Path().rglob("predictions.pt")
-    assert str(path) in capsys.readouterr().out.replace("\n", "")
+    assert capsys.readouterr().out.endswith(f"1 batch of predictions is in {path}\n")
     (batch,) = torch.load(path, weights_only=True)
     assert set(batch) == {"true", "learnt"}
     torch.testing.assert_close(batch["learnt"].sum(-1), torch.ones(5))
