@@ -198,6 +198,33 @@ def _named(base: Any) -> Iterator[None]:
         raise DescriptionError(base, report, of_description(base, report)) from None
 
 
+def differences(key: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yields place, new and old value of what two descriptions, or mappings of them, both hold and hold otherwise.
+
+    Example:
+        >>> list(differences("model", {"latents": 5, "seed": 0}, {"latents": 8, "seed": 0, "margin": 1}))
+        [('model.latents', 5, 8)]
+    """
+    if isinstance(new, dict) and isinstance(old, dict):
+        if _class_name(new) != _class_name(old):
+            yield key, _class_name(new), _class_name(old)
+            return
+        for name in new:
+            if name in old and name not in ("class_path", "download"):  # what is downloaded, no checkpoint says
+                yield from differences(key if name == "init_args" else f"{key}.{name}", new[name], old[name])
+    elif new != old:
+        yield key, new, old
+
+
+def short(value: Any) -> str:
+    """Returns the name of the class that a description names, and any other value as text."""
+    return _class_name(value) if isinstance(value, dict) and "class_path" in value else str(value)
+
+
+def _class_name(description: dict[str, Any]) -> str:
+    return str(description.get("class_path", "")).rpartition(".")[-1]
+
+
 def in_words(value: Any) -> str:
     """Writes an object and its options as one would call it, leaving out what is None.
 

@@ -161,3 +161,13 @@ def listed(names: Iterable[str], word: str = "", most: int = 12) -> str:
         return ", ".join(known)
     near = get_close_matches(word.lower(), lower := {name.lower(): name for name in known}, n=most, cutoff=0.0)
     return f"{', '.join(sorted(lower[name] for name in near))} and {len(known) - len(near)} more"
+
+
+def are(count: int, one: str, many: str) -> str:
+    """Returns so many things with their verb.
+
+    Example:
+        >>> are(1, "batch", "batches"), are(1200, "batch", "batches")
+        ('1 batch is', '1,200 batches are')
+    """
+    return f"{count:,} {one} is" if count == 1 else f"{count:,} {many} are"

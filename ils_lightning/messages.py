@@ -5,12 +5,24 @@ is allowed there is read from the signature of the class on that way.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from ils_lightning.errors import DescriptionError, did_you_mean, listed
-from ils_lightning.type_hints import choices, class_at, class_names, classes, hints, is_abstract, is_required, readable
+from ils_lightning.type_hints import (
+    bases,
+    choices,
+    class_at,
+    class_names,
+    classes,
+    hints,
+    is_abstract,
+    is_required,
+    readable,
+)
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but|"
@@ -50,6 +62,8 @@ def explain(message: str, options: Iterable[str], roots: Mapping[str, Any]) -> s
     if found := re.search(r"Option '([^']+)' is not accepted(?:.*?Namespace\(class_path='([\w.]+)')?", message):
         made_by_factory = class_at(found[2]) if found[2] else None
         return f"{option}.{found[1]}: {_unknown_argument(found[1], made_by_factory or owner)}"
+    if (found := re.search(r"following arguments are required: (.+)", message)) and (made := _unfinished(message)):
+        return f"{option}: {_missing(found[1].split(', '), made, option)}"
     if found := re.search(r"unrecognized arguments: (\S+)|does not accept option '([^']+)'", message):
         return _unknown_option(found[1] or f"--{found[2]}", list(options), option if paths else "", owner)
     if found := re.search(r"Expected a dot import path string: (.*)", message):
@@ -113,6 +127,25 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return found[1] if found else ""
 
 
+def _unfinished(message: str) -> type | None:
+    """The class of which a report says that arguments are missing: a class, or one whose objects are called."""
+    before, after = re.split(r"following arguments are required: .+", message, maxsplit=1)
+    if "a callable class" in before.rpartition("\n")[-1]:
+        found = re.findall(r"class_path='([\w.]+)'", after)[:1]
+    else:
+        found = re.findall(r"class_path '([\w.]+)'", before)[-1:]
+    return class_at(found[0]) if found else None
+
+
+def _missing(names: list[str], owner: type, option: str) -> str:
+    """Says which arguments a class needs, in the words of its documentation, and how to give them."""
+    text = f"{owner.__doc__}\n{owner.__init__.__doc__}"
+    meant = {name: re.search(rf"\n +{name}: (.+?)(?:[;.]\s|\n\s*\w+: |\n\n)", text, re.DOTALL) for name in names}
+    needed = [f"{name} ({' '.join(one[1].split()).replace('`', '')})" if one else name for name, one in meant.items()]
+    given = " and ".join(f"{option}.{name} ..." for name in names)
+    return f"{owner.__name__} needs {' and '.join(needed)}: give {given}"
+
+
 def _unknown_argument(name: str, owner: type | None) -> str:
     if owner is None:
         return f"unknown option {name!r}"
@@ -134,15 +167,32 @@ def _no_class(message: str, reason: str, kind: Any) -> str:
         r"path format: (\S+)",
         r"(?:Got|Given) value: ([\w.]+)$",
     )
-    found = [name for place in (*places, r"class_path '(.+?)'") for name in re.findall(place, message, re.MULTILINE)]
-    name = found[0] if found else ""
+    found = [name for place in places for name in re.findall(place, message, re.MULTILINE)]
+    name = next(iter([*found, *reversed(re.findall(r"class_path '(.+?)'", message))]), "")
     why = {"has no attribute": "there is nothing of that name", "import path format": "that is no name of a class"}
-    module = reason if reason.startswith("No module") else "that is another kind of class"
-    names, bare = class_names(kind), name.rpartition(".")[-1]
+    module = _no_module(name, reason) if reason.startswith("No module") else "that is another kind of class"
+    names, bare = _of_module(name, kind) or class_names(kind), name.rpartition(".")[-1]
     if (owner := class_at(name)) is not None and owner in classes(kind, bare):
         return f"{bare!r} cannot be made of its name alone{_of_that_name(bare, kind)}"
     known = f"{did_you_mean(name, names)}; known: {listed(names, name)}" if names else ""
     return f"{name!r} cannot be used here: {why.get(reason, module)}{known}"
+
+
+def _no_module(name: str, reason: str) -> str:
+    """Says where a module is looked for, and which of the present folder was meant."""
+    here = [path.stem for path in Path().glob("*.py")]
+    return f"{reason} in the present folder or installed{did_you_mean(name.partition('.')[0], here)}"
+
+
+def _of_module(name: str, kind: Any) -> list[str]:
+    """The classes of somebody's own module that may stand where a name in it leads to none."""
+    module = name.rpartition(".")[0]
+    if module not in sys.modules or module.startswith("ils_lightning"):
+        return []
+    own = [one for one in vars(sys.modules[module]).values() if isinstance(one, type) and one.__module__ == module]
+    # any of Lightning's will do where one of this package's is known
+    wanted = [next((up for up in base.__mro__ if up.__module__.startswith("lightning.")), base) for base in bases(kind)]
+    return [f"{module}.{one.__name__}" for one in own if issubclass(one, tuple(wanted))]
 
 
 def _of_that_name(name: str, kind: Any) -> str:
@@ -162,6 +212,8 @@ def _wrong_value(given: str, kind: Any) -> str:
     """Says what may stand where `given` does."""
     given = given.strip()
     if values := choices(kind):
+        if given.startswith("["):  # a list: the first that it may not hold
+            given = next((word for word in re.findall(r"[^\s\[\],'\"]+", given) if word not in values), given)
         return f"must be one of {', '.join(values)}{did_you_mean(given, values)}; given {given!r}"
     if names := class_names(kind):
         if given in names:

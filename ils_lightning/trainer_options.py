@@ -69,7 +69,7 @@ def _no_trainer(error: Exception) -> str:
 def _not_restored(trainer: Trainer, error: Exception) -> str | None:
     if isinstance(error, MisconfigurationException | OSError | MemoryError):
         return None
-    saved = _model_of(trainer._checkpoint_connector._loaded_checkpoint or {})
+    saved = model_of(trainer._checkpoint_connector._loaded_checkpoint or {})
     here = type(trainer.lightning_module).__name__
     if isinstance(error, Refusal) and saved in ("", here):
         return None
@@ -78,7 +78,7 @@ def _not_restored(trainer: Trainer, error: Exception) -> str | None:
     return f"--ckpt_path: the checkpoint{given} cannot be restored: {reason or f'{type(error).__name__}: {error}'}"
 
 
-def _model_of(checkpoint: Mapping[str, Any]) -> str:
+def model_of(checkpoint: Mapping[str, Any]) -> str:
     """The name of the class of which a checkpoint says that it was written by; nothing where it does not say."""
     found, settings = checkpoint.get(vetted.KEY), checkpoint.get("hyper_parameters")
     model = found.get("model") if isinstance(found, Mapping) else None

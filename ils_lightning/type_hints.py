@@ -58,8 +58,14 @@ def class_at(path: str) -> type | None:
 
 
 def choices(kind: Any) -> list[str]:
-    """Returns the values of a Literal type, as text."""
-    return [str(value) for part in leaves(kind) if get_origin(part) is Literal for value in get_args(part)]
+    """Returns the values of a Literal type, or of a list of one, as text.
+
+    Example:
+        >>> choices(Literal["sum", "clip"] | None), choices(list[Literal["train", "val"]])
+        (['sum', 'clip'], ['train', 'val'])
+    """
+    parts = [item for part in leaves(kind) for item in (get_args(part) if get_origin(part) is list else [part])]
+    return [str(value) for part in parts if get_origin(part) is Literal for value in get_args(part)]
 
 
 def class_names(kind: Any) -> list[str]:

@@ -66,6 +66,23 @@ def trained(*words: str) -> Path:
         (["fit", "--model.estimator.normalizer", "summ"], "must be one of sum, clip, simplex, did you mean 'sum'"),
         (["fit", "--model.optimizer", "Adm"], "did you mean 'Adam'"),
         (["fit", "--model.optimizer.lr", "abc"], "--model.optimizer.lr: must be a number"),
+        (
+            ["fit", "--model.lr_scheduler", "Cooldown"],
+            "--model.lr_scheduler: Cooldown needs steps (optimiser steps of the whole training) and cooldown (the last "
+            "of them, in which the rate falls): give --model.lr_scheduler.steps ... and --model.lr_scheduler.cooldown",
+        ),
+        (["fit", "--model.lr_scheduler", "CosineAnnealingLR"], "CosineAnnealingLR needs T_max: give --model.lr_sch"),
+        (
+            ["fit", "--model.estimator", "Average"],
+            "Average needs estimator (the estimator to average): give --model.est",
+        ),
+        (["fit", "--trainer.callbacks+=EarlyStopping"], "EarlyStopping needs monitor (quantity to be monitored): give"),
+        (
+            ["fit", "--config", "imagination_cart_pole"],
+            "ImaginationActor needs world (last.ckpt of fit --config world_model, or another checkpoint of a World"
+            "Model): give --model.world ...",
+        ),
+        (["fit", "--config", "code_prior_mnist"], "CodePrior needs tokenizer (last.ckpt of fit --config tokenizer_"),
         (["fit", "--model.loss", "ExpectdKL"], "did you mean 'ExpectedKL'"),
         (["fit", "--model", "CategoricalFti"], "did you mean 'CategoricalFit'"),
         (["fit", "--data", "SingleDraw"], "did you mean 'SingleDraws'"),
@@ -108,6 +125,77 @@ def test_a_mistake_gets_one_line_that_names_what_is_allowed(
 def test_a_mistake_in_a_file_gets_one_line(capsys: pytest.CaptureFixture[str], text: str, expected: str) -> None:
     Path("run.yaml").write_text(text)
     assert expected in refusal(capsys, "fit", "--config", "run.yaml")
+
+
+OWN = """
+import torch
+from lightning import LightningDataModule, LightningModule
+
+
+class Sorter(LightningModule):
+    def training_step(self, batch, batch_idx):
+        loss = (self.layer(batch) ** 2).mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def configure_model(self):
+        self.layer = torch.nn.Linear(3, 1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Rows(LightningDataModule):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(8, 3), batch_size=2)
+"""
+
+
+@pytest.fixture
+def _a_module_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my_sorting.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    sys.modules.pop("my_sorting", None)
+
+
+@pytest.mark.usefixtures("_a_module_of_ones_own")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--model=my_sorting.Sorted"],
+            "'my_sorting.Sorted' cannot be used here: there is nothing of that name, did you mean 'my_sorting.Sorter'?"
+            "; known: my_sorting.Sorter",
+        ),
+        (["--data=my_sorting.Row"], "did you mean 'my_sorting.Rows'?; known: my_sorting.Rows"),
+        (["--model.estimator=my_sorting.Sorted"], "--model.estimator: 'my_sorting.Sorted' cannot be used here"),
+        (
+            ["--model=my_sortin.Sorter"],
+            "No module named 'my_sortin' in the present folder or installed, did you mean 'my_sorting'?",
+        ),
+    ],
+)
+def test_what_ones_own_module_has_is_told(capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
+    assert expected in refusal(capsys, "fit", *words)
+
+
+@pytest.mark.usefixtures("_a_module_of_ones_own")
+def test_progress_of_a_model_that_chooses_nothing_for_the_bar_is_what_it_logs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--model=my_sorting.Sorter", "--data=my_sorting.Rows", "--trainer.max_epochs=2", "--trainer.logger=false"]
+    main(["fit", *words, "--trainer.accelerator=cpu"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [bool(re.fullmatch(r"step (4|8) of 8: train/loss [\d.e-]+", line)) for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize("verb", ["fit", "encode"])
+def test_help_names_types_as_one_writes_them(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    text = capsys.readouterr().out
+    assert "--ckpt_path" in text
+    assert "<class" not in text
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +345,16 @@ def test_what_was_typed_wins_over_the_checkpoint(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
+def test_what_wins_over_the_checkpoint_is_told_with_the_place_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    last = str(trained("--model.estimator", "ReinMax") / "checkpoints/last.ckpt")
+    capsys.readouterr()
+    main(["test", "--ckpt_path", last, "--config", "toy1", "--model.optimizer.init_args.lr", "0.07"])
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: model.")]
+    assert "note: model.estimator = ILS of --config toy1; the checkpoint has ReinMax" in notes
+    assert any(re.match(r"note: model\.optimizer\.lr = 0\.07 as typed; the checkpoint has ", note) for note in notes)
+
+
+@pytest.mark.slow
 def test_a_checkpoint_holds_plain_data_and_loads_as_a_module() -> None:
     last = trained() / "checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["configuration"]["data"]["class_path"].endswith("TrueDistribution")
@@ -300,7 +398,7 @@ def test_ranks_draw_different_numbers_and_both_streams_are_saved() -> None:
 def test_predictions_are_saved_where_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     main(["predict", "--ckpt_path", str(trained() / "checkpoints" / "last.ckpt")])
     (path,) = Path().rglob("predictions.pt")
-    assert str(path) in capsys.readouterr().out.replace("\n", "")
+    assert capsys.readouterr().out.endswith(f"1 batch of predictions is in {path}\n")
     (batch,) = torch.load(path, weights_only=True)
     assert set(batch) == {"true", "learnt"}
     torch.testing.assert_close(batch["learnt"].sum(-1), torch.ones(5))

@@ -109,6 +109,9 @@ def test_what_is_no_tokeniser_is_refused(tmp_path):
         CodePrior("missing.ckpt")
     with pytest.raises(ValueError, match="channels must be at least 1"):
         CodePrior("missing.ckpt", channels=0)
+    torch.save({"hyper_parameters": {"_class_path": "ils_lightning.modules.CategoricalFit"}}, tmp_path / "toy.ckpt")
+    with pytest.raises(ValueError, match=r"of a DiscreteVAE, .* writes; '.*toy.ckpt' holds a CategoricalFit$"):
+        CodePrior(str(tmp_path / "toy.ckpt"))
 
 
 def test_a_margin_is_blank():

@@ -37,6 +37,7 @@ def test_all_splits_of_the_digits_from_the_command_line(capsys: pytest.CaptureFi
     words = ["--config=vae_digits", f"--ckpt_path={path}", "--data.validation=97", "--data.binarize=dynamic"]
     main(["encode", *words])
     assert f"codes of {1797:,} rows (train, val, test) are in codes.npz" in capsys.readouterr().out
+    assert sorted(file.name for file in Path().iterdir()) == ["codes.npz", "model.ckpt"]
     found = np.load("codes.npz")
     assert found["codes"].dtype == np.int64
     assert found["codes"].shape == (1797, 8)
@@ -124,7 +125,9 @@ def test_other_models_with_codes() -> None:
     [
         (["--config=toy1", "--model.chunk=1"], "encode needs a model with a method encode"),
         (["--config=vae_digits", "--output=codes.csv"], "--output must end in .npz or .pt"),
-        (["--config=vae_digits", "--splits=tests"], "tests"),
+        (["--config=vae_digits", "--splits=tests"], "one of train, val, test, did you mean 'test'?; given 'tests'"),
+        (["--config=vae_digits", "--splits=train", "--splits=vl"], "train, val, test, did you mean 'val'?; given 'vl'"),
+        (["--config=vae_digits", "--splits=[train,tset]"], "train, val, test, did you mean 'test'?; given 'tset'"),
     ],
 )
 def test_refusals(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,15 +9,18 @@ import sys
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from kills import FITS, fit, grid, starts, training_seconds, trial
 from lightning import Trainer
 
-from ils_lightning import __version__, atomic
+from ils_lightning import Refusal, __version__, atomic
 from ils_lightning.checkpoint_io import CompleteCheckpoints, use_complete_checkpoints
 from ils_lightning.cli import main
+from ils_lightning.estimators import ReinMax
+from ils_lightning.modules import DiscreteVAE
 from ils_lightning.modules.base import VERSION
 
 KILLED = ["VAE, ReduceLROnPlateau", "toy, moving average, accumulated gradients", "a module of one's own"]
@@ -170,6 +173,31 @@ def test_what_a_checkpoint_lacks_is_named(checkpoint: Path, capsys: pytest.Captu
     )
     assert 'Missing key(s) in state_dict: "logits"' in line
     assert 'Unexpected key(s) in state_dict: "weights"' in line
+
+
+def perceptron(hidden: int) -> dict[str, Any]:
+    return {"class_path": "MLP", "init_args": {"hidden": [hidden]}}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"latents": 3, "kl_warmup": 0}, "model.latents is 3, the checkpoint has 4"),
+        ({"encoder": perceptron(4)}, "model.encoder.hidden is [4], the checkpoint has [6]"),
+        ({"decoder": "ConvDecoder"}, "model.decoder is ConvDecoder, the checkpoint has MLP"),
+    ],
+    ids=["number", "option of a part", "part"],
+)
+def test_weights_of_other_sizes_are_told_by_the_options_they_follow_from(options: dict[str, Any], told: str) -> None:
+    usual = {"latents": 4, "categories": 2, "image_shape": [1, 8, 8], "kl_warmup": 0}
+    parts: dict[str, Any] = {"encoder": perceptron(6), "decoder": perceptron(6), **usual}
+    saved = DiscreteVAE(ReinMax(), **parts)
+    checkpoint = {"state_dict": saved.state_dict(), "hyper_parameters": dict(saved.hparams)}
+    model = DiscreteVAE(ReinMax(), **{**parts, **options})
+    model.on_load_checkpoint(checkpoint)
+    with pytest.raises(Refusal) as found:
+        model.load_state_dict(checkpoint["state_dict"])
+    assert str(found.value) == f"the checkpoint's weights do not fit this DiscreteVAE: {told}"
 
 
 @pytest.mark.long

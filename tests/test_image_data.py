@@ -97,12 +97,22 @@ def test_an_archive_is_found_by_its_folder_or_itself(tmp_path, given):
     assert_is_the_set(ImageData("mnist", str(tmp_path / given), download=False))
 
 
-def test_the_environment_variable_names_a_folder_after_data_dir(tmp_path, monkeypatch):
+def test_the_environment_variable_names_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(storage.VARIABLE, str(write(tmp_path / "environment")))
     assert_is_the_set(ImageData("mnist", download=False))
-    assert_is_the_set(ImageData("mnist", str(tmp_path / "nothing"), download=False))
-    places = ImageData("mnist", str(tmp_path / "first")).storage.places
-    assert places == [tmp_path / "first", tmp_path / "environment", tmp_path / "cache/ils_lightning/mnist"]
+    assert ImageData("mnist").storage.places == [tmp_path / "environment", tmp_path / "cache/ils_lightning/mnist"]
+
+
+@pytest.mark.parametrize(("made", "why"), [(False, "is not there"), (True, "does not hold them")])
+def test_a_folder_that_is_given_is_the_only_one(made, why, tmp_path, monkeypatch, server):
+    write(server, compressed=True)
+    monkeypatch.setenv(storage.VARIABLE, str(write(tmp_path / "environment")))
+    given = tmp_path / "given"
+    (given if made else tmp_path).mkdir(exist_ok=True)
+    data = ImageData("mnist", str(given))
+    for step in (data.prepare_data, data.load):
+        with pytest.raises(ValueError, match=rf"mnist: data_dir must hold .*, or mnist.npz; {given} {why}\. Without"):
+            step()
 
 
 def test_debian_s_folder_is_looked_into_for_fashion_only(tmp_path, monkeypatch, mnist):
@@ -131,12 +141,12 @@ def test_a_download_of_other_content_is_refused_and_not_kept(server, tmp_path):
 
 
 def test_offline_error_names_everything_and_the_two_ways_out(tmp_path):
-    data = ImageData("mnist", str(tmp_path / "here"))
+    data = ImageData("mnist")
     with pytest.raises(ValueError, match="mnist: needs") as error:
         data.prepare_data()
     text = str(error.value)
     first = next(iter(FILES))
-    expected = [*FILES, str(tmp_path / "here"), str(tmp_path / "cache"), f"http://127.0.0.1:9/{first}.gz: "]
+    expected = [*FILES, str(tmp_path / "cache"), f"http://127.0.0.1:9/{first}.gz: "]
     expected += ["data_dir", storage.VARIABLE, "download=true"]
     assert [part for part in expected if part not in text] == []
     assert "\n" not in text

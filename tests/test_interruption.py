@@ -1,6 +1,7 @@
 """Ctrl-C and TERM: the step at hand is finished and saved; resumed, the run is the uninterrupted one, bit for bit."""
 
 import csv
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -76,12 +77,16 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["first batch of a step", "TERM within a step", "HUP", "last batch of a step", "validation"],
 )
-def test_an_interrupted_run_goes_on_from_its_last_step(number: int, batch: int, steps: int) -> None:
+def test_an_interrupted_run_goes_on_from_its_last_step(
+    number: int, batch: int, steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero")
     main([*WORDS, "--trainer.default_root_dir=whole"])
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stop:
         main([*WORDS, "--trainer.default_root_dir=part", *press(number, batch)])
     assert stop.value.code == 1
+    assert caplog.messages[-1].startswith(f"stopped after optimiser step {steps}; go on with --ckpt_path ")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert last("part")["global_step"] == steps
     main(

@@ -114,7 +114,7 @@ def test_bad_data_are_refused(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
             ListOps(**SMALL, test_file=str(path)).setup("fit")
-    with pytest.raises(ValueError, match="test_file must be a file of label, tab and expression"):
+    with pytest.raises(ValueError, match=r"missing: there is no such file. The published one is https:.*tsv$"):
         ListOps(test_file=str(tmp_path / "missing")).setup("fit")
     with pytest.raises(ValueError, match="after 400 there are hardly any left"):
         ListOps(train=1000, longest=4).setup("fit")

@@ -1,5 +1,6 @@
 """From every last.ckpt that a run writes, the resumed run ends as the uninterrupted one does, bit for bit."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,66 @@ def test_finished_run_made_longer_ends_as_one_that_was_long_from_the_start(
     more = ["fit", "--ckpt_path=short/checkpoints/last.ckpt", "--trainer.max_epochs=4"]
     main([*more, "--trainer.default_root_dir=longer"])
     assert differences(parts(last(Path("longer"))), parts(last(Path("long")))) == []
+
+
+SHORT = [word for word in TOY if word != "--trainer.logger=false"]
+EPOCHS = [word for word in VAE if word != "--trainer.logger=false"]
+EARLY = [*EPOCHS, *STOPPING, "--trainer.max_epochs=9"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "more", "told"),
+    [
+        (SHORT, [], "the checkpoint is at step 8, trainer.max_steps 8; give more, or measure it as it is by test"),
+        (SHORT, ["--model.estimator=ReinMax", "--trainer.max_steps=2"], "at step 8, trainer.max_steps 2; give more"),
+        (EPOCHS, [], "at step 12, at the end of epoch 3, trainer.max_epochs 3; give more"),
+        (EARLY, [], "at step 12, where its run was ended early; begin a new one, or measure it as it is by test"),
+    ],
+    ids=["steps", "fewer steps", "epochs", "stopped early"],
+)
+def test_a_run_with_nothing_left_says_so_in_place_of_a_result(
+    words: list[str],
+    more: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(words)
+    capsys.readouterr()
+    path = "lightning_logs/version_0/checkpoints/last.ckpt"
+    main(["fit", f"--ckpt_path={path}", *more])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("nothing left to train: ")
+    assert told in line
+    assert line.endswith(f"--ckpt_path {path}")
+    assert [one.name for one in Path("lightning_logs").iterdir()] == ["version_0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "more", "told"),
+    [
+        (SHORT, "--trainer.max_steps=9", "training goes on after step 8, in epoch 1"),
+        (EPOCHS, "--trainer.max_epochs=4", "training goes on after step 12, in epoch 4"),
+    ],
+    ids=["steps", "epochs"],
+)
+def test_a_run_that_goes_on_says_where(
+    words: list[str],
+    more: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero")
+    main(words)
+    assert "training goes on" not in caplog.text
+    main(["fit", "--ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt", more])
+    assert told in caplog.text
+    assert "result" in capsys.readouterr().out

@@ -73,6 +73,9 @@ def test_samples_are_written_and_depend_on_the_seed_alone(checkpoint, tmp_path, 
     main(["sample", "--ckpt_path", checkpoint, "--output", str(tmp_path / "a.png"), "--images", str(tmp_path / "a.pt")])
     expected = load(checkpoint).sample(64, torch.Generator().manual_seed(0))
     assert torch.equal(torch.load(tmp_path / "a.pt"), expected)
+    capsys.readouterr()
+    main(["sample", "--ckpt_path", checkpoint, "--count", "1", "--output", str(tmp_path / "one.png")])
+    assert f"1 image is in {tmp_path / 'one.png'}" in capsys.readouterr().out
 
 
 def test_predictions_are_codes_and_images(run, checkpoint, tmp_path, monkeypatch):

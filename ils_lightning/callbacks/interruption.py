@@ -12,6 +12,10 @@ from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 
+class Ended(KeyboardInterrupt):
+    """A run ends as it was asked to, and has said so."""
+
+
 class Interruption:
     """Listens for Ctrl-C (INT), TERM and HUP; the second Ctrl-C is a KeyboardInterrupt at once.
 

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.call import _call_lightning_module_hook
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from ils_lightning.callbacks.interruption import Interruption
+from ils_lightning.callbacks.interruption import Ended, Interruption
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -110,7 +110,7 @@ class LastCheckpoint(ModelCheckpoint):
     def _end(self, trainer: Trainer) -> None:
         path = self._save(trainer)
         rank_zero_info(f"stopped after optimiser step {trainer.global_step}; go on with --ckpt_path {path}")
-        raise KeyboardInterrupt
+        raise Ended
 
     def _save(self, trainer: Trainer) -> str:
         path = self.format_checkpoint_name({})

@@ -9,6 +9,8 @@ from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
 from ils_lightning import atomic
+from ils_lightning.callbacks.report import nearby
+from ils_lightning.errors import are
 
 
 class SavePredictions(Callback):
@@ -31,7 +33,8 @@ class SavePredictions(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         name = "predictions.pt" if trainer.world_size == 1 else f"predictions-{trainer.global_rank}.pt"
         atomic.save(self._batches, folder / name)
-        told = f"{len(self._batches)} batches of predictions are in {folder / name}"
+        batches = are(len(self._batches), "batch of predictions", "batches of predictions")
+        told = f"{batches} in {nearby(folder / name)}"
         Console().print(told, soft_wrap=True, markup=False)
 
 

@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from ils_lightning.callbacks.report import logged
 from ils_lightning.errors import Refusal
 
 _SHORTEST = 4  # letters of the bar itself
@@ -134,8 +135,10 @@ class StepProgress(TQDMProgressBar):
         if sys.stdout.isatty() or not self.is_enabled or not due:
             return
         self._written = step
-        metrics = ", ".join(f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items())
-        print(f"step {step:,}{f' of {total:,}' if total else ''}: {metrics}", flush=True)
+        chosen = self.get_metrics(trainer, pl_module) or logged(trainer)  # a module may choose none for the bar
+        metrics = ", ".join(f"{name} {value}" for name, value in chosen.items())
+        place = f"step {step:,}{f' of {total:,}' if total else ''}"
+        print(f"{place}: {metrics}" if metrics else place, flush=True)
 
 
 def _set_what_fits(bar: Tqdm, metrics: dict[str, Any]) -> None:

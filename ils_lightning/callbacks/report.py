@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ils_lightning import plots
+from ils_lightning.callbacks.resumption import nothing_left
 from ils_lightning.modules.base import DiscreteModule
 from ils_lightning.modules.protocols import shown
 
@@ -19,21 +20,28 @@ _FILE = 1000  # columns where no terminal breaks lines
 
 
 class FitReport(Callback):
-    """Prints the result of a fit, where its logs are and where its pictures are."""
+    """Prints the result of a fit, where its logs are and where its pictures are.
+
+    Of a fit that goes on from a checkpoint with no step left to train, the line that says so is all: what the
+    checkpoint came to is no result of this run.
+    """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes pictures and prints the table, on the first rank."""
         folder = trainer.log_dir if trainer.loggers else None  # all ranks take part in this
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        own = shown(pl_module, "summary") or _logged(trainer)
+        if told := nothing_left(trainer):
+            Console(width=_width()).print(told, highlight=False, markup=False)
+            return
+        own = shown(pl_module, "summary") or logged(trainer)
         rows = {**own, "optimiser steps": f"{trainer.global_step:,}"}
         if folder is not None:
             pictures = self._pictures(pl_module, Path(folder))
-            rows |= {"logs": _nearby(folder)} | ({"pictures there": ", ".join(pictures)} if pictures else {})
+            rows |= {"logs": nearby(folder)} | ({"pictures there": ", ".join(pictures)} if pictures else {})
         checkpoint = trainer.checkpoint_callback
         if checkpoint is not None and (best := getattr(checkpoint, "best_model_path", "")):
-            rows["best checkpoint"] = _nearby(best)
+            rows["best checkpoint"] = nearby(best)
         show("result", rows)
         _tell(pl_module)
 
@@ -66,7 +74,7 @@ class EvaluationReport(Callback):
             return
         title = {"test": "test", "val": "validation"}[stage]
         if not isinstance(module, DiscreteModule):
-            show(title, _logged(trainer))
+            show(title, logged(trainer))
             return
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
         rows = [module.in_words(name.removeprefix(f"{stage}/"), value) for name, value in found.items()]
@@ -85,7 +93,7 @@ def _width() -> int | None:
     return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE
 
 
-def _logged(trainer: Trainer) -> dict[str, str]:
+def logged(trainer: Trainer) -> dict[str, str]:
     """The last value of every quantity logged, by its name."""
     return {name: f"{float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())}
 
@@ -102,7 +110,7 @@ def show(title: str, rows: Mapping[str, str]) -> None:
     Console(width=_width()).print(table)
 
 
-def _nearby(path: str) -> str:
+def nearby(path: str | Path) -> str:
     """The path from the working directory, where it is below that."""
     whole = Path(path).absolute()
     return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path)

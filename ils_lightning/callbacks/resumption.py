@@ -23,6 +23,10 @@ class Resumption(Callback):
     after a restart. Here the metrics are kept, and the updates that were left out are made before the next step.
 
     A resumed run that has another optimiser than its checkpoint is refused: it would go on with the state of neither.
+    One says where it goes on from.
+
+    Attributes:
+        step: optimiser steps of the checkpoint that a fit goes on from; None of one that begins anew.
 
     Example:
         >>> Resumption().state_dict()
@@ -30,6 +34,7 @@ class Resumption(Callback):
     """
 
     def __init__(self) -> None:
+        self.step: int | None = None
         self._metrics: dict[str, Any] = {}
         self._checkpoint: dict[str, Any] = {}
         self._optimizers: list[str] = []
@@ -45,6 +50,7 @@ class Resumption(Callback):
         """
         if trainer.state.fn == "fit":
             _require_place(checkpoint)
+            self.step = checkpoint["global_step"]
         self._checkpoint = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,6 +74,8 @@ class Resumption(Callback):
         trainer.should_stop |= any(one.stopping_reason.value for one in trainer.early_stopping_callbacks)
         trainer.callback_metrics.update(self._metrics)
         self._is_within_epoch = trainer.fit_loop.restarting and trainer.fit_loop.restarted_mid_epoch
+        if self.step is not None and not trainer.should_stop:
+            rank_zero_info(f"note: training goes on after step {self.step:,}, in epoch {trainer.current_epoch + 1:,}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes up for updates that follow an epoch."""
@@ -127,6 +135,21 @@ class Resumption(Callback):
                 trainer.lightning_module.lr_scheduler_step(config.scheduler, value)
                 progress.increment_completed()
         self._due, self._makes_up = {}, False
+
+
+def nothing_left(trainer: Trainer) -> str:
+    """Says why a fit that went on from a checkpoint trained no step; nothing where it did, or began anew."""
+    step, most = trainer.global_step, trainer.max_steps
+    resumed = [one for one in trainer.callbacks if isinstance(one, Resumption)]  # pyright: ignore[reportAttributeAccessIssue]
+    if not any(one.step == step for one in resumed):
+        return ""
+    why, epochs = "where its run was ended early; begin a new one", trainer.max_epochs
+    if 0 <= most <= step:
+        why = f"trainer.max_steps {most:,}; give more"
+    elif epochs is not None and 0 <= epochs <= trainer.current_epoch:
+        why = f"at the end of epoch {trainer.current_epoch:,}, trainer.max_epochs {epochs:,}; give more"
+    told = f"nothing left to train: the checkpoint is at step {step:,}, {why}"
+    return f"{told}, or measure it as it is by test --ckpt_path {trainer.ckpt_path}"
 
 
 def _go_on_within_epoch(trainer: Trainer) -> None:

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from lightning import LightningDataModule, LightningModule
 
 from ils_lightning import __version__, vetted
 from ils_lightning.checkpoint_io import require_undamaged
-from ils_lightning.cli.configs import option_values
+from ils_lightning.cli.configs import option_values, options
 from ils_lightning.cli.errors import fail, told_in_one_line
-from ils_lightning.describe import describe
+from ils_lightning.describe import describe, differences, short
 from ils_lightning.errors import did_you_mean
 from ils_lightning.modules.base import VERSION
 from ils_lightning.vetted import KEY
@@ -89,11 +89,11 @@ def _taken(settings: dict[str, Any], path: str, typed: Set[str]) -> dict[str, An
     """Returns what is taken of a checkpoint's settings; exits where they ask for what no checkpoint may."""
     with told_in_one_line({RecursionError: lambda error: str(error)}, f"--ckpt_path: in {path!r}, "):
         taken = {name: vetted.part(settings[name], kind, name) for name, kind in _KINDS.items() if settings.get(name)}
-        options, left_out = vetted.trainer(settings.get("trainer") or {}, typed)
+        trainer, left_out = vetted.trainer(settings.get("trainer") or {}, typed)
     for name in (one for one in left_out if f"--trainer.{one}" not in typed):
         sys.stderr.write(f"note: trainer.{name} is not taken from a checkpoint, or not all of it; type it to have it\n")
     seed = settings.get("seed_everything")
-    return taken | ({"trainer": options} if options else {}) | ({"seed_everything": seed} if seed is not None else {})
+    return taken | ({"trainer": trainer} if trainer else {}) | ({"seed_everything": seed} if seed is not None else {})
 
 
 def _load(path: str) -> Any:
@@ -161,37 +161,32 @@ def _note_version(written_by: Any) -> None:
         sys.stderr.write(f"note: ils_lightning {written_by} wrote the checkpoint; this is {__version__}\n")
 
 
-def report_differences(verb: str, chosen: dict[str, Any], saved: dict[str, Any]) -> None:
-    """Prints a note for every setting of model and data that was typed otherwise than the checkpoint has it."""
+def report_differences(words: list[str], chosen: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Prints a note for every setting of model and data that the words (verb first) have otherwise than the checkpoint.
+
+    It says where the setting comes from: it was typed, or is that of a --config.
+    """
     notes = [
-        f"note: {key} = {_short(new)} as typed; the checkpoint has {_short(old)}"
+        f"note: {key} = {short(new)} {_origin(key, words)}; the checkpoint has {short(old)}"
         for part in ("model", "data")
-        for key, new, old in _differences(part, chosen.get(part), saved.get(part))
+        for key, new, old in differences(part, chosen.get(part), saved.get(part))
         if part in saved
     ]
-    if verb == "fit":
+    if words[0] == "fit":
         notes.append("note: the optimiser continues with the state, learning rate included, that the checkpoint holds")
     sys.stderr.writelines(f"{note}\n" for note in notes)
 
 
-def _differences(key: str, new: Any, old: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(new, dict) and isinstance(old, dict):
-        if _name(new) != _name(old):
-            yield key, _name(new), _name(old)
-            return
-        for name in new:
-            if name in old and name not in ("class_path", "download"):  # what is downloaded, no checkpoint says
-                yield from _differences(key if name == "init_args" else f"{key}.{name}", new[name], old[name])
-    elif new != old:
-        yield key, new, old
-
-
-def _name(description: dict[str, Any]) -> str:
-    return str(description.get("class_path", "")).rpartition(".")[-1]
-
-
-def _short(value: Any) -> str:
-    return _name(value) if isinstance(value, dict) and "class_path" in value else str(value)
+def _origin(key: str, words: list[str]) -> str:
+    """Says where a setting was given that is not the checkpoint's."""
+    files = [value for _, value in option_values(words, "--config", "-c")]
+    named = {
+        option.removeprefix("--").replace(".init_args", "").removesuffix(".class_path") for option in options(words)
+    }
+    named -= {"model", "data"} if files else set()  # a file's options of the same class hold beside these
+    if not files or any(f"{key}.".startswith(f"{option}.") for option in named):
+        return "as typed"
+    return f"of {' and '.join(f'--config {file}' for file in files)}"
 
 
 def _only_informs(words: list[str]) -> bool:

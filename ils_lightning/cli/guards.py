@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
+from ils_lightning.callbacks.resumption import nothing_left
 from ils_lightning.cli.checkpoints import SECTIONS, serializable
 from ils_lightning.cli.log_folders import claim
 from ils_lightning.errors import Refusal, cause, is_of_memory, is_of_the_disk
@@ -32,7 +33,7 @@ class SaveConfiguration(SaveConfigCallback):
 
 
 class RefusedRun(Callback):
-    """Takes back the folder of a run that is refused before its first step: there is nothing in it to keep."""
+    """Takes back the folder of a run that makes no step, refused or with none left: there is nothing in it to keep."""
 
     def __init__(self) -> None:
         self._made: list[Path] = []
@@ -44,9 +45,16 @@ class RefusedRun(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Removes the folders where what was asked for is at fault, and the one above if that leaves it empty."""
-        if trainer.global_step or not self._made or not _is_refusal(exception):
-            return
-        for logger in trainer.loggers:
+        if not trainer.global_step and _is_refusal(exception):
+            self._take_back(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Removes the folders of a fit that had nothing left to train."""
+        if stage == "fit" and nothing_left(trainer):
+            self._take_back(trainer)
+
+    def _take_back(self, trainer: Trainer) -> None:
+        for logger in trainer.loggers if self._made else ():
             logger.finalize("failed")
         for folder in self._made:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """A parser that says in one line what is wrong with the words it is given."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
@@ -17,6 +18,10 @@ class OneLine(ArgumentParser):
     """
 
     roots: ClassVar[Mapping[str, Any]] = {}
+
+    def format_help(self) -> str:
+        """Returns the help, in which types have their bare names."""
+        return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", super().format_help())
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # one of the parser's own trials

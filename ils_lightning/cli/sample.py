@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ils_lightning import atomic, plots
 from ils_lightning.cli.checkpoints import configuration, path_among
-from ils_lightning.errors import Refusal, is_of_memory
+from ils_lightning.errors import Refusal, are, is_of_memory
 from ils_lightning.modules.code_pictures import evaluating
 from ils_lightning.modules.protocols import HasSamples, HasWriting
 from ils_lightning.set_up import require_numbers
@@ -51,7 +51,7 @@ def sample(
     written = [_write_picture(drawn, picture)]
     if images is not None:
         written.append(_write_images(drawn, Path(images)))
-    print(f"{count} images are in {' and '.join(map(str, written))}")
+    print(f"{are(count, 'image', 'images')} in {' and '.join(map(str, written))}")
 
 
 def load(ckpt_path: str, own: Sequence[str] = ()) -> Any:
@@ -103,7 +103,7 @@ def _write_texts(model: HasWriting, count: int, seed: int, path: Path, images: s
     texts = model.write(count, generator=torch.Generator().manual_seed(seed))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(_RULE.join(texts) + "\n", path)
-    print(f"{texts[0].strip()}\n{count} texts are in {path}")
+    print(f"{texts[0].strip()}\n{are(count, 'text', 'texts')} in {path}")
 
 
 def _drawn(model: Any, count: int, seed: int) -> Tensor:

@@ -36,6 +36,8 @@ from ils_lightning.callbacks import (
     SavePredictions,
     StepProgress,
 )
+from ils_lightning.callbacks.interruption import Ended
+from ils_lightning.callbacks.resumption import nothing_left
 from ils_lightning.checkpoint_io import use_complete_checkpoints
 from ils_lightning.cli import checkpoints, configs
 from ils_lightning.cli.errors import PROGRAM, fail, of_a_callback, told_in_one_line
@@ -95,7 +97,7 @@ class CommandLine(LightningCLI):
         if path:
             self.config[words[0]].ckpt_path = None  # else its hyperparameters would be laid on top of all
             sub = self._subcommand_parsers[words[0]]
-            checkpoints.report_differences(words[0], plain(sub, self.config[words[0]]), saved)
+            checkpoints.report_differences(args, plain(sub, self.config[words[0]]), saved)
         self._path = path
 
     def _parse(self, parser: LightningArgumentParser, words: list[str], path: str | None) -> dict[str, Any]:
@@ -152,13 +154,14 @@ class CommandLine(LightningCLI):
         require_sensible(trainer)
         tell_what_it_refuses(trainer)
         use_complete_checkpoints(trainer)
-        if self.config["subcommand"] != "diagnose":  # which writes no logs
+        if self.config["subcommand"] not in ("diagnose", "encode"):  # which write no logs
             refused.watch(trainer)
         return trainer
 
     def after_fit(self) -> None:
         """Tests the model as training left it, where that is part of its result."""
-        if getattr(self.model, "test_after_fit", False) and not self.trainer.interrupted:
+        ends = not self.trainer.interrupted and not nothing_left(self.trainer)
+        if getattr(self.model, "test_after_fit", False) and ends:
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _defaults(self, chosen: Any) -> list[Callback]:
@@ -267,6 +270,11 @@ def _silence() -> None:
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    """Whether a line is news: what is said of the end would stand on the line of a bar, above a table that says it."""
+    """Whether a line is news: what is said of the end would stand on the line of a bar, above a table that says it.
+
+    Of a run that was asked to end, its last checkpoint has said so.
+    """
     message = record.getMessage()
-    return "Tip: " not in message and not (message.startswith("`Trainer.fit` stopped") and sys.stdout.isatty())
+    ended = message.startswith("`Trainer.fit` stopped") and sys.stdout.isatty()
+    asked = message.startswith("\nDetected KeyboardInterrupt") and isinstance(sys.exc_info()[1], Ended)
+    return "Tip: " not in message and not ended and not asked

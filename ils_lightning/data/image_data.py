@@ -12,11 +12,11 @@ from ils_lightning.errors import Refusal
 class ImageData(ImageBatches):
     """MNIST, Fashion-MNIST or Omniglot (28x28), from files at hand or downloaded once.
 
-    Files are sought in `data_dir`, in the folder that the environment variable ILS_LIGHTNING_DATA names, in Debian's
-    folder (package dataset-fashion-mnist), and in the cache; else they are downloaded into the cache. A folder may hold
-    the published files, plain or as .gz, on their own or laid out as torchvision does, or an archive NAME.npz with
-    train_x, train_y, test_x, test_y. Whatever their form, their contents must be the published ones: digests are
-    compared (of Omniglot's chardata.mat only, not of archives made of it).
+    Files are sought in `data_dir`, and nowhere else where that is given; without it, in the folder that the environment
+    variable ILS_LIGHTNING_DATA names, in Debian's folder (package dataset-fashion-mnist), and in the cache; else they
+    are downloaded into the cache. A folder may hold the published files, plain or as .gz, on their own or laid out as
+    torchvision does, or an archive NAME.npz with train_x, train_y, test_x, test_y. Whatever their form, their contents
+    must be the published ones: digests are compared (of Omniglot's chardata.mat only, not of archives made of it).
 
     Published results use two settings, and their numbers cannot be compared: grey pixels, all 60 000 images training
     (binarize none, validation 0), and dynamic Bernoulli pixels, 50 000 training (binarize dynamic, validation 10000).

@@ -12,6 +12,8 @@ from ils_lightning.data.expressions import SHORTEST, Expression, evaluate, gener
 from ils_lightning.data.split_data import SplitData
 from ils_lightning.errors import Refusal, require_at_least
 
+PUBLISHED = "https://raw.githubusercontent.com/nyu-mll/spinn/listops-release/python/spinn/data/listops/test_d20s.tsv"
+"""Where the published test file is to be had."""
 _PATIENCE = 100_000  # expressions in a row that bring nothing new
 
 
@@ -33,8 +35,9 @@ class ListOps(SplitData):
         test: expressions for the test, unless there is a file of them.
         longest: tokens of an expression at most; rows are filled up to so many.
         depth: brackets within each other at most, less one.
-        test_file: lines of label, tab and expression, plain or as .gz, such as the published test file. Those of at
-            most `longest` tokens are the test set, and none of them is learnt from.
+        test_file: lines of label, tab and expression, plain or as .gz, such as the published test file, which
+            is test_d20s.tsv of the branch listops-release of github.com/nyu-mll/spinn. Those of at most `longest`
+            tokens are the test set, and none of them is learnt from.
         batch_size: expressions a step and rank.
         expression_seed: of the expressions.
         seed: of the order of training expressions.
@@ -119,7 +122,11 @@ class ListOps(SplitData):
         """The expressions of `test_file` that are short enough."""
         path: Any = self.test_file
         if not path.is_file():
-            raise Refusal(f"ListOps: test_file must be a file of label, tab and expression a line; given {path}")
+            why = "that is no file" if path.exists() else "there is no such file"
+            raise Refusal(
+                f"ListOps: test_file must be a file of label, tab and expression a line; given {path}: {why}. The "
+                f"published one is {PUBLISHED}"
+            )
         try:
             lines = compressed.read(path).decode().splitlines()
         except (Refusal, OSError, UnicodeDecodeError) as error:

@@ -19,8 +19,8 @@ _TIMEOUT = 30  # seconds without an answer
 class Storage:
     """The places in which a source's files are sought, in this order.
 
-    The folder (or archive) given, the folder that the environment variable ILS_LIGHTNING_DATA names, the system's own,
-    and the cache, into which downloads go.
+    The folder that the environment variable ILS_LIGHTNING_DATA names, the system's own, and the cache, into which
+    downloads go. Where a folder (or archive) is given, that is the only one, and nothing is downloaded.
 
     Args:
         source: the data set.
@@ -31,8 +31,10 @@ class Storage:
     def __init__(self, source: Source, data_dir: str | None, download: bool) -> None:
         self.source, self.download = source, download
         self.cache = Path(pooch.os_cache("ils_lightning")) / source.name
-        given = [Path(place).expanduser() for place in (data_dir, os.environ.get(VARIABLE)) if place]
-        self.places = [*given, *([source.system] if source.system else []), self.cache]
+        named = [Path(place).expanduser() for place in [os.environ.get(VARIABLE)] if place]
+        usual = [*named, *([source.system] if source.system else []), self.cache]
+        self.given = Path(data_dir).expanduser() if data_dir else None
+        self.places = [self.given] if self.given else usual
         self._failures: list[str] = []
 
     def obtain(self) -> None:
@@ -43,7 +45,7 @@ class Storage:
         """
         if self._find() is not None:
             return
-        if not self.download:
+        if self.given or not self.download:
             raise Refusal(self._missing())
         for file in self.source.files:
             self._fetch(file)
@@ -87,6 +89,13 @@ class Storage:
 
     def _missing(self) -> str:
         source = self.source
+        if self.given:
+            why = "does not hold them" if self.given.exists() else "is not there"
+            return (
+                f"{source.name}: data_dir must hold {', '.join(source.files)} (or each with .gz), or "
+                f"{source.name}.npz; {self.given} {why}. Without data_dir they are sought in {VARIABLE} and the cache, "
+                "then downloaded"
+            )
         failed = "; ".join(self._failures) or ("not tried yet" if self.download else "switched off")
         return (
             f"{source.name}: needs {', '.join(source.files)} (or each with .gz), or {source.name}.npz; looked in "

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ils_lightning import __version__
-from ils_lightning.describe import create, describe, in_words
+from ils_lightning.describe import create, describe, differences, in_words, short
 from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
@@ -127,6 +127,7 @@ class DiscreteModule(MeetsData):
         made: Any = None if estimator is None else create(estimator, Estimator)
         self.estimator: Estimator = made
         self._written_by = "of unknown version"
+        self._saved: dict[str, Any] = {}
         self._optimizer = create(as_default(type(self), optimizer), OptimizerCallable)
         self._lr_scheduler = lr_scheduler and create(lr_scheduler, LRSchedulerCallable)
         self.learning_rate: float | None = None
@@ -167,20 +168,25 @@ class DiscreteModule(MeetsData):
         checkpoint[ESTIMATOR] = describe(self.estimator)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes which version wrote the checkpoint, and drops what another estimator had learnt."""
+        """Notes what version and options wrote the checkpoint, and drops what another estimator had learnt."""
         self._written_by = checkpoint.get(VERSION, "of unknown version")
+        self._saved = checkpoint.get("hyper_parameters", {})
         replace_other_estimator(self, checkpoint)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads weights and state.
 
         Raises:
-            ValueError: when they are not those of this model; it names what is missing and which version wrote them.
+            ValueError: when they are not those of this model; it names the options that are others, else what is
+                missing and which version wrote them.
         """
         try:
             found = super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
             _, *wrong = (line.strip() for line in str(error).splitlines())
+            if others := list(differences("model", _sized(self.hparams), _sized(self._saved))):
+                told = "; ".join(f"{key} is {short(new)}, the checkpoint has {short(old)}" for key, new, old in others)
+                raise Refusal(f"the checkpoint's weights do not fit this {type(self).__name__}: {told}") from None
             raise Refusal(
                 f"the weights, written by ils_lightning {self._written_by}, are not those of this "
                 f"{type(self).__name__} of ils_lightning {__version__}: {' '.join(wrong)}"
@@ -220,6 +226,12 @@ class DiscreteModule(MeetsData):
     def note(self) -> str:
         """What a reader of the results must know of them, in one line; nothing where all went well."""
         return ""
+
+
+def _sized(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's options that sizes of its networks may follow from."""
+    others = ("estimator", "optimizer", "lr_scheduler")
+    return {name: one for name, one in settings.items() if name not in others and not isinstance(one, float | bool)}
 
 
 def _require_finite(optimizer: Optimizer) -> None:

@@ -40,7 +40,8 @@ class CodePrior(Measured):
     this prior in the place of the tokeniser's own.
 
     Args:
-        tokenizer: checkpoint of a `DiscreteVAE`; in checkpoints of this model, the settings to make it with.
+        tokenizer: last.ckpt of `fit --config tokenizer_digits`, or another checkpoint of a `DiscreteVAE`; in
+            checkpoints of this model, the settings to make it with.
         channels: of the network's hidden layers.
         blocks: its residual blocks.
         optimizer: Adam with learning rate 0.001 unless given.

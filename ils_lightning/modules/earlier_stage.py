@@ -9,6 +9,7 @@ from lightning import LightningModule
 
 from ils_lightning import vetted
 from ils_lightning.errors import Refusal
+from ils_lightning.trainer_options import model_of
 
 Kind = TypeVar("Kind", bound=LightningModule)
 
@@ -32,6 +33,7 @@ def earlier_stage(source: str | dict, kind: type[Kind], option: str, command: st
             return kind(**source), source
         except TypeError as error:
             raise Refusal(f"{option}: these settings make no {kind.__name__}: {error}") from None
+    checkpoint = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch makes of files of another kind
@@ -43,8 +45,10 @@ def earlier_stage(source: str | dict, kind: type[Kind], option: str, command: st
         model = kind(**settings)
         model.load_state_dict(checkpoint["state_dict"])
     except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        held = model_of(checkpoint) if isinstance(checkpoint, dict) else ""
+        why = f"cannot be read as one: {' '.join(str(error).split())[:200]}"
         raise Refusal(
-            f"{option} must be a checkpoint of a {kind.__name__}, as {command} writes; {source!r} cannot be read as "
-            f"one: {' '.join(str(error).split())[:200]}"
+            f"{option} must be a checkpoint of a {kind.__name__}, as {command} writes; {source!r} "
+            f"{why if held in ('', kind.__name__) else f'holds a {held}'}"
         ) from None
     return model, settings

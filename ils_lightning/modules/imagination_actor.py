@@ -46,7 +46,8 @@ class ImaginationActor(Measured):
     `loss` is the share of imagined steps that were lost. A checkpoint holds the world model too.
 
     Args:
-        world: checkpoint of a `WorldModel`; in checkpoints of this model, the settings to make it with.
+        world: last.ckpt of `fit --config world_model`, or another checkpoint of a `WorldModel`; in checkpoints of this
+            model, the settings to make it with.
         estimator: a score function that takes costs later, by `act`: `LeaveOneOut`, `Reinforce`, `Grpo`, `DrGrpo`.
         samples: imagined paths from one state, which those that compare draws compare.
         starts: states a step that paths begin in.
