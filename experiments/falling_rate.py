@@ -65,7 +65,8 @@ def main(
     before = torch.load(checkpoint, weights_only=True, mmap=True)
     done, steps = before["epoch"] + 1, before["global_step"]
     change: dict[str, Any] = {"model.init_args.estimator": describe(then)} if then else {}
-    if fall:
+    if fall:  # from the rate that the training had, which may have been chosen for its run
+        change["model.init_args.optimizer.init_args.lr"] = before["optimizer_states"][0]["param_groups"][0]["lr"]
         of_it, added = (steps * number // done for number in (epochs, kept + epochs))
         cooldown = {"class_path": "Cooldown", "init_args": {"steps": added, "cooldown": of_it}}
         change["model.init_args.lr_scheduler"] = cooldown

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from jsonargparse import auto_cli
-from results_files import ROOT, read
+from results_files import ROOT, lines, read
 
 from ils_lightning import plots
 from ils_lightning.compare.grid import spec
@@ -17,12 +18,14 @@ RANKED = ("vae_digits", "vae_mnist", "listops", "relational", "tokenizer_fashion
 def rows(name: str, measure: str) -> list[Row]:
     """Returns mean and standard error of every run of docs/results/NAME.csv, from best to worst under each setting."""
     found = []
+    lost = {(line["run"], line["setting"]): line["failed"] for line in lines(name) if line.get("failed")}
     for setting, runs in read(name, measure).items():
         mine = []
         for run, seeds in runs.items():
             error = stdev(seeds.values()) / len(seeds) ** 0.5 if len(seeds) > 1 else float("nan")
             mean = fmean(seeds.values())
-            mine.append(Row(run, setting, measure=measure, seeds=len(seeds), measured=mean, standard_error=error))
+            facts: Any = {"seeds": len(seeds), "measured": mean, "standard_error": error}
+            mine.append(Row(run, setting, measure=measure, failed=lost.get((run, setting), ""), **facts))
         found += sorted(mine, key=lambda row: row.measured)
     return found
 

@@ -14,7 +14,7 @@ _FORMULA = re.compile(r"\$([^$\n]+)\$")
 
 
 def make_drawable(figure: Figure) -> None:
-    """Lays a figure out, and lets texts whose dollar signs enclose no formula be drawn as they are written."""
+    """Lets texts of a figure whose dollar signs enclose no formula be drawn as they are written."""
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_text(drawable(text.get_text()))
@@ -23,9 +23,6 @@ def make_drawable(figure: Figure) -> None:
         for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
             if isinstance(formatter, FuncFormatter):  # which labels that are given are kept by, too
                 formatter.func = _drawable_answers(formatter.func)
-    if engine := figure.get_layout_engine():
-        engine.execute(figure)
-        figure.set_layout_engine("none")  # one layout for all files: it takes a third of the time of drawing
 
 
 def _drawable_answers(func: Callable[..., str]) -> Callable[..., str]:

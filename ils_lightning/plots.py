@@ -50,14 +50,29 @@ def style() -> Iterator[None]:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes `stem`.png and `stem`.svg, each put in place only when complete."""
     written = []
+    with laid_out(figure):
+        for suffix in (".png", ".svg"):
+            target, date = stem.with_suffix(suffix), {"Date": None} if suffix == ".svg" else None
+            with atomic.replacing(target) as partial:
+                figure.savefig(partial, format=suffix[1:], dpi=150, metadata=date)
+            written.append(target)
+    return written
+
+
+@contextmanager
+def laid_out(figure: Figure) -> Iterator[None]:
+    """The project's look, and a figure that can be drawn and is laid out once for all files of the block."""
+    engine = figure.get_layout_engine()
     with style():
         make_drawable(figure)
-    for suffix in (".png", ".svg"):
-        target = stem.with_suffix(suffix)
-        with style(), atomic.replacing(target) as partial:
-            figure.savefig(partial, format=suffix[1:], dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
-        written.append(target)
-    return written
+        if engine:  # it takes a third of the time of drawing
+            engine.execute(figure)
+            figure.set_layout_engine("none")
+        try:
+            yield
+        finally:
+            if engine:
+                figure.set_layout_engine(engine)
 
 
 def plain_log_ticks(axis: Axis) -> None:

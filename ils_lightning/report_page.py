@@ -9,7 +9,7 @@ from datetime import datetime
 from matplotlib.figure import Figure
 
 from ils_lightning import machine, plots
-from ils_lightning.figure_text import make_drawable, plain
+from ils_lightning.figure_text import plain
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #57606a; --paper: #ffffff; --panel: #f3f6f9;
@@ -146,22 +146,24 @@ def figure(drawn: Figure, name: str, narrow: Figure | None = None) -> str:
 def _figure(drawn: Figure, name: str, kind: str) -> str:
     """The lines of a figure, or its dots where there are very many lines."""
     text = io.StringIO()
-    with plots.style():
-        make_drawable(drawn)
+    with plots.laid_out(drawn):
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    lines = text.getvalue()
-    for colour, variable in _THEMED.items():
-        lines = lines.replace(colour, variable)
-    picture = lines[lines.index("<svg") :] if len(lines) <= _LARGEST_SVG else _dots(drawn, name)
+        lines = text.getvalue()
+        picture = _themed(lines) if len(lines) <= _LARGEST_SVG else _dots(drawn, name)
     width = f"--width: {96 * drawn.get_figwidth():.0f}px"
     kind = f' class="{kind}"' if kind else ""
     return f'<figure{kind} role="img" aria-label="{html.escape(name)}" style="{width}">{picture}</figure>'
 
 
+def _themed(lines: str) -> str:
+    for colour, variable in _THEMED.items():
+        lines = lines.replace(colour, variable)
+    return lines[lines.index("<svg") :]
+
+
 def _dots(drawn: Figure, name: str) -> str:
     data = io.BytesIO()
-    with plots.style():
-        drawn.savefig(data, format="png", transparent=True, dpi=150)
+    drawn.savefig(data, format="png", transparent=True, dpi=150)
     encoded = base64.b64encode(data.getvalue()).decode("ascii")
     return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{encoded}">'
 

@@ -89,6 +89,10 @@ def counts() -> list:
     return found
 
 
+def test_counts_are_found_by_their_annotations():
+    assert {"GumbelRao-resamples", "Grouped-groups", "LeaveOneOut-samples"} <= {case.id for case in counts()}
+
+
 @pytest.mark.parametrize("value", [True, 2.5])
 @pytest.mark.parametrize(("estimator", "wraps", "option"), counts())
 def test_counts_are_whole_numbers(estimator: type[Estimator], wraps: dict, option: str, value: float):

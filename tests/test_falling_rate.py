@@ -4,11 +4,12 @@ import csv
 import sys
 
 import pytest
+import torch
 import yaml
 from pages import ROOT
 
 from ils_lightning.compare import compare
-from ils_lightning.estimators import StraightThrough
+from ils_lightning.estimators import Relax, StraightThrough
 from ils_lightning.modules import DiscreteVAE
 
 sys.path.append(str(ROOT / "experiments"))
@@ -67,6 +68,23 @@ def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, monkeypatch)
     assert seen == pytest.approx([0.001] * 7 + [0.001 * 2 / 3, 0.001 / 3])
     with (tmp_path / "lines.csv").open() as lines:
         assert [row["added"] for row in csv.DictReader(lines)] == ["3"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
+def test_it_falls_from_the_rate_of_the_training(trained, tmp_path, monkeypatch):
+    seen, step = [], DiscreteVAE.training_step
+
+    def noted(model, batch):
+        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
+        return step(model, batch)
+
+    saved = torch.load(trained["checkpoint"], weights_only=True)
+    saved["optimizer_states"][0]["param_groups"][0]["lr"] = 0.004  # as if it had been chosen for the run
+    torch.save(saved, tmp_path / "tuned.ckpt")
+    monkeypatch.setattr(DiscreteVAE, "training_step", noted)
+    falling_rate.main(run="ReinMax", seed=0, then=Relax(), **{**trained, "checkpoint": tmp_path / "tuned.ckpt"})
+    assert seen == pytest.approx([0.004, 0.004 * 2 / 3, 0.004 / 3])
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Every estimator has one look, and figures of reports can be read."""
 
+import math
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -96,12 +98,32 @@ def test_an_arrow_to_what_is_far_stands_at_the_end_of_the_axis_whatever_the_bars
     assert 8.0 < arrow < end < 1.1 * arrow
 
 
+def test_a_figure_keeps_its_layout_for_the_next_file(tmp_path):
+    with plots.style():
+        figure = Figure(layout="constrained")
+        axes = figure.subplots()
+    plots.save(figure, tmp_path / "before")
+    before = axes.get_position().x0
+    axes.set_ylabel("a\nlabel\nof many\nlines")
+    plots.save(figure, tmp_path / "after")
+    assert axes.get_position().x0 > before + 0.05
+
+
 def test_the_bar_of_what_is_far_makes_no_room_for_itself():
     measured = {"a": (1.0, 0.1), "b": (2.0, 0.1), "c": (2.0, 0.1), "far": (100.0, 90.0)}
     rows = [Row(name, "", seeds=3, measured=m, standard_error=e) for name, (m, e) in measured.items()]
-    (axes,) = ranking.draw(spec.read("compare/vae_digits"), rows).axes
+    figure = ranking.draw(spec.read("compare/vae_digits"), rows)
+    (axes,) = figure.axes
     start, _ = axes.get_xlim()
     assert 0.0 < start < 0.9
+    assert figure.get_supxlabel().endswith("arrow: beyond the axis, its mean beside it")
+
+
+def test_what_has_no_number_gets_no_arrow():
+    rows = [Row(name, "", seeds=3, measured=m, standard_error=0.1) for name, m in {"a": 1.0, "b": math.nan}.items()]
+    figure = ranking.draw(spec.read("compare/vae_digits"), rows)
+    assert [line for line in figure.axes[0].get_lines() if line.get_marker() == ">"] == []
+    assert "arrow" not in figure.get_supxlabel()
 
 
 def quadratic(z: Tensor) -> Tensor:

@@ -154,6 +154,7 @@ def _report(
     )
     if len(to_do) > _MOST_TO_DO:
         number = f"{_TO_DO}{counted(comparison, outcomes)}; report.html lists them"
+        # of what was asked for only what a launcher lost is missing: few lines
         to_do = [*(f"{_TO_DO}{line}" for line in missing(asked, outcomes)), number]
     _tell(to_do, folder, console)
     return unwritten

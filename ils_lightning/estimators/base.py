@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -278,11 +279,11 @@ class Estimator(Described, Compilable):
         Raises:
             ValueError: when it is none.
         """
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
         if not (is_whole and value >= least):
             rule = f"at least {least}{purpose}" if is_whole else "a whole number"
             raise Refusal(f"{type(self).__name__}: {name} must be {rule}; given {value!r}")
-        return value
+        return int(value)
 
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""

@@ -22,22 +22,25 @@ def draw(comparison: Comparison, rows: list[Row], narrow: bool = False) -> Figur
     with plots.style():
         width = max(4.6, 7 / len(settings))
         figure, grid = panels(width, [0.22 * longest + 0.8], len(settings), narrow, rest=(0, 0.6))
+        far = False
         for axes, setting in zip(grid[0], settings, strict=True):
-            _panel(axes, [row for row in shown if row.setting == setting], look)
+            far |= _panel(axes, [row for row in shown if row.setting == setting], look)
             axes.set(title=setting, xlabel=comparison.measure_label or comparison.measure)
         titled(figure, comparison.title)
         family = "; star, plus or cross: the ILS family" if any(map(ours, look)) else ""
-        figure.supxlabel(f"mark: mean over seeds, less is better; bar: its standard error{family}", fontsize=8)
+        told = f"mark: mean over seeds, less is better; bar: its standard error{family}"
+        figure.supxlabel(told + ("\narrow: beyond the axis, its mean beside it" if far else ""), fontsize=8)
     return figure
 
 
-def _panel(axes: Axes, rows: list[Row], look: dict[str, Look]) -> None:
+def _panel(axes: Axes, rows: list[Row], look: dict[str, Look]) -> bool:
+    """Draws the runs of a setting, and returns whether one is beyond the axis."""
     errors = [row.standard_error if row.standard_error == row.standard_error else 0 for row in rows]
     places, edge = range(len(rows)), _edge([row.measured for row in rows])
     for place, row, error in zip(places, rows, errors, strict=True):
         colour, mark, _ = look[row.run]
         size = 8 if ours(row.run) else 4.5
-        if row.measured <= edge:
+        if not row.measured > edge:
             axes.errorbar(row.measured, place, xerr=error, fmt=mark, color=colour, markersize=size, capsize=2)
         else:  # without its bar, which would reach over the others
             axes.plot(edge, place, ">", color=colour, markersize=5)
@@ -50,6 +53,7 @@ def _panel(axes: Axes, rows: list[Row], look: dict[str, Look]) -> None:
     axes.set_xlim(right=end + 0.04 * (end - rows[0].measured))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.invert_yaxis()
+    return far
 
 
 def _edge(values: list[float]) -> float:

@@ -97,7 +97,7 @@ def _distinct(parts: Configured, section: str) -> Iterator[tuple[str, dict]]:
 def naming_overrides(overrides: dict[str, Any]) -> AbstractContextManager[None]:
     """A context in which a mistake is told of the override that makes it, where one does.
 
-    What all runs share is no fault of one of them: of the Trainer's options none is named.
+    What all runs share is no fault of one of them: of the options of Trainer and data none is named.
     """
     return refusing({Refusal: partial(_of_override, overrides)})
 
@@ -106,7 +106,7 @@ def _of_override(overrides: dict[str, Any], error: Refusal) -> str | None:
     for key in overrides:
         run, found, said = str(error).partition(f": {key}: ")
         if found:
-            return f"override {key}{'' if key.startswith('trainer.') else f' in {run}'}: {said}"
+            return f"override {key}{'' if key.startswith(('trainer.', 'data.')) else f' in {run}'}: {said}"
     return None
 
 
