@@ -129,7 +129,7 @@ def test_codes_that_do_not_fit_are_named(kind):
     for code in (-1, 9):
         with pytest.raises(ValueError, match=f"from 0 to 8; given {code} to {code}"):
             kind(3, 9).update(torch.full((5, 3), code))
-    with pytest.raises(ValueError, match="at least 1 latent and 1 category; given 0 and 4"):
+    with pytest.raises(ValueError, match="latents must be at least 1; given 0"):
         kind(0, 4)
 
 

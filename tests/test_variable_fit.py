@@ -174,7 +174,7 @@ def test_resumed_run_continues_the_same_curve(tmp_path):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: VariableFit(ILSNatural(Poisson()), latents=0), "VariableFit: latents, draws and chunk"),
+        (lambda: VariableFit(ILSNatural(Poisson()), latents=0), "VariableFit: latents must be at least 1; given 0"),
         (lambda: VariableFit(ILSNatural(Poisson()), targets=(2.0, 1.0)), "targets must be the lowest and the highest"),
         (lambda: Poisson().nodes(torch.tensor([1.0, 20.0])), "rates up to 10,000; given 4.85e"),
         (lambda: Wave(0.0), "Wave: frequency must be greater than 0 and finite; given 0"),

@@ -24,7 +24,7 @@ def device(name: str) -> torch.device:
         found = torch.device(name)
     except RuntimeError:
         hint = did_you_mean(_ALSO_CALLED.get(name.lower(), name), _KINDS)
-        raise Refusal(f"{rule}{hint and f'{hint} (if it has one)'}") from None
+        raise Refusal(f"{rule}{hint}") from None
     try:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
