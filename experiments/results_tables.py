@@ -70,7 +70,8 @@ def last_epochs() -> str:
             same = [fmean(reference[name][seed] for seed in seeds) for name in measures]
             apart = [beside(own[setting][run], reference[name], 2) for name, (own, _) in found.items()]
             means = [fmean(own[setting][run].values()) for own, _ in found.values()]
-            rows.append(["ReinMax(1.5), 160 epochs", setting, ", ".join(seeds), *(f"{mean:.2f}" for mean in same)])
+            whole_training = ["ReinMax(1.5), 160 epochs", setting, ", ".join(seeds), *(f"{mean:.2f}" for mean in same)]
+            rows += [] if whole_training in rows else [whole_training]
             cells = [f"{mean:.2f} ({difference})" for mean, difference in zip(means, apart, strict=True)]
             rows.append([run, setting, ", ".join(seeds), *cells])
     return markdown(["run", "setting", "seeds", *measures], rows)
