@@ -146,6 +146,7 @@ def test_a_run_with_nothing_left_says_so_in_place_of_a_result(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")  # one line
     main(words)
     capsys.readouterr()
     path = "lightning_logs/version_0/checkpoints/last.ckpt"
