@@ -34,6 +34,19 @@ def trained(tmp_path_factory):
     return {"comparison": str(folder / "grid.yaml"), "checkpoint": checkpoint, "setting": "small", "epochs": 1}
 
 
+@pytest.fixture
+def rates(monkeypatch):
+    """The learning rate of every training step that is made."""
+    seen, step = [], DiscreteVAE.training_step
+
+    def noted(model, batch):
+        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
+        return step(model, batch)
+
+    monkeypatch.setattr(DiscreteVAE, "training_step", noted)
+    return seen
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
 def test_every_run_adds_a_line_of_what_it_was(trained, tmp_path, capsys):
@@ -56,35 +69,21 @@ def test_every_run_adds_a_line_of_what_it_was(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
-def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, monkeypatch):
-    seen, step = [], DiscreteVAE.training_step
-
-    def noted(model, batch):
-        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
-        return step(model, batch)
-
-    monkeypatch.setattr(DiscreteVAE, "training_step", noted)
+def test_the_rate_stays_as_long_as_it_is_told_to(trained, tmp_path, rates):
     falling_rate.main(run="ReinMax", seed=0, file=tmp_path / "lines.csv", kept=2, **trained)
-    assert seen == pytest.approx([0.001] * 7 + [0.001 * 2 / 3, 0.001 / 3])
+    assert rates == pytest.approx([0.001] * 7 + [0.001 * 2 / 3, 0.001 / 3])
     with (tmp_path / "lines.csv").open() as lines:
         assert [row["added"] for row in csv.DictReader(lines)] == ["3"]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # those that a comparison adds
-def test_it_falls_from_the_rate_of_the_training(trained, tmp_path, monkeypatch):
-    seen, step = [], DiscreteVAE.training_step
-
-    def noted(model, batch):
-        seen.append(model.trainer.optimizers[0].param_groups[0]["lr"])
-        return step(model, batch)
-
+def test_it_falls_from_the_rate_of_the_training(trained, tmp_path, rates):
     saved = torch.load(trained["checkpoint"], weights_only=True)
     saved["optimizer_states"][0]["param_groups"][0]["lr"] = 0.004  # as if it had been chosen for the run
     torch.save(saved, tmp_path / "tuned.ckpt")
-    monkeypatch.setattr(DiscreteVAE, "training_step", noted)
     falling_rate.main(run="ReinMax", seed=0, then=Relax(), **{**trained, "checkpoint": tmp_path / "tuned.ckpt"})
-    assert seen == pytest.approx([0.004, 0.004 * 2 / 3, 0.004 / 3])
+    assert rates == pytest.approx([0.004, 0.004 * 2 / 3, 0.004 / 3])
 
 
 @pytest.mark.slow
