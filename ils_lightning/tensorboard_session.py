@@ -16,7 +16,7 @@ def begin(writer: SummaryWriter, line: Mapping[str, Any]) -> None:
     option which that run does not have is then shown of none. Without it, every option of every run has a column, those
     that differ in front.
     """
-    _, start, _ = hparams({name: _cell(value) for name, value in line.items() if value is not None}, {})
+    _, start, _ = hparams(_cells(line), {})
     writer._get_file_writer().add_summary(start)
 
 
@@ -44,18 +44,22 @@ def flat(name: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def _cell(value: Any) -> float | str:
-    """What the table can hold.
+def _cells(line: Mapping[str, Any]) -> dict[str, float | str]:
+    """What the table holds of a line: numbers and text as they are, all else in words.
 
     Example:
         >>> from ils_lightning.describe import describe
         >>> from ils_lightning.networks import MLP
-        >>> [_cell(value) for value in (4, 0.5, True, [1, 2], "sum", describe(MLP(hidden=[128])))]
-        [4, 0.5, 'true', '[1, 2]', 'sum', 'MLP(hidden=[128])']
+        >>> _cells({"latents": 4, "lr": 0.5, "fixed": True, "sizes": [1, 2], "network": describe(MLP(hidden=[128]))})
+        {'latents': 4, 'lr': 0.5, 'fixed': 'true', 'sizes': '[1, 2]', 'network': 'MLP(hidden=[128])'}
     """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict) and "class_path" in value:
-        given = {name: _cell(one) for name, one in (value.get("init_args") or {}).items() if one is not None}
-        return f"{value['class_path'].rsplit('.', 1)[-1]}({', '.join(f'{name}={one}' for name, one in given.items())})"
-    return value if isinstance(value, int | float | str) else in_words(value)
+    found: dict[str, Any] = {name: value for name, value in line.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(value, bool):
+            found[name] = str(value).lower()
+        elif isinstance(value, dict) and "class_path" in value:
+            given = [f"{option}={one}" for option, one in _cells(value.get("init_args") or {}).items()]
+            found[name] = f"{value['class_path'].rsplit('.', 1)[-1]}({', '.join(given)})"
+        elif not isinstance(value, int | float | str):
+            found[name] = in_words(value)
+    return found
