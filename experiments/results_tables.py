@@ -1,4 +1,4 @@
-"""Writes the tables of the results and toys pages anew from docs/results/*.csv: `python experiments/results_tables.py`.
+"""Writes the tables of the pages of results anew from docs/results/*.csv: `python experiments/results_tables.py`.
 
 A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`. With `--show true` all are printed instead.
 """
@@ -23,7 +23,8 @@ from results_of_models import (
 
 from ils_lightning.tables import markdown
 
-PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "toy.md")
+DOCS = ROOT / "docs"
+PAGES = (DOCS / "results.md", DOCS / "toy.md", *sorted((DOCS / "results").glob("*.md")))
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
