@@ -15,7 +15,7 @@ from ils_lightning.cli import main
 from ils_lightning.new import insertion
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("ils_lightning", "configs", "tests", "pyproject.toml", "README.md")
+PARTS = ("ils_lightning", "configs", "experiments", "tests", "pyproject.toml", "README.md")
 LONG = "AbcdefghijklmnopqrstuvwxyzAbcd"  # as long as a name may be
 PYRIGHT = any((Path.home() / ".cache/pyright-python").glob("*"))  # its first run downloads
 
