@@ -46,7 +46,7 @@ def main(
         run: of the training, as the comparison names it.
         seed: of the training.
         comparison: its file or name.
-        setting: of the training.
+        setting: of the training; empty where the comparison has none.
         epochs: that are added, in which the rate falls.
         kept: epochs that are added before those, in which it stays.
         fall: whether the rate falls at all.
@@ -61,7 +61,7 @@ def main(
         raise Refusal(f"epochs must be at least 1, kept 0 or more; given {epochs} and {kept}")
     torch.set_num_threads(1)
     whole = read(comparison)
-    (chosen,) = whole.select(runs=[run], settings=[setting]).runs
+    (chosen,) = whole.select(runs=[run], settings=[setting] if setting else None).runs
     before = torch.load(checkpoint, weights_only=True, mmap=True)
     done, steps = before["epoch"] + 1, before["global_step"]
     change: dict[str, Any] = {"model.init_args.estimator": describe(then)} if then else {}
