@@ -1,4 +1,4 @@
-"""The tables of the results and toys pages are those that the CSVs give."""
+"""The tables of README and pages are those that the CSVs give."""
 
 import sys
 from statistics import stdev
@@ -20,9 +20,10 @@ def test_the_pages_hold_the_tables_of_the_files(page):
 
 
 @pytest.mark.parametrize("name", results_tables.TABLES)
-def test_every_table_is_on_one_page(name):
-    assert sum(f"<!-- table: {name} -->" in page.text for page in PAGES) == 1
-    assert sum(results_tables.TABLES[name]() in page.text for page in PAGES) == 1
+def test_every_table_is_on_one_page_or_the_first_of_both_kinds(name):
+    pages = {page.name for page in PAGES if f"<!-- table: {name} -->" in page.text}
+    assert pages == {page.name for page in PAGES if results_tables.TABLES[name]() in page.text}
+    assert len(pages) == 1 or pages == {"README.md", "docs/index.md"}
 
 
 def test_a_table_by_hand(monkeypatch, tmp_path):
