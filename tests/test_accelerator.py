@@ -43,7 +43,7 @@ def test_every_check_has_its_line(capsys: pytest.CaptureFixture[str], device: st
         ratios = [result for what, result in found.items() if what.startswith(name)]
         assert len(ratios) == 2
         assert all(float(ratio) > 0 for result in ratios for ratio in result.split(", "))
-    assert len([what for what in found if what.startswith("3 steps of a VAE")]) == 4
+    assert len([what for what in found if what.startswith("3 steps of a VAE")]) == 6  # two sizes by three ways
     assert all(float(result) > 0 for what, result in found.items() if "/ the VAE's step" in what)
     (waits,) = (result for what, result in found.items() if what.startswith("ILSJoint, host sync"))
     assert re.fullmatch(WAITS[device], waits)
