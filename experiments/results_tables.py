@@ -110,6 +110,11 @@ def vae_digits_600() -> str:
     return ends("vae_digits_600", "ReinMax")
 
 
+def vae_digits_ceiling() -> str:
+    """What noise and bias cost on the digits, up to the exact gradient."""
+    return ends("vae_digits_ceiling", "ReinMax")
+
+
 def vae_ordinal() -> str:
     """A VAE of ordered levels on the digits, beside that of categories."""
     return against("vae_ordinal", "test/loss", "ReinMax")
@@ -212,6 +217,7 @@ TABLES: dict[str, Callable[[], str]] = {
             falling_rate,
             vae_digits_600,
             vae_digits_wide,
+            vae_digits_ceiling,
             sudoku,
             world_model,
             imagined_actors,
