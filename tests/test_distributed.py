@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ils_lightning.estimators import Estimator
-from ils_lightning.estimators.distributed import sum_over_ranks
+from ils_lightning.estimators.distributed import sum_over_ranks, sums_over_ranks
 
 ROWS, STEPS = 20, 3
 SIZES = {"1": [20], "2": [10, 10], "4": [5, 5, 5, 5], "unequal": [13, 7], "empty": [20, 0]}
@@ -164,3 +164,19 @@ def test_what_is_pooled_makes_a_difference(computed: dict, name: str, monkeypatc
 
 def test_a_single_process_adds_nothing() -> None:
     assert sum_over_ranks(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_several_sums_travel_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    def double(value: Tensor) -> None:  # as if a second rank had the same
+        sent.append(value.numel())
+        value.mul_(2)
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", double)
+    given = torch.arange(6.0).reshape(2, 3), torch.tensor(1.5, dtype=torch.float64), torch.zeros(0, 4)
+    found = sums_over_ranks(*given)
+    assert sent == [7]
+    assert all(torch.equal(sum_, 2 * value) for sum_, value in zip(found, given, strict=True))
+    assert [sum_.shape for sum_ in found] == [value.shape for value in given]

@@ -16,6 +16,15 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def sums_over_ranks(*values: Tensor) -> list[Tensor]:
+    """Adds each of the values over all ranks, in one message; they come back in the widest of their types."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return list(values)
+    total = sum_over_ranks(torch.cat([value.flatten() for value in values]))
+    parts = total.split([value.numel() for value in values])
+    return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+
+
 def of_all_ranks(value: Any) -> list[Any]:
     """What each rank gives, in the order of ranks."""
     _, ranks = rank_of_ranks()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import plain_call
-from ils_lightning.estimators.distributed import rank_of_ranks, sum_over_ranks
+from ils_lightning.estimators.distributed import rank_of_ranks, sums_over_ranks
 from ils_lightning.estimators.usual import judge, nothing_seen
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -122,7 +122,7 @@ class Learnt(nn.Module):
             sums: what `learn` takes.
         """
         _, ranks = rank_of_ranks()
-        squares, *total = [sum_over_ranks(x.double() if ranks > 1 else x) for x in (squares, *sums)]
+        squares, *total = sums_over_ranks(*(x.double() if ranks > 1 else x for x in (squares, *sums)))
         sound = torch.stack([x.sum() for x in total]).sum() * 0 == 0  # neither inf nor NaN in any
         keep, take = judge(self.recent, self.level, (squares[0] / squares[1]).sqrt(), self.past, sound)
         if keep is take:  # all of them, as nearly always: the same in fewer passes

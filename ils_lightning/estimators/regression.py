@@ -9,7 +9,7 @@ The factor takes back what a few rows alone say: it is 0 where the sum of the pr
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators.distributed import sum_over_ranks
+from ils_lightning.estimators.distributed import sums_over_ranks
 from ils_lightning.estimators.family import rows
 
 
@@ -28,7 +28,7 @@ def moments(estimate: Tensor, noise: Tensor, weight: Tensor, least: Tensor, numb
     counts = number[:, None, None] > 0
     regressors = torch.stack([torch.where(counts, rows(x), 0) for x in noise])
     targets = torch.where(counts, rows(estimate), 0) + weight.unsqueeze(1) * regressors
-    total, count = sum_over_ranks(targets.sum(dim=1, keepdim=True)), sum_over_ranks(number.sum())
+    total, count = sums_over_ranks(targets.sum(dim=1, keepdim=True), number.sum())
     targets = targets - total / count.clamp(min=1)  # what all rows share is no noise, and E noise = 0
     product = (targets * regressors).sum(dim=-1, keepdim=True)
     square = regressors.square().sum(dim=-1) + number[:, None] * least.reshape(regressors.shape[:-1])
