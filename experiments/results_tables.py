@@ -82,6 +82,11 @@ def last_epochs() -> str:
     return markdown(["run", "setting", "seeds", *measures], rows)
 
 
+def vae_mnist_ceiling() -> str:
+    """What noise and bias cost in 40 epochs of MNIST."""
+    return ends("vae_mnist_ceiling", "ReinMax")
+
+
 def mnist_ends() -> str:
     """Where ReinMax ends on MNIST, as published and with less noise at its end, and in how much time."""
     whole, last, fall = (read(name, "test/loss") for name in ("vae_mnist_160", "last_epochs", "falling_rate"))
@@ -212,6 +217,7 @@ TABLES: dict[str, Callable[[], str]] = {
         *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion),
         *(
             vae_mnist_160,
+            vae_mnist_ceiling,
             mnist_ends,
             last_epochs,
             falling_rate,
