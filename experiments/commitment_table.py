@@ -1,4 +1,4 @@
-"""Prints how sure relational inference is of its graphs as it trains, as CSV, for the results page.
+"""Prints how sure relational inference is of its graphs as it trains, as CSV, for the page of graphs.
 
 `python experiments/commitment_table.py > docs/results/commitment.csv` makes its file anew.
 

@@ -62,6 +62,8 @@ def main(
     torch.set_num_threads(1)
     whole = read(comparison)
     (chosen,) = whole.select(runs=[run], settings=[setting] if setting else None).runs
+    if setting not in chosen.parts():
+        raise Refusal(f"setting must be one of {', '.join(chosen.parts())}; given none")
     before = torch.load(checkpoint, weights_only=True, mmap=True)
     done, steps = before["epoch"] + 1, before["global_step"]
     change: dict[str, Any] = {"model.init_args.estimator": describe(then)} if then else {}

@@ -1,6 +1,6 @@
 """Prints bias and variance in a digits autoencoder as it trains, as CSV: `python experiments/pooling_table.py --help`.
 
-`python experiments/pooling_table.py > docs/results/pooling.csv` makes the file of the results page anew.
+`python experiments/pooling_table.py > docs/results/pooling.csv` makes the file of its page anew.
 
 One autoencoder trains with `ILSNewton`. At each mark its weights are held; every estimator learns from 60 batches of
 100 images, and is then drawn many times for 100 images. Printed is the gradient that reaches the encoder's weights,

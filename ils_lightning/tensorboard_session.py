@@ -53,13 +53,15 @@ def _cells(line: Mapping[str, Any]) -> dict[str, float | str]:
         >>> _cells({"latents": 4, "lr": 0.5, "fixed": True, "sizes": [1, 2], "network": describe(MLP(hidden=[128]))})
         {'latents': 4, 'lr': 0.5, 'fixed': 'true', 'sizes': '[1, 2]', 'network': 'MLP(hidden=[128])'}
     """
-    found: dict[str, Any] = {name: value for name, value in line.items() if value is not None}
-    for name, value in found.items():
+    found: dict[str, float | str] = {}
+    for name, value in line.items():
         if isinstance(value, bool):
             found[name] = str(value).lower()
+        elif isinstance(value, int | float | str):
+            found[name] = value
         elif isinstance(value, dict) and "class_path" in value:
             given = [f"{option}={one}" for option, one in _cells(value.get("init_args") or {}).items()]
             found[name] = f"{value['class_path'].rsplit('.', 1)[-1]}({', '.join(given)})"
-        elif not isinstance(value, int | float | str):
+        elif value is not None:
             found[name] = in_words(value)
     return found

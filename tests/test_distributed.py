@@ -174,6 +174,8 @@ def test_several_sums_travel_in_one_message(monkeypatch: pytest.MonkeyPatch) -> 
         value.mul_(2)
 
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dist, "all_reduce", double)
     given = torch.arange(6.0).reshape(2, 3), torch.tensor(1.5, dtype=torch.float64), torch.zeros(0, 4)
     found = sums_over_ranks(*given)

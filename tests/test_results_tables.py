@@ -20,10 +20,10 @@ def test_the_pages_hold_the_tables_of_the_files(page):
 
 
 @pytest.mark.parametrize("name", results_tables.TABLES)
-def test_every_table_is_on_one_page_or_the_first_of_both_kinds(name):
-    pages = {page.name for page in PAGES if f"<!-- table: {name} -->" in page.text}
-    assert pages == {page.name for page in PAGES if results_tables.TABLES[name]() in page.text}
-    assert len(pages) == 1 or pages == {"README.md", "docs/index.md"}
+def test_every_table_is_on_one_page_and_that_of_the_first_screen_on_two(name):
+    pages = [page.name for page in PAGES for _ in range(page.text.count(f"<!-- table: {name} -->"))]
+    assert pages == [page.name for page in PAGES for _ in range(page.text.count(results_tables.TABLES[name]()))]
+    assert pages == ["README.md", "docs/index.md"] if name == "mnist_ends" else len(pages) == 1
 
 
 def test_a_table_by_hand(monkeypatch, tmp_path):

@@ -200,12 +200,13 @@ def _results(kind: type[Estimator]) -> str:
     found = results.by_class().get(kind.__name__, [])
     if not found:
         return "## Results\n\nIt is in none of the [result tables](../results.md)."
-    parts = ["## Results", "Less is better; ± is the standard error over seeds. All runs: [results](../results.md)."]
+    parts = ["## Results", "Less is better; ± is the standard error over seeds."]
     for name in dict.fromkeys(one.table for one in found):
         rows = [one for one in found if one.table == name]
         lines = [f"| {_where(one)} | {_measured(one)} | {one.place} of {one.runs} | {_best(one)} |" for one in rows]
         heading = "| run | mean | seeds | place | best there |\n|---|---:|---:|---:|---|"
-        parts.append("\n".join([f"{rows[0].title} (`docs/results/{name}.csv`):\n", heading, *lines]))
+        title = f"{rows[0].title} ([all runs]({results.page(name)}), `docs/results/{name}.csv`):"
+        parts.append("\n".join([f"{title}\n", heading, *lines]))
     return "\n\n".join(parts)
 
 

@@ -57,6 +57,15 @@ class Result:
 
 
 @cache
+def page(table: str) -> str:
+    """The page that a table stands on, from that of a card; the overview of results, where none says so."""
+    docs = RESULTS.parent
+    pages = [docs / "toy.md", *sorted(RESULTS.glob("*.md"))]
+    found = [page for page in pages if f"<!-- table: {table} -->" in page.read_text(encoding="utf-8")]
+    return f"../{(found or [docs / 'results.md'])[0].relative_to(docs)}"
+
+
+@cache
 def by_class() -> dict[str, list[Result]]:
     """Returns the rows of all tables, by the name of the estimator's class."""
     found: dict[str, list[Result]] = defaultdict(list)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ils_lightning.errors import Refusal
 from ils_lightning.estimators.categorical import conditional_gumbel, one_hot
-from ils_lightning.estimators.distributed import mean_over_rows, sum_over_ranks
+from ils_lightning.estimators.distributed import mean_over_rows, sums_over_ranks
 from ils_lightning.estimators.loss import LEARNS, refuse_transforms
 from ils_lightning.estimators.sampler import Pullback
 
@@ -99,9 +99,9 @@ class AdaptiveImplicitMLE(Pullback):
     def _step(self, theta: Tensor, g: Tensor, counted: Tensor) -> Tensor:
         """Returns lambda, zero when g is; all-zero logits count as ones, for they could never move otherwise."""
         theta = torch.where(torch.isfinite(theta) & counted, theta, 0)
-        square = sum_over_ranks(theta.square().sum())
-        size = torch.where(square > 0, square, sum_over_ranks(counted.expand_as(theta).to(theta).sum())).sqrt()
-        norm = sum_over_ranks(g.square().sum()).sqrt()
+        number = counted.expand_as(theta).to(theta).sum()
+        square, number, of_g = sums_over_ranks(theta.square().sum(), number, g.square().sum())
+        size, norm = torch.where(square > 0, square, number).sqrt(), of_g.sqrt()
         return torch.where(norm > 0, self.beta.to(theta.dtype) * size / norm, 0)
 
     def _adapt(self, moved: Tensor, counted: Tensor) -> None:

@@ -18,9 +18,11 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 def sums_over_ranks(*values: Tensor) -> list[Tensor]:
     """Adds each of the values over all ranks, in one message; they come back in the widest of their types."""
-    if not (dist.is_available() and dist.is_initialized()):
+    _, ranks = rank_of_ranks()
+    if ranks == 1:
         return list(values)
-    total = sum_over_ranks(torch.cat([value.flatten() for value in values]))
+    total = torch.cat([value.flatten() for value in values])
+    dist.all_reduce(total)
     parts = total.split([value.numel() for value in values])
     return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
