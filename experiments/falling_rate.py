@@ -31,7 +31,7 @@ def main(
     run: str,
     seed: int,
     comparison: str = "compare/vae_mnist_160",
-    setting: str = "L24K4",
+    setting: str | None = "L24K4",
     epochs: int = 16,
     kept: int = 0,
     fall: bool = True,
@@ -46,7 +46,7 @@ def main(
         run: of the training, as the comparison names it.
         seed: of the training.
         comparison: its file or name.
-        setting: of the training; empty where the comparison has none.
+        setting: of the training; null where the comparison has none.
         epochs: that are added, in which the rate falls.
         kept: epochs that are added before those, in which it stays.
         fall: whether the rate falls at all.
@@ -62,6 +62,7 @@ def main(
     torch.set_num_threads(1)
     whole = read(comparison)
     (chosen,) = whole.select(runs=[run], settings=[setting] if setting else None).runs
+    setting = setting or ""
     if setting not in chosen.parts():
         raise Refusal(f"setting must be one of {', '.join(chosen.parts())}; given none")
     before = torch.load(checkpoint, weights_only=True, mmap=True)

@@ -67,7 +67,8 @@ def start_ranks(words: list[str], folder: Path, moment: float | None, chance: ra
 def _run_ranks(words: list[str], folder: Path) -> None:
     """Is the first rank; the strategy ddp gets a fork for the process that it starts by its command line."""
     os.setsid()
-    subprocess_script.subprocess = SimpleNamespace(Popen=partial(Fork, words, folder))
+    started = SimpleNamespace(Popen=partial(Fork, words, folder))
+    subprocess_script.subprocess = started  # pyright: ignore[reportPrivateImportUsage]
     command(words, folder)
 
 
@@ -79,7 +80,8 @@ class Fork:
         self.pid, self.args, self.returncode = os.fork(), line, None
         if not self.pid:
             try:
-                os.environ.clear(), os.environ.update(env)
+                os.environ.clear()
+                os.environ.update(env)
                 command(words, folder)
                 os._exit(0)
             finally:

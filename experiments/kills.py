@@ -97,7 +97,8 @@ def command(words: list[str], folder: Path) -> None:
     os.chdir(folder)
     sys.path.append(str(folder))
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1), os.dup2(output, 2)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     torch.set_num_threads(1)
     sys.argv[1:] = words
     note_starts(folder)

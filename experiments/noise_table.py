@@ -83,7 +83,7 @@ def main(
     Args:
         checkpoint: last.ckpt of one of the comparison's trainings.
         comparison: its file or name.
-        setting: of the training.
+        setting: of the training; null where the comparison has none.
         draws: estimates by each.
         seed: of the draws.
         seen: batches that an estimator learns from.
@@ -91,7 +91,7 @@ def main(
     """
     torch.set_num_threads(1)
     whole = read(comparison)
-    model, data = make(whole.configuration(whole.runs[0], whole.seeds[0], setting, {}))
+    model, data = make(whole.configuration(whole.runs[0], whole.seeds[0], setting or "", {}))
     set_up(make_trainer({"accelerator": "cpu"}), model, data, str(checkpoint))
     model.eval()
     torch.manual_seed(seed)

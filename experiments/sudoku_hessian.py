@@ -10,6 +10,7 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from ils_lightning.data import Sudoku
+from ils_lightning.diagnose.inputs import check
 from ils_lightning.diagnose.target import closed_form
 from ils_lightning.estimators import ILSCV, Estimator, ILSJoint, ILSNewton, LeaveOneOut, ReinMax, StraightThrough
 from ils_lightning.modules import SudokuSolver
@@ -35,7 +36,7 @@ def logits_and_loss(each: int, seed: int, steps: int = 100) -> tuple[Tensor, Sud
 def measured(estimator: Estimator, logits: Tensor, model: SudokuSolver, learnt: int) -> str:
     """Squared bias, variance and the cosine of one estimate, after so many steps of learning."""
     estimator.build(*logits.shape[-2:])
-    target = closed_form(logits, model.loss)
+    target = closed_form(logits, model.loss, check(logits, model.loss))
     assert target is not None
     for _ in range(learnt):
         estimator.estimate(logits, model.loss)

@@ -92,7 +92,7 @@ def test_a_comparison_may_have_no_settings(trained, tmp_path, rates):
     grid = {**GRID, "change": {**GRID["change"], "model.init_args.latents": 2}}
     del grid["settings"]
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid), encoding="utf-8")
-    falling_rate.main(run="ReinMax", seed=0, **{**trained, "comparison": str(tmp_path / "grid.yaml"), "setting": ""})
+    falling_rate.main(run="ReinMax", seed=0, **{**trained, "comparison": str(tmp_path / "grid.yaml"), "setting": None})
     assert rates == pytest.approx([0.001, 0.001 * 2 / 3, 0.001 / 3])
 
 
@@ -102,7 +102,7 @@ def test_a_comparison_may_have_no_settings(trained, tmp_path, rates):
     ("change", "message"),
     [
         ({"setting": "smal"}, "has no setting trained by itself 'smal', did you mean 'small'"),
-        ({"setting": ""}, "setting must be one of small; given none"),
+        ({"setting": None}, "setting must be one of small; given none"),
         ({"epochs": 0}, "epochs must be at least 1, kept 0 or more; given 0 and 0"),
         ({"run": "ReinMex"}, "has no run 'ReinMex', did you mean 'ReinMax'"),
     ],
