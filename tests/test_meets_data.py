@@ -105,6 +105,7 @@ def test_weights_trained_in_forked_processes_come_back(
     data, count = MODELS[kind]
     model = kind(estimator="ReinMax")
     options = {"strategy": "ddp_fork", "devices": 2, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    options["limit_train_batches"] = 15  # boards come without end
     trainer(save, **options).fit(model, datamodule=data())
     assert len(weights(model)) == count
     assert torch.equal(weights(model), torch.load("0.pt", weights_only=True))
