@@ -89,6 +89,11 @@ def vae_mnist_ceiling() -> str:
     return ends("vae_mnist_ceiling", "ReinMax")
 
 
+def last_epochs_fashion() -> str:
+    """The last of the published time on Fashion-MNIST."""
+    return ends("last_epochs_fashion", "ReinMax(1.5), 40 epochs from 120", "train/loss")
+
+
 def mnist_ends() -> str:
     """Where ReinMax ends on MNIST, as published and with less noise at its end, and in how much time."""
     whole, last, fall = (read(name, "test/loss") for name in ("vae_mnist_160", "last_epochs", "falling_rate"))
@@ -222,6 +227,7 @@ TABLES: dict[str, Callable[[], str]] = {
             vae_mnist_ceiling,
             mnist_ends,
             last_epochs,
+            last_epochs_fashion,
             falling_rate,
             vae_digits_600,
             vae_digits_wide,
