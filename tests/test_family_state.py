@@ -131,7 +131,7 @@ def test_repeated_batch_has_the_same_curvature(make):
 def test_state_is_summed_over_ranks(make, monkeypatch):
     logits, alone, two = torch.randn(64, 2, 4), make(), make()
     gradient(alone, logits)
-    monkeypatch.setattr(learnt, "sum_over_ranks", lambda x: 2 * x)
+    monkeypatch.setattr(learnt, "sums_over_ranks", lambda *sums: [2 * x for x in sums])
     gradient(two, logits)
     torch.testing.assert_close(two.curvature(), alone.curvature())
     extensive = alone.statistics[-1]

@@ -65,7 +65,7 @@ def test_a_card_has_the_rows_of_its_estimator():
 
 def test_a_card_has_the_rows_of_the_toys_as_their_page_shows_them():
     card = cards.pages()["estimators/ILSCV.md"]
-    assert "distance to the optimum at the end (`docs/results/polynomial.csv`):" in card
+    assert "distance to the optimum at the end ([all runs](../toy.md), `docs/results/polynomial.csv`):" in card
     assert "| ILSCV, p = 1.5 | 0.0613 | 1 | 6 of 12 | exact gradient 0.0562 |" in card
     assert "| ILS, algorithm (0.1) | 0.0040 | 1 | 8 of 9 | Exact 0.0011 |" in cards.pages()["estimators/ILS.md"]
 
