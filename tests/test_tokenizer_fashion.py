@@ -215,12 +215,13 @@ def few(tmp_path):
     return str(file)
 
 
-def test_all_runs_have_the_same_networks_and_bits():
-    comparison = read("compare/tokenizer_fashion")
+@pytest.mark.parametrize(("name", "code"), [("tokenizer_fashion", (49, 128)), ("tokenizer_fashion_512", (64, 512))])
+def test_all_runs_have_the_same_networks_and_bits(name, code):
+    comparison = read(f"compare/{name}")
     for run in comparison.runs:
         options = comparison.configuration(run, 1)["model"]["init_args"]
         size = options.get("categories") or options["quantizer"]["init_args"]["codebook_size"]
-        assert (options["latents"], size) == (49, 128)
+        assert (options["latents"], size) == code
         for network in ("encoder", "decoder"):
             assert options[network]["init_args"] == {"channels": 32, "residual_blocks": 1}
         assert options["likelihood"]["init_args"] == {"scale": 0.1}
