@@ -12,7 +12,8 @@ from ils_lightning.compare.grid import spec
 from ils_lightning.compare.report import ranking
 from ils_lightning.compare.report.table import Row
 
-RANKED = ("vae_digits", "vae_mnist", "listops", "relational", "tokenizer_fashion", "world_model")
+TOKENISERS = ("tokenizer_fashion", "tokenizer_fashion_512")
+RANKED = ("vae_digits", "vae_mnist", "listops", "relational", *TOKENISERS, "world_model")
 
 
 def rows(name: str, measure: str) -> list[Row]:

@@ -90,10 +90,10 @@ def imagined_actors() -> str:
     return markdown(heading, rows)
 
 
-def tokenizer_fashion() -> str:
+def tokenizer_fashion(name: str = "tokenizer_fashion") -> str:
     """Tokenisers of Fashion-MNIST: nats under a learnt prior, fewest first, and what they are made of."""
     names = ("nats", "code_nats", "loss", "psnr", "perplexity", "code_usage")
-    nats, codes, even, psnr, perplexity, usage = (read("tokenizer_fashion", f"test/{name}")[""] for name in names)
+    nats, codes, even, psnr, perplexity, usage = (read(name, f"test/{measured}")[""] for measured in names)
     rows = []
     for run, seeds in sorted(nats.items(), key=lambda pair: fmean(pair[1].values())):
         difference = beside(seeds, nats["ReinMax"], 1)
@@ -102,6 +102,11 @@ def tokenizer_fashion() -> str:
         rows.append([run, str(len(seeds)), f"{fmean(seeds.values()):.1f}", difference, *cells])
     heading = ["run", "seeds", "nats", "to ReinMax", "of which codes", "even prior", "PSNR, dB", "perplexity"]
     return markdown([*heading, "codes in use"], rows)
+
+
+def tokenizer_fashion_512() -> str:
+    """The same with 64 codes of 512."""
+    return tokenizer_fashion("tokenizer_fashion_512")
 
 
 def sudoku() -> str:

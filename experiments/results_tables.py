@@ -17,6 +17,7 @@ from results_of_models import (
     relational,
     sudoku,
     tokenizer_fashion,
+    tokenizer_fashion_512,
     variables,
     world_model,
 )
@@ -221,7 +222,7 @@ def _digits(number: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
-        *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion),
+        *(standing, vae_digits, vae_mnist, codes_mnist, listops, moe_text, tokenizer_fashion, tokenizer_fashion_512),
         *(
             vae_mnist_160,
             vae_mnist_ceiling,
