@@ -1,6 +1,7 @@
 """The gradient problem of a draw inside other code, against the problem written by hand."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,17 @@ from ils_lightning.diagnose.inputs import check
 from ils_lightning.diagnose.problems import problem_of
 from ils_lightning.diagnose.target import enumerated
 from ils_lightning.distributions import OneHotCategorical
-from ils_lightning.estimators import Exact, ILSNewton, LeaveOneOut, MovingAverage, Reinforce, ReinMax, TopKReinMax
+from ils_lightning.estimators import (
+    Exact,
+    GumbelSoftmax,
+    ILSNewton,
+    LeaveOneOut,
+    MovingAverage,
+    Reinforce,
+    ReinMax,
+    StraightThroughGumbelSoftmax,
+    TopKReinMax,
+)
 from ils_lightning.functional import sample
 from ils_lightning.layers import Quantizer, Router
 from ils_lightning.modules import HasProblem, Problem
@@ -62,6 +73,35 @@ def test_draws_are_judged_in_one_call_where_they_can_be():
         torch.testing.assert_close(problem.loss(z), by_hand(z))
         torch.testing.assert_close(torch.autograd.grad(problem.loss(z).sum(), z)[0], expected)
     assert calls == {"batched": 2, "in turn": 14}
+
+
+OTHERS = [ReinMax(), GumbelSoftmax(), StraightThroughGumbelSoftmax(), ILSNewton(), TopKReinMax(size=2)]
+
+
+@pytest.mark.parametrize("estimator", OTHERS, ids=lambda one: type(one).__name__)
+def test_a_draw_that_others_follow_is_judged_in_one_call(estimator):
+    """The answers and slopes are those of a call each, through a second draw that the first decides on."""
+    torch.manual_seed(0)
+    cell, decide, calls = nn.GRUCell(6, 6), randn(6, 6, seed=4), {True: 0, False: 0}
+
+    def closure(batched: bool) -> Tensor:
+        calls[batched] += 1
+        first = sample(LOGITS, "ReinMax").flatten(-2)
+        h = first + cell(first, torch.ones(5, 6))
+        losses = by_hand(sample((h @ decide).unflatten(-1, (2, 3)), estimator))
+        return losses if batched or losses.sum().item() > -1 else -losses
+
+    z = nn.functional.one_hot(torch.randint(3, (7, 5, 2)), 3).float().requires_grad_()
+    found = []
+    for batched in (True, False):
+        problem = problem_of_draw(partial(closure, batched))
+        calls[batched] = 0
+        losses = problem.loss(z)
+        found.append((losses.detach(), torch.autograd.grad(losses.sum(), z)[0]))
+    assert calls == {True: 1, False: 7}
+    torch.testing.assert_close(*found)
+    assert found[0][0].std(dim=0).max() > 0
+    assert found[0][1].abs().max() > 0
 
 
 @pytest.mark.parametrize("k", [1, 2])

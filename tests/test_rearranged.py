@@ -224,8 +224,25 @@ def test_draws_and_samplers_under_vmap(categories: int):
     (estimate,) = torch.autograd.grad(z, logits, g)
     expected = ReinMax().pullback(logits, logits.softmax(-1), z.detach(), g)
     torch.testing.assert_close(estimate, expected)
-    with pytest.raises(ValueError, match="randomness='different'"):
+    with pytest.raises(ValueError, match="randomness='different', or 'same'"):
         torch.func.vmap(ReinMax().sample)(logits)
+
+
+def test_samplers_under_vmap_take_one_noise_where_asked_to():
+    logits = torch.randn(3, 2, 50).expand(4, 3, 2, 50).clone().requires_grad_()
+    z = torch.func.vmap(ReinMax().sample, randomness="same")(logits)
+    assert torch.equal(z, z[:1].expand_as(z))
+    other = torch.func.vmap(ReinMax().sample, randomness="different")(logits)
+    assert not torch.equal(other, other[:1].expand_as(other))
+    torch.manual_seed(3)
+    many = torch.func.vmap(ReinMax().sample, randomness="same")(logits)
+    torch.manual_seed(3)
+    torch.testing.assert_close(many[2], ReinMax().sample(logits[2]))
+    g = torch.randn_like(logits)
+    (estimate,) = torch.autograd.grad(z, logits, g)
+    torch.testing.assert_close(estimate, ReinMax().pullback(logits, logits.softmax(-1), z.detach(), g))
+    with pytest.raises(ValueError, match="vmap within a vmap"):
+        torch.func.vmap(torch.func.vmap(ReinMax().sample, randomness="same"), randomness="different")(logits)
 
 
 def test_saved_for_backward_are_probabilities_and_drawn_categories():

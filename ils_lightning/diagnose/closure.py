@@ -29,7 +29,8 @@ def problem_of_draw(closure: Callable[[], Tensor], which: int = 0, seed: int = 0
     of the closure's own layers (BatchNorm) count each call, unless those are in evaluation mode.
 
     Many draws are judged in one call of the closure by `torch.vmap`, where two draws get the same answers so. Code
-    that vmap does not take (`.item()`, a choice by values, `nn.GRU`, BatchNorm in training) is called once a draw.
+    that vmap does not take (`.item()`, a choice by values, `nn.GRU` but not `nn.GRUCell`, BatchNorm in training) is
+    called once a draw.
 
     In a module it makes `problem`, by which `diagnose` and `GradientProbe` measure it:
 
@@ -128,7 +129,14 @@ def _in_turn(judge: Judge) -> Loss:
 
 
 def _all_at_once(judge: Judge) -> Loss:
-    return torch.vmap(judge, randomness="same")
+    many = torch.vmap(judge, randomness="same")
+
+    def f(z: Tensor) -> Tensor:
+        with warnings.catch_warnings():  # one operation that goes draw by draw is still less than a call each
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            return many(z)
+
+    return f
 
 
 def _can_be_batched(judge: Judge, logits: Tensor, ones: int) -> bool:
@@ -137,9 +145,7 @@ def _can_be_batched(judge: Judge, logits: Tensor, ones: int) -> bool:
     order = torch.rand((2, *logits.shape), generator=generator, device=logits.device)
     z = top(order.masked_fill(logits == float("-inf"), -1), ones).to(logits.dtype)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # vmap warns where it would go draw by draw itself
-            found = _answer_and_slope(_all_at_once(judge), z)
+        found = _answer_and_slope(_all_at_once(judge), z)
     except Exception:  # whatever it is: a fault of the closure's own shows itself in the other way
         return False
     return all(

@@ -204,11 +204,28 @@ class TransformableDraw(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, logits: Tensor, estimator: Any, tied: bool) -> tuple:
         """One more batch axis, beside the latents: options that hold one value a row keep theirs in front."""
-        if info.randomness != "different":
-            raise Refusal(f"draws under vmap need randomness='different'; given {info.randomness!r}")
-        z, tie, pi, drawn = TransformableDraw.apply(logits.movedim(in_dims[0], -3), estimator, tied)
+        if info.randomness == "error":
+            raise Refusal("draws under vmap need randomness='different', or 'same' for the same noise in all of them")
+        draw = TransformableDraw if info.randomness == "different" else SameDraw
+        z, tie, pi, drawn = draw.apply(logits.movedim(in_dims[0], -3), estimator, tied)
         last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
         return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)
+
+
+class SameDraw(TransformableDraw):
+    """The same for logits `[*batch, many, latents, categories]` whose draws all have one noise."""
+
+    @staticmethod
+    def forward(logits: Tensor, estimator: Any, tied: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        pi = categorical.probabilities(logits)
+        z, drawn = torch.vmap(estimator.drawn, in_dims=-3, randomness="same")(logits, pi)
+        drawn = drawn.movedim(0, -2 if drawn.dtype == torch.int64 else -3)
+        return z.movedim(0, -3).to(logits.dtype), logits.new_zeros(logits.shape[:-2]), pi, drawn
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *_: Any) -> tuple:
+        del info, in_dims
+        raise Refusal("draws under a vmap within a vmap need randomness='different' in the inner one")
 
 
 def _keep(ctx: Any, logits: Tensor, pi: Tensor, drawn: Tensor, estimator: Any) -> None:
