@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ils_lightning.estimators import DrGrpo, Exact, Grpo, LeaveOneOut, MovingAverage, NetworkBaseline, Reinforce
+from ils_lightning.diagnose import problem_of_draw
+from ils_lightning.estimators import (
+    DrGrpo,
+    Exact,
+    Grpo,
+    LeaveOneOut,
+    MovingAverage,
+    NetworkBaseline,
+    Reinforce,
+    ReinMax,
+)
 from ils_lightning.estimators.reinforce import Reinforce as ReinforceClass
 
 STEPS, ROWS, GROUP = 4, 20_000, 4
@@ -109,7 +119,7 @@ def test_a_baseline_read_when_the_cost_comes_would_be_biased(monkeypatch):
         return worst(found, exact(table()), 0)
 
     whole = scores()
-    monkeypatch.setattr(ReinforceClass, "_later", late)
+    monkeypatch.setattr(ReinforceClass, "_above", late)
     assert whole < 4.5 < scores()
 
 
@@ -138,6 +148,49 @@ def test_the_value_is_the_cost_and_its_own_graph_stays():
     loss.sum().backward()
     torch.testing.assert_close(weight.grad, z[:4, 0, 0].sum())
     assert (logits.grad[4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "estimator", [Reinforce(), LeaveOneOut(), Grpo(), DrGrpo()], ids=lambda one: type(one).__name__
+)
+def test_draws_made_elsewhere_get_the_gradient_of_draws_made_here(estimator):
+    found, cost = [], torch.randn(4, 5)
+    for elsewhere in (False, True):
+        torch.manual_seed(0)
+        logits = torch.randn(4, 5, 2, 3).requires_grad_()
+        z, credit = estimator.act(logits)
+        if elsewhere:
+            credit = estimator.credit(logits, z.argmax(dim=-1))
+        credit(cost, (torch.arange(5) < 4).expand(4, 5)).sum().backward()
+        found.append(logits.grad)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    assert (found[0][:, :4] != 0).any(dim=-1).all()
+    assert (found[0][:, 4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (torch.zeros(4, dtype=torch.long), r"whole numbers \[\*batch, latents\] = \[4, 1\]; given torch.int64 \[4\]"),
+        (torch.zeros(4, 1), "whole numbers .* given torch.float32"),
+        (torch.tensor([[0], [1], [-100], [2]]), r"lie in 0 \.\. 2; given -100 \(padding may hold any category"),
+        (torch.tensor([[0], [1], [3], [2]]), r"lie in 0 \.\. 2; given 3"),
+    ],
+)
+def test_draws_made_elsewhere_are_categories(index, said):
+    with pytest.raises(ValueError, match=said):
+        LeaveOneOut().credit(torch.zeros(4, 1, 3), index)
+
+
+def test_what_draws_made_elsewhere_cannot_be():
+    logits = torch.zeros(4, 1, 3)
+    logits[2, 0, 1] = float("-inf")
+    with pytest.raises(ValueError, match="masked by -inf"):
+        Grpo().credit(logits, torch.ones(4, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"LeaveOneOut and Grpo draw by act\(logits\)"):
+        ReinMax().credit(logits, torch.zeros(4, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match="made elsewhere cannot be measured"):
+        problem_of_draw(lambda: LeaveOneOut().credit(torch.zeros(4, 1, 3), torch.zeros(4, 1).long())(torch.zeros(4)))
 
 
 def test_refusals():

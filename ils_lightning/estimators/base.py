@@ -158,6 +158,11 @@ class Estimator(Described, Compilable):
             "estimator(logits, f). Reinforce, LeaveOneOut and Grpo draw by act(logits)"
         )
 
+    def credit(self, logits: Tensor, index: Tensor) -> Any:
+        """Says that only score functions take the cost of draws that were made elsewhere."""
+        del index
+        return self.act(logits)
+
     @property
     def learns(self) -> bool:
         """Whether training changes something in the estimator itself: then each layer needs an instance of its own."""
@@ -241,7 +246,9 @@ class Estimator(Described, Compilable):
             )
         self._check_options(logits)
         if self.validates(logits) and not torch.isfinite(logits.detach().amax(dim=-1)).all():
-            raise Refusal(f"{name} needs every row of logits to have a finite maximum; {_broken_rows(logits)}")
+            raise Refusal(
+                f"{name} needs every row of logits to have a finite maximum; {categorical.broken_rows(logits)}"
+            )
 
     def _check_options(self, logits: Tensor) -> None:
         for name in self.ranges:
@@ -337,12 +344,3 @@ def _after(lessons: list[Lesson], estimate: Tensor, own: list[nn.Parameter], c: 
         square = torch.where(used[..., None, None], estimate, 0).square().sum() / used.sum().clamp(min=1)
     found = torch.autograd.grad(square, own, c.abs().sum().to(square.dtype), retain_graph=True, allow_unused=True)
     return [x if x is None else x.flatten().view_as(x) for x in found]  # DDP warns of strides unlike the weights'
-
-
-def _broken_rows(logits: Tensor) -> str:
-    """Says what is wrong with the first row that has no finite maximum."""
-    top = logits.detach().amax(dim=-1)
-    row = (~torch.isfinite(top)).nonzero()[0].tolist()
-    worst = top[tuple(row)].item()
-    cause = {float("-inf"): "all categories masked (-inf)", float("inf"): "+inf"}.get(worst, "NaN")
-    return f"row {row} has {cause}"

@@ -38,6 +38,15 @@ def are_logits(x: Any) -> bool:
     return isinstance(x, Tensor) and x.dim() >= 2 and x.is_floating_point() and 0 not in x.shape[-2:]
 
 
+def broken_rows(logits: Tensor) -> str:
+    """Says what is wrong with the first row that has no finite maximum."""
+    top = logits.detach().amax(dim=-1)
+    row = (~torch.isfinite(top)).nonzero()[0].tolist()
+    worst = top[tuple(row)].item()
+    cause = {float("-inf"): "all categories masked (-inf)", float("inf"): "+inf"}.get(worst, "NaN")
+    return f"row {row} has {cause}"
+
+
 def kind(x: Any) -> str:
     """What something is, for messages: dtype and shape of a tensor, the type of anything else.
 

@@ -4,6 +4,8 @@
     ...                                         # whatever follows from z
     loss = credit(cost).sum()                   # cost-to-go of that draw; backward: (cost - baseline)(z - pi)
 
+Where a program of its own drew (`generate` of a language model), `credit = estimator.credit(logits, drawn)`.
+
 `estimator(logits, f)`, nested over T steps, calls f of a step within that of the step before: `LeaveOneOut(2)` then
 draws 2^T paths. With `act` each step draws once for each row.
 """
@@ -95,14 +97,77 @@ class Credit:
         return counted + tie.to(counted.dtype)
 
 
-def act(estimator: Any, logits: Tensor, advantage: Advantage) -> tuple[Tensor, Credit]:
-    """Draws once for each row `[*batch, latents, categories]`; see `Credit`. A draw that is measured learns nothing."""
-    if draws_are_replaced():
-        z = drawn(estimator, logits)
-        return z, Credit(logits, z.detach().argmax(dim=-1), nothing)
-    pi = softmax(logits.detach())
-    index = draw_index(pi)
-    return one_hot(index, pi).to(logits.dtype), Credit(logits, index, advantage, estimator.validates(logits))
+class CostsLater:
+    """What score functions have beside `estimate`: draws whose cost comes later; they say what it is compared with."""
+
+    def later(self, logits: Tensor) -> Advantage:
+        """Returns what scores of draws from logits `[*batch, latents, categories]` are weighed by."""
+        raise NotImplementedError(f"{type(self).__name__} must define later(logits)")
+
+    def act(self: Any, logits: Tensor) -> tuple[Tensor, Credit]:
+        """Draws z `[*batch, latents, categories]` once for each row, for a cost that comes later; see `Credit`.
+
+        Where draws are compared, the first batch axis is the group, `[samples, *rows, latents, categories]`: several
+        answers to one prompt, or several paths from one state. The option `samples` is not used.
+        """
+        self.check(logits)
+        if draws_are_replaced():  # a draw that is measured learns nothing
+            z = drawn(self, logits)
+            return z, Credit(logits, z.detach().argmax(dim=-1), nothing)
+        pi = softmax(logits.detach())
+        index = draw_index(pi)
+        return one_hot(index, pi).to(logits.dtype), self._credit(logits, index)
+
+    def credit(self: Any, logits: Tensor, index: Tensor) -> Credit:
+        """Returns what takes the cost of draws that were made elsewhere, from these logits; axes as for `act`.
+
+        Args:
+            logits: that the draws were made from `[*batch, latents, categories]`. Where another policy made them, such
+                as this one before some steps, the gradient is biased: no ratio corrects for it.
+            index: drawn categories `[*batch, latents]`, whole numbers. Rows that the credit masks may hold any
+                category.
+
+        Raises:
+            ValueError: when `index` has another shape or type, a category that is none or is masked by -inf, or draws
+                are being measured, which changes them.
+
+        Example:
+            >>> import torch
+            >>> from ils_lightning.estimators import LeaveOneOut
+            >>> logits = torch.zeros(4, 2, 1, 3, requires_grad=True)  # [answers, prompts, latents, words]
+            >>> words = torch.tensor([[[0], [1]], [[2], [1]], [[0], [0]], [[1], [2]]])
+            >>> credit = LeaveOneOut().credit(logits, words)
+            >>> credit((words != 0).float().squeeze(-1)).sum().backward()
+        """
+        self.check(logits)
+        if draws_are_replaced():
+            raise Refusal(
+                f"{type(self).__name__}: draws that were made elsewhere cannot be measured, for what followed from "
+                "them stays as it was; draw by act(logits)"
+            )
+        self._check_drawn(logits, index)
+        return self._credit(logits, index)
+
+    def _credit(self: Any, logits: Tensor, index: Tensor) -> Credit:
+        return Credit(logits, index, self.later(logits), self.validates(logits))
+
+    def _check_drawn(self: Any, logits: Tensor, index: Tensor) -> None:
+        name, shape = type(self).__name__, logits.shape[:-1]
+        if index.shape != shape or index.is_floating_point() or index.dtype == torch.bool:
+            raise Refusal(
+                f"{name}: drawn categories are whole numbers [*batch, latents] = {list(shape)}; given {index.dtype} "
+                f"{list(index.shape)}"
+            )
+        if not self.validates(logits):
+            return
+        known = (index >= 0) & (index < logits.shape[-1])
+        if not known.all():
+            raise Refusal(
+                f"{name}: drawn categories lie in 0 .. {logits.shape[-1] - 1}; given {int(index[~known][0])} (padding "
+                "may hold any category, and is left out by credit(cost, mask))"
+            )
+        if (logits.detach().gather(-1, index.unsqueeze(-1)) == float("-inf")).any():
+            raise Refusal(f"{name}: a drawn category is masked by -inf, so that it cannot be of these logits")
 
 
 def nothing(cost: Tensor, mask: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.estimators.credit import Credit, act, mean_of_group
+from ils_lightning.estimators.credit import Advantage, CostsLater, mean_of_group
 from ils_lightning.estimators.several import Several
 
 
-class Grpo(Several):
+class Grpo(CostsLater, Several):
     """Weighs the score of each draw by its cost, centred and scaled by the other draws of its row.
 
     Biased: dividing by the group's spread, which the draws decide, weighs rows by how little their costs vary, so the
@@ -48,13 +48,9 @@ class Grpo(Several):
         super().__init__(samples)
         self.option("eps", eps)
 
-    def act(self, logits: Tensor) -> tuple[Tensor, Credit]:
-        """Draws z `[*batch, latents, categories]` for a cost that comes later; see `credit`.
-
-        The first batch axis is the group, `[samples, *rows, latents, categories]`. `samples` is not used.
-        """
-        self.check(logits)
-        return act(self, logits, self.group_advantage)
+    def later(self, logits: Tensor) -> Advantage:
+        del logits
+        return self.group_advantage
 
     def group_advantage(self, cost: Tensor, mask: Tensor) -> Tensor:
         """The cost less the group's mean, by its spread."""

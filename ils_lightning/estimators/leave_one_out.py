@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ils_lightning.estimators.base import Loss, evaluate
 from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.estimators.credit import Credit, act, mean_of_group
+from ils_lightning.estimators.credit import Advantage, CostsLater, mean_of_group
 from ils_lightning.estimators.several import Several
 
 
-class LeaveOneOut(Several):
+class LeaveOneOut(CostsLater, Several):
     """Draws several times; the other draws of the same row are the baseline.
 
     Args:
@@ -37,14 +37,9 @@ class LeaveOneOut(Several):
     def __init__(self, samples: int = 4) -> None:
         super().__init__(samples)
 
-    def act(self, logits: Tensor) -> tuple[Tensor, Credit]:
-        """Draws z `[*batch, latents, categories]` for a cost that comes later; see `credit`.
-
-        The first batch axis is the group, `[samples, *rows, latents, categories]`: several answers to one prompt, or
-        several paths from one state. `samples` is not used.
-        """
-        self.check(logits)
-        return act(self, logits, self.group_advantage)
+    def later(self, logits: Tensor) -> Advantage:
+        del logits
+        return self.group_advantage
 
     @staticmethod
     def group_advantage(cost: Tensor, mask: Tensor) -> Tensor:

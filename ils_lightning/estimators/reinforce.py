@@ -12,10 +12,10 @@ from ils_lightning.errors import Refusal
 from ils_lightning.estimators.base import Estimator, Loss, evaluate
 from ils_lightning.estimators.baselines import Baseline
 from ils_lightning.estimators.categorical import draw, softmax
-from ils_lightning.estimators.credit import Advantage, Credit, act
+from ils_lightning.estimators.credit import Advantage, CostsLater
 
 
-class Reinforce(Estimator):
+class Reinforce(CostsLater, Estimator):
     """Weighs the score of each draw by its loss.
 
     Args:
@@ -51,24 +51,23 @@ class Reinforce(Estimator):
         if self.baseline is not None:
             self.baseline.build(latents, categories)
 
-    def act(self, logits: Tensor) -> tuple[Tensor, Credit]:
-        """Draws z `[*batch, latents, categories]` for a cost that comes later; see `credit`. `samples` is not used.
+    def later(self, logits: Tensor) -> Advantage:
+        """The cost less the baseline.
 
         Raises:
             ValueError: when the baseline has weights, which learn from estimates that are not made here.
         """
-        self.check(logits)
         if self.baseline is None:
-            return act(self, logits, lambda cost, mask: cost)
+            return lambda cost, mask: cost
         self.baseline.build(*logits.shape[-2:])
         if next(self.baseline.parameters(), None) is not None:
             raise Refusal(
                 f"Reinforce.act takes no {type(self.baseline).__name__}, whose weights learn from |estimate|^2; give "
                 "MovingAverage(), or hand in cost - critic(state).detach() with a critic of your own"
             )
-        return act(self, logits, self._later(self.baseline, logits.detach()))
+        return self._above(self.baseline, logits.detach())
 
-    def _later(self, baseline: Baseline, logits: Tensor) -> Advantage:
+    def _above(self, baseline: Baseline, logits: Tensor) -> Advantage:
         b = baseline(logits)  # read now: costs of later steps of the same path may come in before this one's
 
         def advantage(cost: Tensor, mask: Tensor) -> Tensor:
