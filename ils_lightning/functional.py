@@ -165,6 +165,11 @@ def sampler_of(estimator: Sampler | str) -> Sampler:
         ValueError: when there is no such class, it cannot draw, or it learns and so needs an instance.
     """
     made = _made(estimator) if isinstance(estimator, str) else estimator
+    if isinstance(made, dict):
+        raise Refusal(
+            "an estimator is an instance or a name here, where a description would be read at every call: give "
+            "ReinMax(temperature=1.5), not {'class_path': ...}"
+        )
     if isinstance(made, type):
         raise Refusal(f"an estimator is an instance or a name: give {made.__name__}() or {made.__name__!r}")
     if not isinstance(made, Sampler):

@@ -100,6 +100,13 @@ def test_counts_are_whole_numbers(estimator: type[Estimator], wraps: dict, optio
         estimator(**wraps, **{option: value})
 
 
+@pytest.mark.parametrize("value", ["1", None])
+def test_options_that_are_no_numbers(value: Any):
+    rule = "ReinMax: temperature must be a number, or one for each row; given"
+    with pytest.raises(ValueError, match=f"{rule} {value!r}"):
+        ReinMax(temperature=value)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, 0.0], torch.tensor([-1.0, 1.0])], ids=str)
 def test_options_in_lists_and_not_finite(value: float | list[float] | Tensor):
     with pytest.raises(ValueError, match=r"ReinMax: temperature must be greater than 0 and finite; given"):

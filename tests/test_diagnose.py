@@ -310,6 +310,8 @@ def test_too_many_states_and_wrong_options_are_named():
         gradient_report(problem.loss(), problem.logits[None], ["ReinMax"], exact=False, reference=ReinMax())
     with pytest.raises(ValueError, match="at least one estimator"):
         gradient_report(problem.loss(), problem.logits[None], [])
+    with pytest.raises(ValueError, match=r"holds ReinMax more than once.*mapping of names"):
+        gradient_report(problem.loss(), problem.logits[None], ["ReinMax", "LeaveOneOut", ReinMax()])
 
 
 def test_advice_names_the_best_and_who_overtakes():

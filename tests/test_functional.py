@@ -93,6 +93,7 @@ def test_uniform_mixing_is_right_and_its_gradient_finite_beside_masks(share):
         ("reinmax", "nearest is 'ReinMax'"),
         (LeaveOneOut(), "no draw that can be differentiated"),
         ("LeaveOneOut", "no draw that can be differentiated"),
+        ({"class_path": "ReinMax"}, "an instance or a name here, where a description would be read at every call"),
     ],
 )
 def test_refusals(estimator, rule):

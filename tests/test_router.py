@@ -88,6 +88,21 @@ def test_weights_of_the_drawn_experts(combine):
     torch.testing.assert_close(routing.drawn_weights(), expected[combine])
 
 
+@pytest.mark.parametrize("estimator", [ReinMax(), TopKReinMax(size=2)], ids=str)
+def test_drawn_experts_alone_have_no_gradient_by_an_estimator_that_uses_all_slopes(estimator):
+    outputs, k = experts().float(), estimator.ones
+    logits = torch.randn(50, 4, requires_grad=True)
+    router = Router(4, k, estimator)
+    routing = router(logits)
+    assert routing.drawn_weights().detach().gt(0).all()
+    alone = (routing.drawn_weights().unsqueeze(-1) * outputs[routing.experts]).sum()
+    with pytest.raises(ValueError, match=r"uses the slopes at all experts.*weigh the output of each.*SparseMixer"):
+        alone.backward()
+    (router(logits).weights @ outputs).sum().backward()
+    router.eval()(logits).drawn_weights().sum().backward()  # nothing is drawn: the gradient is that of a gate
+    assert logits.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("estimator", [ReinMax(), SparseMixer(), TopKReinMax(size=2)])
 def test_evaluation_takes_the_likeliest(estimator):
     k = 2 if isinstance(estimator, TopKReinMax) else 1

@@ -6,6 +6,7 @@ import pytest
 
 from ils_lightning import estimators
 from ils_lightning.cli import main
+from ils_lightning.cli.estimators import page
 from ils_lightning.estimators import Average, Estimator, ReinMax, table
 from ils_lightning.type_hints import is_abstract
 
@@ -108,6 +109,18 @@ def test_the_page_has_formula_and_settings(capsys):
     printed = capsys.readouterr().out
     assert inspect.getmodule(ReinMax).__doc__.split("\n\n")[1].rstrip() in printed
     assert "--model.estimator estimators/reinmax" in printed
+
+
+def test_an_estimator_of_ones_own_is_shown_by_its_path(tmp_path, monkeypatch):
+    text = 'class Halfway(ReinMax):\n    """Half of it."""\n    equation = ""\n'
+    (tmp_path / "ils_joint.py").write_text(f"from ils_lightning.estimators import ReinMax\n\n\n{text}")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = page("ils_joint.Halfway", 80)
+    assert "Half of it." in said
+    assert said.endswith("to use: --model.estimator ils_joint.Halfway")
+    for wrong in ("ils_joint.Halfwoy", "ils_jaint.Halfway", "torch.nn.Linear"):
+        with pytest.raises(ValueError, match=rf"no estimator '{wrong}'.*by its path, as in halfway\.Halfway"):
+            page(wrong, 80)
 
 
 def test_an_unknown_estimator_is_one_line(capsys):

@@ -12,6 +12,7 @@ from ils_lightning.errors import Refusal, did_you_mean, listed
 from ils_lightning.estimators import Estimator, table
 from ils_lightning.formula import formula, head
 from ils_lightning.packaged import folder
+from ils_lightning.type_hints import class_at, is_abstract
 
 _PIPE = 160  # columns where the output is no terminal and COLUMNS is not set
 _ARGUMENT = re.compile(r"^(\w+): (.*(?:\n {4,}.*)*)", re.MULTILINE)
@@ -21,8 +22,8 @@ def show(name: str | None = None, form: Literal["terminal", "markdown"] = "termi
     """Prints the table of all estimators, or the page of one.
 
     Args:
-        name: the estimator to describe, which may stand alone, as in `estimators ReinMax`; all of them, in a table,
-            unless given.
+        name: the estimator to describe, which may stand alone, as in `estimators ReinMax`; one of your own by its
+            path, as in `estimators halfway.Halfway`; all of this package's, in a table, unless given.
         form: the table for the terminal, or Markdown.
     """
     width = shutil.get_terminal_size((_PIPE, 24)).columns
@@ -40,12 +41,20 @@ def page(name: str, width: int) -> str:
     Raises:
         ValueError: when there is none of that name.
     """
+    return "\n\n".join(part for part in _parts(_of_name(name), width) if part)
+
+
+def _of_name(name: str) -> type[Estimator]:
+    """The class of one of this package's names, or of the path of somebody's own, such as halfway.Halfway."""
     known = {kind.__name__.lower(): kind for kind in table.classes()}
-    if name.lower() not in known:
-        names = sorted(kind.__name__ for kind in known.values())
-        raise Refusal(f"there is no estimator {name!r}{did_you_mean(name, names)}; known: {listed(names, name)}")
-    kind = known[name.lower()]
-    return "\n\n".join(part for part in _parts(kind, width) if part)
+    if name.lower() in known:
+        return known[name.lower()]
+    own = class_at(name) if "." in name else None
+    if isinstance(own, type) and issubclass(own, Estimator) and not is_abstract(own):
+        return own
+    names = sorted(kind.__name__ for kind in known.values())
+    near = f"{did_you_mean(name, names)}; known: {listed(names, name)}"
+    raise Refusal(f"there is no estimator {name!r}{near} (one of your own by its path, as in halfway.Halfway)")
 
 
 def _parts(kind: type[Estimator], width: int) -> Iterator[str]:
@@ -61,7 +70,7 @@ def _parts(kind: type[Estimator], width: int) -> Iterator[str]:
     if path := settings(kind):
         yield f"recommended settings: --model.estimator estimators/{path.stem}, which is {path}"
     else:
-        yield f"to use: --model.estimator {kind.__name__}"
+        yield f"to use: --model.estimator {kind.__name__ if _is_ours(kind) else f'{kind.__module__}.{kind.__name__}'}"
 
 
 def arguments(kind: type[Estimator]) -> Iterator[tuple[str, str, str]]:
@@ -76,7 +85,11 @@ def arguments(kind: type[Estimator]) -> Iterator[tuple[str, str, str]]:
 def settings(kind: type[Estimator]) -> Path | None:
     """Returns the packaged file of an estimator's recommended settings, where there is one."""
     path = folder() / "estimators" / f"{kind.__module__.rpartition('.')[-1]}.yaml"
-    return path if path.is_file() else None
+    return path if _is_ours(kind) and path.is_file() else None
+
+
+def _is_ours(kind: type[Estimator]) -> bool:
+    return kind.__module__.startswith("ils_lightning.")
 
 
 def _options(kind: type[Estimator]) -> Iterator[str]:

@@ -39,7 +39,13 @@ def by_name(estimators: Estimators | None) -> dict[str, Estimator]:
     made = [create(one, Estimator) for one in estimators]
     if not made or not all(isinstance(one, Estimator) for one in made):
         raise Refusal(f"estimators must hold at least one estimator, by object or name; given {list(estimators)}")
-    return {name_of(one): one for one in made}
+    names = [name_of(one) for one in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Refusal(
+            f"estimators holds {' and '.join(twice)} more than once, whose rows could not be told apart; give a "
+            "mapping of names to estimators"
+        )
+    return dict(zip(names, made, strict=True))
 
 
 def name_of(estimator: Estimator) -> str:

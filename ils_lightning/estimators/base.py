@@ -294,6 +294,8 @@ class Estimator(Described, Compilable):
 
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""
+        if isinstance(value, str) or value is None:
+            raise Refusal(f"{type(self).__name__}: {name} must be a number, or one for each row; given {value!r}")
         values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
         allowed = torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))
         if not allowed.all() or not len(allowed.flatten()):

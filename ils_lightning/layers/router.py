@@ -1,5 +1,6 @@
 """The router of a mixture of experts: draws of k experts for each token, through any estimator."""
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ class Routing(NamedTuple):
         load: share of the draws that each expert got `[experts]`.
         credit: takes the cost of each token's draws, where the estimator is a score function; else None. In evaluation
             it hands the cost back.
+        slopes: name of the estimator that uses the slopes at all experts, and so wants the output of each; else empty.
     """
 
     weights: Tensor
@@ -35,14 +37,32 @@ class Routing(NamedTuple):
     balance: Tensor
     load: Tensor
     credit: Credit | None = None
+    slopes: str = ""
 
     def drawn_weights(self) -> Tensor:
-        """The weights of the drawn experts alone `[*batch, k]`."""
-        return self.weights.gather(-1, self.experts.clamp(min=0))
+        """The weights of the drawn experts alone `[*batch, k]`.
+
+        Raises:
+            ValueError: in the backward pass, where the estimator uses the slopes at all experts: with the outputs of
+                the drawn ones alone its gradient would be wrong.
+        """
+        weights = self.weights.gather(-1, self.experts.clamp(min=0))
+        if self.slopes and weights.requires_grad and not torch.compiler.is_compiling():
+            weights.register_hook(partial(_refuse, self.slopes))
+        return weights
 
     def load_entropy(self) -> Tensor:
         """Entropy of the load in nats: log of the number of experts where it is even."""
         return entropy(self.load)
+
+
+def _refuse(name: str, gradient: Tensor) -> None:
+    del gradient
+    raise Refusal(
+        f"Router: {name} uses the slopes at all experts, so that a layer which runs the drawn ones alone gets a wrong "
+        "gradient: weigh the output of each expert by routing.weights, or take an estimator that needs the drawn ones "
+        "only (SparseMixer, LeaveOneOut)"
+    )
 
 
 class Router(nn.Module):
@@ -157,7 +177,8 @@ class Router(nn.Module):
         weights = torch.where(there.unsqueeze(-1), self.weigh(z, p.to(logits.dtype)), 0)
         load, balance = self._balance(chosen, p, there)
         experts = chosen.masked_fill(~there.unsqueeze(-1), -1)
-        return Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit)
+        slopes = type(self.estimator).__name__ if self.training and self.estimator.needs_slopes == "all" else ""
+        return Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit, slopes)
 
     def _check_left(self, logits: Tensor) -> None:
         if self.top_k == 1 or not self.estimator.validates(logits):
