@@ -132,7 +132,8 @@ def _of_truth(truth: Source, facts: Facts, memory: int, call: Call) -> Work:
         return Work(0, 0, "")
     if truth == "states":
         at_once = max(1, memory // max(1, call.peak))
-        return Work(ceil(facts.states / at_once), facts.states, f"the sum over {facts.states:,} states (exact, limit)")
+        reason = f"the sum over {facts.states:,} states (exact=False does without)"
+        return Work(ceil(facts.states / at_once), facts.states, reason)
     own = LeaveOneOut(samples=16)
     plan = _plan(own, facts, 32 * replicates.BLOCKS, 0, memory, call)
     calls, of_draws = _measured(own, facts, plan)
