@@ -7,6 +7,7 @@ from torch import Size, Tensor, distributions
 from torch.distributions import constraints
 from torch.distributions.kl import register_kl
 
+from ils_lightning.describe import in_words
 from ils_lightning.estimators import Sampler
 from ils_lightning.estimators.categorical import draw
 from ils_lightning.estimators.replacing import drawn
@@ -84,6 +85,10 @@ class OneHotCategorical(distributions.OneHotCategorical):
         super(distributions.OneHotCategorical, self).__init__(
             inner.batch_shape, inner.param_shape[-1:], validate_args=validate_args
         )
+
+    def __repr__(self) -> str:
+        shape = [*self.batch_shape, *self.event_shape]
+        return f"{type(self).__name__}(logits: {shape}, estimator={in_words(self.estimator)})"
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Self:
         new: Any = self._get_checked_instance(OneHotCategorical, _instance)
