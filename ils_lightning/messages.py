@@ -220,8 +220,16 @@ def _wrong_value(given: str, kind: Any) -> str:
             return f"{given!r} cannot be made of its name alone{_of_that_name(given, kind)}"
         if option := re.match(r"NestedArg\(key='([\w.]+)'", given):
             return f"name its class first, as in .class_path {names[0]}, then .{option[1]}; known: {listed(names, '')}"
+        if given.isidentifier() and isinstance(class_at(f"ils_lightning.estimators.{given}"), type):
+            return f"{given!r} cannot be used here: {_other_kind(kind)}; known: {listed(names, given)}"
         return f"unknown class {given!r}{did_you_mean(given, names)}; known: {listed(names, given)}"
     return f"must be {readable(kind) or 'of another type'}; given {given!r}"
+
+
+def _other_kind(kind: Any) -> str:
+    """Says why an estimator does not serve where another kind of object is asked for."""
+    wanted = [base.__name__ for base in bases(kind)]
+    return "it has no draw that can be differentiated" if "Sampler" in wanted else f"it is no {' or '.join(wanted)}"
 
 
 def _essence(message: str) -> str:

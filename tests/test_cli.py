@@ -84,6 +84,13 @@ def trained(*words: str) -> Path:
         ),
         (["fit", "--config", "code_prior_mnist"], "CodePrior needs tokenizer (last.ckpt of fit --config tokenizer_"),
         (["fit", "--model.loss", "ExpectdKL"], "did you mean 'ExpectedKL'"),
+        (
+            ["fit", "--config", "world_model", "--model.estimator", "Reinforce"],
+            "'Reinforce' cannot be used here: it has no draw that can be differentiated",
+        ),
+        (["fit", "--config", "sudoku", "--model.estimator", "TopKGate"], "SudokuSolver needs draws; TopKGate() draws"),
+        (["fit", "--config", "vae_digits", "--model.estimator", "DenseMixer"], "DiscreteVAE needs draws; DenseMixer()"),
+        (["fit", "--config", "moe_text", "--model.experts", "1"], "MixtureOfExperts: experts must be at least 2; given 1"),
         (["fit", "--model", "CategoricalFti"], "did you mean 'CategoricalFit'"),
         (["fit", "--data", "SingleDraw"], "did you mean 'SingleDraws'"),
         (["fit", "--data.trial", "3"], "did you mean 'trials'"),

@@ -200,9 +200,9 @@ def test_bad_options_are_refused(options, message):
 def test_a_world_that_is_none_is_refused(tmp_path):
     file = tmp_path / "other.ckpt"
     file.write_bytes(b"nothing")
-    for world in (str(file), "missing.ckpt"):
+    for world, why in ((str(file), "it is no file of weights that torch wrote"), ("missing.ckpt", ".*No such file")):
         with pytest.raises(
-            ValueError, match=r"world must be a checkpoint of a WorldModel, as fit --config world_model"
+            ValueError, match=rf"world must be a checkpoint of a WorldModel, as fit --config world_model.*as one: {why}"
         ):
             ImaginationActor(world, "LeaveOneOut")
     with pytest.raises(ValueError, match=r"need size, \[numbers observed, actions\]"):

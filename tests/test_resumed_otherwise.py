@@ -31,6 +31,18 @@ def state(checkpoint: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_another_model_is_named_and_not_its_other_settings(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options of its data would be given to these, which may have none of that name or refuse the value."""
+    tampered = torch.load(checkpoint, weights_only=True)
+    tampered["configuration"]["data"] = {"class_path": "Digits", "init_args": {"batch_size": -3}}
+    torch.save(tampered, checkpoint)
+    line = refusal(capsys, "fit", "--config=vae_digits", f"--ckpt_path={checkpoint}", *MORE)
+    assert "it is of a CategoricalFit, and this run has a DiscreteVAE" in line
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("states", [[], None, {}, [{}], [3], [{"state": {}, "param_groups": 3}]])
 def test_an_optimiser_without_a_state_is_refused(
     states: Any, checkpoint: Path, capsys: pytest.CaptureFixture[str]

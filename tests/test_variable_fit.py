@@ -210,3 +210,8 @@ def test_every_run_of_the_comparison_trains(tmp_path):
     rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
     assert len(rows) == sum(len(run.get("only", content["settings"]["levels"])) for run in content["runs"])
     assert {row["failed"] for row in rows} == {""}
+
+
+def test_what_has_no_categories_is_not_diagnosed():
+    with pytest.raises(Refusal, match=r"VariableFit has no problem\(batch\).*logits of categorical draws"):
+        VariableFit(Summed(Poisson())).problem(None)

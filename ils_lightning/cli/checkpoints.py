@@ -24,6 +24,7 @@ from ils_lightning.cli.errors import fail, told_in_one_line
 from ils_lightning.describe import describe, differences, short
 from ils_lightning.errors import did_you_mean
 from ils_lightning.modules.base import VERSION
+from ils_lightning.type_hints import classes
 from ils_lightning.vetted import KEY
 
 SECTIONS = ("seed_everything", "model", "data", "trainer")
@@ -83,6 +84,13 @@ def configuration(path: str, typed: Set[str] = frozenset()) -> dict[str, Any]:
     name = settings.pop("_class_path", None)
     made = _taken({"model": {"class_path": name, "init_args": settings}}, path, typed) if name else {}
     return _taken(saved, path, typed) if KEY in checkpoint else made
+
+
+def is_of_another(saved: dict[str, Any], named: str) -> bool:
+    """Whether a checkpoint is of a model of one kind, and the words name one of another kind."""
+    name = (saved.get("model") or {}).get("class_path", "")
+    own, other = (classes(LightningModule, one.rpartition(".")[-1]) for one in (name, named))
+    return bool(own and other) and not any(issubclass(a, b) or issubclass(b, a) for a in own for b in other)
 
 
 def _taken(settings: dict[str, Any], path: str, typed: Set[str]) -> dict[str, Any]:

@@ -81,6 +81,19 @@ def named_classes(words: list[str]) -> set[str]:
     return names
 
 
+def model_named(words: list[str]) -> str:
+    """The model's class as the words, or the files among them, name it last; nothing where they do not."""
+    found = ""
+    for _, value in option_values(words, "--config"):
+        content = _read(Path(value).read_text(encoding="utf-8", errors="replace"), value) if isfile(value) else {}
+        model = content.get("model") if isinstance(content, dict) else None
+        named = model.get("class_path") if isinstance(model, dict) else model
+        found = named if isinstance(named, str) else found
+    for _, value in option_values(words, "--model", "--model.class_path"):
+        found = value
+    return found
+
+
 def _class_paths(content: Any) -> Iterator[str]:
     if isinstance(content, dict):
         if isinstance(name := content.get("class_path"), str):

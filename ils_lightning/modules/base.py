@@ -16,6 +16,7 @@ from ils_lightning.describe import create, describe, differences, in_words, shor
 from ils_lightning.errors import Refusal, refusing
 from ils_lightning.estimators import Estimator
 from ils_lightning.estimators.base import Loss
+from ils_lightning.layers.gates import TopKGate
 from ils_lightning.modules.defaults import as_default
 from ils_lightning.modules.meets_data import MeetsData
 from ils_lightning.modules.other_estimator import ESTIMATOR, replace_other_estimator
@@ -114,6 +115,8 @@ class DiscreteModule(MeetsData):
     """Whether the command line's `fit` ends with the test set."""
     tracked: Tracked | None = None
     """What `curve` records, lower being better; None where there is no curve."""
+    routes: ClassVar[bool] = False
+    """Whether its draws are those of a `Router`, which takes gates that draw nothing, too."""
     charts: ClassVar[Charts | None] = None
     """What TensorBoard shows under Custom Scalars; unless given, the monitored quantity and the loss."""
 
@@ -125,6 +128,11 @@ class DiscreteModule(MeetsData):
     ) -> None:
         super().__init__()
         made: Any = None if estimator is None else create(estimator, Estimator)
+        if isinstance(made, TopKGate) and not self.routes:
+            raise Refusal(
+                f"{type(self).__name__} needs draws; {in_words(made)} draws nothing, and is a gate for a Router alone, "
+                "as in MixtureOfExperts"
+            )
         self.estimator: Estimator = made
         self._written_by = "of unknown version"
         self._saved: dict[str, Any] = {}
@@ -201,7 +209,10 @@ class DiscreteModule(MeetsData):
     def problem(self, batch: Any) -> Problem:
         """Returns the logits of a batch and the loss of draws (see `HasProblem`)."""
         del batch
-        raise NotImplementedError(f"{type(self).__name__} must define problem(batch) to be diagnosed")
+        raise Refusal(
+            f"{type(self).__name__} has no problem(batch): what is measured are gradients to the logits of categorical "
+            "draws, of models that answer these and a loss of draws"
+        )
 
     def curve(self) -> tuple[Tensor, Tensor]:
         """Returns recorded steps `[points]` and the tracked quantity `[points, *rows]`."""

@@ -46,7 +46,9 @@ def earlier_stage(source: str | dict, kind: type[Kind], option: str, command: st
         model.load_state_dict(checkpoint["state_dict"])
     except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
         held = model_of(checkpoint) if isinstance(checkpoint, dict) else ""
-        why = f"cannot be read as one: {' '.join(str(error).split())[:200]}"
+        foreign = checkpoint is None and not isinstance(error, OSError)
+        told = "it is no file of weights that torch wrote" if foreign else " ".join(str(error).split())[:200]
+        why = f"cannot be read as one: {told}"
         raise Refusal(
             f"{option} must be a checkpoint of a {kind.__name__}, as {command} writes; {source!r} "
             f"{why if held in ('', kind.__name__) else f'holds a {held}'}"

@@ -43,7 +43,7 @@ class MixtureOfExperts(MeasuredExperts):
     Args:
         estimator: of the gradient through the choice of experts: any sampler or score function that `Router` takes,
             `TopKGate` and `DenseMixer`, which draw nothing, among them. Each layer has one of its own, made alike.
-        experts: how many each layer has.
+        experts: how many each layer has, at least 2.
         top_k: experts of a token.
         width: of tokens.
         layers: how many there are.
@@ -60,6 +60,8 @@ class MixtureOfExperts(MeasuredExperts):
         (torch.Size([3, 10, 97]), torch.Size([3, 10, 1]))
     """
 
+    routes = True
+
     def __init__(
         self,
         estimator: Estimator,
@@ -74,6 +76,7 @@ class MixtureOfExperts(MeasuredExperts):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(estimator, optimizer, lr_scheduler)
+        require_at_least(2, "MixtureOfExperts", experts=experts)
         require_at_least(1, "MixtureOfExperts", width=width, layers=layers, heads=heads, hidden=hidden)
         if width % (2 * heads):
             raise Refusal(f"MixtureOfExperts: width must be a multiple of twice heads; given {width} and {heads}")
