@@ -90,7 +90,7 @@ def trained(*words: str) -> Path:
         ),
         (["fit", "--config", "sudoku", "--model.estimator", "TopKGate"], "SudokuSolver needs draws; TopKGate() draws"),
         (["fit", "--config", "vae_digits", "--model.estimator", "DenseMixer"], "DiscreteVAE needs draws; DenseMixer()"),
-        (["fit", "--config", "moe_text", "--model.experts", "1"], "MixtureOfExperts: experts must be at least 2; given 1"),
+        (["fit", "--config", "moe_text", "--model.experts", "1"], "Experts: experts must be at least 2; given 1"),
         (["fit", "--model", "CategoricalFti"], "did you mean 'CategoricalFit'"),
         (["fit", "--data", "SingleDraw"], "did you mean 'SingleDraws'"),
         (["fit", "--data.trial", "3"], "did you mean 'trials'"),

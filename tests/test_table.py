@@ -118,6 +118,8 @@ def test_an_estimator_of_ones_own_is_shown_by_its_path(tmp_path, monkeypatch):
     said = page("ils_joint.Halfway", 80)
     assert "Half of it." in said
     assert said.endswith("to use: --model.estimator ils_joint.Halfway")
+    with pytest.raises(ValueError, match=r"is of ils_lightning.variables.*pydoc ils_lightning\.variables\.ILSNatural"):
+        page("ILSNatural", 80)
     for wrong in ("ils_joint.Halfwoy", "ils_jaint.Halfway", "torch.nn.Linear"):
         with pytest.raises(ValueError, match=rf"no estimator '{wrong}'.*by its path, as in halfway\.Halfway"):
             page(wrong, 80)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from ils_lightning import variables
 from ils_lightning.errors import Refusal, did_you_mean, listed
 from ils_lightning.estimators import Estimator, table
 from ils_lightning.formula import formula, head
@@ -52,6 +53,11 @@ def _of_name(name: str) -> type[Estimator]:
     own = class_at(name) if "." in name else None
     if isinstance(own, type) and issubclass(own, Estimator) and not is_abstract(own):
         return own
+    if name in variables.__all__:
+        raise Refusal(
+            f"{name} is of ils_lightning.variables, which have no categories: `python -m pydoc ils_lightning.variables."
+            f"{name}` describes it"
+        )
     names = sorted(kind.__name__ for kind in known.values())
     near = f"{did_you_mean(name, names)}; known: {listed(names, name)}"
     raise Refusal(f"there is no estimator {name!r}{near} (one of your own by its path, as in halfway.Halfway)")
