@@ -171,8 +171,8 @@ def standing() -> str:
         best = min(others, key=lambda run: others[run], default="")
         decimals = 1 if unit else 2
         cells = [f"{means[run]:.{decimals}f}{unit}" if run in means else "" for run in family]
-        rows.append([title, *cells, f"{best} {others[best]:.{decimals}f}{unit}" if best else ""])
-    return markdown(["problem", "ILS as published", *family[1:], "best other"], rows)
+        rows.append([title, f"{others[best]:.{decimals}f}{unit}, {best}" if best else "", *cells])
+    return markdown(["problem", "best other", "ILS as published", *family[1:]], rows, words=2)
 
 
 def pooling() -> str:

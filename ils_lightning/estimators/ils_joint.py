@@ -27,7 +27,8 @@ LEAST_LOGIT = -1e30
 class ILSJoint(Coupled, ILSNewton):
     """`ILSNewton` without the noise of the other latents' draws, and nearly without that of a base above 0.
 
-    For several latents that meet in one loss, as in an autoencoder. Its expectation is `ILSNewton`'s. The state has
+    For several latents that meet in one loss, as in an autoencoder, and few epochs: it is ahead of `ReinMax` on MNIST
+    after 5, and behind on test images after 160. Its expectation is `ILSNewton`'s. The state has
     (latents x categories)^2 numbers: from 300 latents x categories on `ILSLowRank` is as good and cheaper. Each layer
     needs its own instance.
 
