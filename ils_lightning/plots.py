@@ -140,7 +140,7 @@ def draw_curve(axes: Axes, steps: Tensor, values: Tensor, label: str, quantity: 
         axes.fill_between(
             steps, rows.amin(dim=1), rows.amax(dim=1), color=colour, alpha=0.15, linewidth=0, label="all trials"
         )
-    axes.set(xlabel="optimiser step, from 1", ylabel=fill(quantity, 36), yscale="log", xscale="log")
+    axes.set(xlabel="optimiser step, from 1", ylabel=fill(quantity, 30), yscale="log", xscale="log")
 
 
 def curve(steps: Tensor, values: Tensor, label: str, quantity: str) -> Figure:
