@@ -220,7 +220,8 @@ def _wrong_value(given: str, kind: Any) -> str:
             return f"{given!r} cannot be made of its name alone{_of_that_name(given, kind)}"
         if option := re.match(r"NestedArg\(key='([\w.]+)'", given):
             return f"name its class first, as in .class_path {names[0]}, then .{option[1]}; known: {listed(names, '')}"
-        if given.isidentifier() and isinstance(class_at(f"ils_lightning.estimators.{given}"), type):
+        owner = class_at(f"ils_lightning.estimators.{given}") if given.isidentifier() else None
+        if isinstance(owner, type) and not is_abstract(owner):
             return f"{given!r} cannot be used here: {_other_kind(kind)}; known: {listed(names, given)}"
         return f"unknown class {given!r}{did_you_mean(given, names)}; known: {listed(names, given)}"
     return f"must be {readable(kind) or 'of another type'}; given {given!r}"

@@ -171,26 +171,47 @@ def test_draws_made_elsewhere_get_the_gradient_of_draws_made_here(estimator):
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        (torch.zeros(4, dtype=torch.long), r"whole numbers \[\*batch, latents\] = \[4, 1\]; given torch.int64 \[4\]"),
-        (torch.zeros(4, 1), "whole numbers .* given torch.float32"),
-        (torch.tensor([[0], [1], [-100], [2]]), r"lie in 0 \.\. 2; given -100 \(padding may hold any category"),
+        ([[0], [1], [1], [2]], "a tensor of whole numbers.*given list"),
+        (torch.zeros(4, dtype=torch.long), r"whole numbers, \[\*batch, latents\] = \[4, 1\]; given torch.int64 \[4\]"),
+        (torch.zeros(4, 1), "whole numbers, .* given torch.float32"),
+        (
+            torch.tensor([[0], [1], [-100], [2]]),
+            r"lie in 0 \.\. 2; given -100 in a row that counts",
+        ),
         (torch.tensor([[0], [1], [3], [2]]), r"lie in 0 \.\. 2; given 3"),
     ],
 )
 def test_draws_made_elsewhere_are_categories(index, said):
     with pytest.raises(ValueError, match=said):
-        LeaveOneOut().credit(torch.zeros(4, 1, 3), index)
+        LeaveOneOut().credit(torch.zeros(4, 1, 3), index)(torch.zeros(4))
 
 
 def test_what_draws_made_elsewhere_cannot_be():
     logits = torch.zeros(4, 1, 3)
     logits[2, 0, 1] = float("-inf")
     with pytest.raises(ValueError, match="masked by -inf"):
-        Grpo().credit(logits, torch.ones(4, 1, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"LeaveOneOut and Grpo draw by act\(logits\)"):
+        Grpo().credit(logits, torch.ones(4, 1, dtype=torch.long))(torch.zeros(4))
+    with pytest.raises(ValueError, match="ReinMax takes no costs of draws made elsewhere"):
         ReinMax().credit(logits, torch.zeros(4, 1, dtype=torch.long))
     with pytest.raises(ValueError, match="made elsewhere cannot be measured"):
         problem_of_draw(lambda: LeaveOneOut().credit(torch.zeros(4, 1, 3), torch.zeros(4, 1).long())(torch.zeros(4)))
+
+
+@pytest.mark.parametrize("validate", [None, False])
+def test_padding_of_draws_made_elsewhere_holds_anything(validate):
+    estimator, found = LeaveOneOut(), []
+    estimator.validate = validate
+    mask = torch.tensor([[True, True], [True, False], [False, True]])
+    for pad in (0, -100):
+        logits = torch.zeros(3, 2, 1, 4)
+        logits[..., 0] = float("-inf")  # padding is never drawn
+        leaf = logits.requires_grad_()
+        index = torch.where(mask.unsqueeze(-1), 2, pad).to(torch.int32)
+        estimator.credit(leaf, index)(torch.arange(6.0).reshape(3, 2), mask).sum().backward()
+        found.append(leaf.grad)
+    torch.testing.assert_close(*found)
+    assert (found[0][~mask] == 0).all()
+    assert (found[0][mask].abs().sum(dim=-1) > 0).sum() >= 3
 
 
 def test_refusals():

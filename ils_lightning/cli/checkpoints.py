@@ -86,11 +86,13 @@ def configuration(path: str, typed: Set[str] = frozenset()) -> dict[str, Any]:
     return _taken(saved, path, typed) if KEY in checkpoint else made
 
 
-def is_of_another(saved: dict[str, Any], named: str) -> bool:
-    """Whether a checkpoint is of a model of one kind, and the words name one of another kind."""
-    name = (saved.get("model") or {}).get("class_path", "")
-    own, other = (classes(LightningModule, one.rpartition(".")[-1]) for one in (name, named))
-    return bool(own and other) and not any(issubclass(a, b) or issubclass(b, a) for a in own for b in other)
+def of_another(saved: dict[str, Any], named: str) -> str:
+    """Says so where a checkpoint is of a model of one kind, and the words name one of another kind; else nothing."""
+    names = [one.rpartition(".")[-1] for one in ((saved.get("model") or {}).get("class_path", ""), named)]
+    own, other = (classes(LightningModule, name) for name in names)
+    if not own or not other or any(issubclass(a, b) or issubclass(b, a) for a in own for b in other):
+        return ""
+    return f"it is of a {names[0]}, and this run has a {names[1]}"
 
 
 def _taken(settings: dict[str, Any], path: str, typed: Set[str]) -> dict[str, Any]:

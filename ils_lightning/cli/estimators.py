@@ -53,6 +53,7 @@ def _of_name(name: str) -> type[Estimator]:
     own = class_at(name) if "." in name else None
     if isinstance(own, type) and issubclass(own, Estimator) and not is_abstract(own):
         return own
+    name = name.removeprefix("ils_lightning.variables.")
     if name in variables.__all__:
         raise Refusal(
             f"{name} is of ils_lightning.variables, which have no categories: `python -m pydoc ils_lightning.variables."

@@ -103,8 +103,8 @@ class CommandLine(LightningCLI):
     def _parse(self, parser: LightningArgumentParser, words: list[str], path: str | None) -> dict[str, Any]:
         """Parses `words` over the settings of the checkpoint at `path`, and returns these."""
         saved = checkpoints.configuration(path, configs.named_classes(words) | configs.options(words)) if path else {}
-        if checkpoints.is_of_another(saved, configs.model_named(words)):
-            saved = {}  # its other settings would be blamed for what restoring it will tell
+        if path and (told := checkpoints.of_another(saved, configs.model_named(words))):
+            fail(f"--ckpt_path: the checkpoint {path!r} cannot be restored: {told}")
         own_table = {} if words[0] not in ("validate", "test") else {"verbose": False}  # see EvaluationReport
         beneath = configs.default_for(words) | saved | own_table
         self.config = parser.parse_args([words[0], f"--config={json.dumps(beneath)}", *words[1:]])

@@ -160,8 +160,9 @@ class Estimator(Described, Compilable):
 
     def credit(self, logits: Tensor, index: Tensor) -> Any:
         """Says that only score functions take the cost of draws that were made elsewhere."""
-        del index
-        return self.act(logits)
+        raise Refusal(
+            f"{type(self).__name__} takes no costs of draws made elsewhere; Reinforce, LeaveOneOut and Grpo do"
+        )
 
     @property
     def learns(self) -> bool:
@@ -294,9 +295,12 @@ class Estimator(Described, Compilable):
 
     def option_values(self, name: str, value: Option | Sequence[float], minimum: float, strict: bool) -> Tensor:
         """The checked values of a numeric option, for `option` and for parameters that start at one."""
-        if isinstance(value, str) or value is None:
-            raise Refusal(f"{type(self).__name__}: {name} must be a number, or one for each row; given {value!r}")
-        values = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
+        try:
+            made = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            rule = f"{type(self).__name__}: {name} must be a number, or one for each row"
+            raise Refusal(f"{rule}; given {value!r}") from None
+        values = made.detach()
         allowed = torch.isfinite(values) & ((values > minimum) if strict else (values >= minimum))
         if not allowed.all() or not len(allowed.flatten()):
             raise _out_of_range(self, name, value, minimum, strict)

@@ -91,10 +91,33 @@ class Credit:
             )
         # what padding holds, NaN perhaps, is taken out before anything is made of it
         log_pi = log_softmax(torch.where(there[..., None, None], self._logits, 0))
-        log_prob = log_pi.gather(-1, self._index).sum(dim=(-2, -1))
+        log_prob = log_pi.gather(-1, self._drawn(log_pi, there)).sum(dim=(-2, -1))
         advantage = torch.where(there, self._advantage(counted.detach().to(log_prob.dtype), there), 0)
         tie = advantage * (log_prob - log_prob.detach())
         return counted + tie.to(counted.dtype)
+
+    def _drawn(self, log_pi: Tensor, there: Tensor) -> Tensor:
+        """The drawn categories `[*batch, latents, 1]`."""
+        del log_pi, there
+        return self._index
+
+
+class CreditOfGiven(Credit):
+    """The same for draws that were made elsewhere, whose categories may be wrong; masked rows hold any."""
+
+    def _drawn(self, log_pi: Tensor, there: Tensor) -> Tensor:
+        index = torch.where(there[..., None, None], self._index, 0)
+        if not (self._checked and plain_call()):
+            return index
+        known = (index >= 0) & (index < log_pi.shape[-1])
+        if not known.all():
+            raise Refusal(
+                f"credit: drawn categories lie in 0 .. {log_pi.shape[-1] - 1}; given {int(index[~known][0])} in a row "
+                "that counts (padding is left out by credit(cost, mask))"
+            )
+        if (log_pi.detach().gather(-1, index) == float("-inf")).squeeze(-1)[there].any():
+            raise Refusal("credit: a drawn category is masked by -inf, so that it was not drawn from these logits")
+        return index
 
 
 class CostsLater:
@@ -116,20 +139,21 @@ class CostsLater:
             return z, Credit(logits, z.detach().argmax(dim=-1), nothing)
         pi = softmax(logits.detach())
         index = draw_index(pi)
-        return one_hot(index, pi).to(logits.dtype), self._credit(logits, index)
+        z = one_hot(index, pi).to(logits.dtype)
+        return z, Credit(logits, index, self.later(logits), self.validates(logits))
 
     def credit(self: Any, logits: Tensor, index: Tensor) -> Credit:
         """Returns what takes the cost of draws that were made elsewhere, from these logits; axes as for `act`.
 
         Args:
-            logits: that the draws were made from `[*batch, latents, categories]`. Where another policy made them, such
-                as this one before some steps, the gradient is biased: no ratio corrects for it.
-            index: drawn categories `[*batch, latents]`, whole numbers. Rows that the credit masks may hold any
-                category.
+            logits: that the draws were made from `[*batch, latents, categories]`, after a temperature and with -inf
+                where categories were cut. Where another policy made them, such as this one before some steps, the
+                gradient is biased: no ratio corrects for it.
+            index: drawn categories `[*batch, latents]`, whole numbers. Rows that the credit masks may hold any number.
 
         Raises:
-            ValueError: when `index` has another shape or type, a category that is none or is masked by -inf, or draws
-                are being measured, which changes them.
+            ValueError: when `index` has another shape or type, or draws are being measured, which changes them; from
+                the credit, when a row that counts has a category that is none or is masked by -inf.
 
         Example:
             >>> import torch
@@ -145,29 +169,14 @@ class CostsLater:
                 f"{type(self).__name__}: draws that were made elsewhere cannot be measured, for what followed from "
                 "them stays as it was; draw by act(logits)"
             )
-        self._check_drawn(logits, index)
-        return self._credit(logits, index)
-
-    def _credit(self: Any, logits: Tensor, index: Tensor) -> Credit:
-        return Credit(logits, index, self.later(logits), self.validates(logits))
-
-    def _check_drawn(self: Any, logits: Tensor, index: Tensor) -> None:
-        name, shape = type(self).__name__, logits.shape[:-1]
-        if index.shape != shape or index.is_floating_point() or index.dtype == torch.bool:
+        whole = isinstance(index, Tensor) and not (index.is_floating_point() or index.dtype == torch.bool)
+        if not whole or index.shape != logits.shape[:-1]:
+            given = f"{index.dtype} {list(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
             raise Refusal(
-                f"{name}: drawn categories are whole numbers [*batch, latents] = {list(shape)}; given {index.dtype} "
-                f"{list(index.shape)}"
+                f"{type(self).__name__}: drawn categories are a tensor of whole numbers, [*batch, latents] = "
+                f"{list(logits.shape[:-1])}; given {given}"
             )
-        if not self.validates(logits):
-            return
-        known = (index >= 0) & (index < logits.shape[-1])
-        if not known.all():
-            raise Refusal(
-                f"{name}: drawn categories lie in 0 .. {logits.shape[-1] - 1}; given {int(index[~known][0])} (padding "
-                "may hold any category, and is left out by credit(cost, mask))"
-            )
-        if (logits.detach().gather(-1, index.unsqueeze(-1)) == float("-inf")).any():
-            raise Refusal(f"{name}: a drawn category is masked by -inf, so that it cannot be of these logits")
+        return CreditOfGiven(logits, index.long(), self.later(logits), self.validates(logits))
 
 
 def nothing(cost: Tensor, mask: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ class Reinforce(CostsLater, Estimator):
         self.baseline.build(*logits.shape[-2:])
         if next(self.baseline.parameters(), None) is not None:
             raise Refusal(
-                f"Reinforce.act takes no {type(self.baseline).__name__}, whose weights learn from |estimate|^2; give "
-                "MovingAverage(), or hand in cost - critic(state).detach() with a critic of your own"
+                f"Reinforce takes later costs with no {type(self.baseline).__name__}, whose weights learn from "
+                "|estimate|^2; give MovingAverage(), or hand in cost - critic(state).detach() with a critic of your own"
             )
         return self._above(self.baseline, logits.detach())
 

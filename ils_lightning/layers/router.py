@@ -18,7 +18,15 @@ from ils_lightning.layers.gates import TopKGate
 Combine = Literal["probabilities", "renormalized", "even"]
 
 
-class Routing(NamedTuple):
+class _Decided(NamedTuple):
+    weights: Tensor
+    experts: Tensor
+    balance: Tensor
+    load: Tensor
+    credit: Credit | None = None
+
+
+class Routing(_Decided):
     """What a router decided for each token.
 
     Attributes:
@@ -29,14 +37,10 @@ class Routing(NamedTuple):
         load: share of the draws that each expert got `[experts]`.
         credit: takes the cost of each token's draws, where the estimator is a score function; else None. In evaluation
             it hands the cost back.
-        slopes: name of the estimator that uses the slopes at all experts, and so wants the output of each; else empty.
+        slopes: no item of the tuple: the name of the estimator, where it trains by the slopes at all experts and so
+            wants the output of each.
     """
 
-    weights: Tensor
-    experts: Tensor
-    balance: Tensor
-    load: Tensor
-    credit: Credit | None = None
     slopes: str = ""
 
     def drawn_weights(self) -> Tensor:
@@ -44,10 +48,10 @@ class Routing(NamedTuple):
 
         Raises:
             ValueError: in the backward pass, where the estimator uses the slopes at all experts: with the outputs of
-                the drawn ones alone its gradient would be wrong.
+                the drawn ones alone its gradient would be wrong. Compiled code cannot tell.
         """
         weights = self.weights.gather(-1, self.experts.clamp(min=0))
-        if self.slopes and weights.requires_grad and not torch.compiler.is_compiling():
+        if self.slopes and weights.requires_grad:
             weights.register_hook(partial(_refuse, self.slopes))
         return weights
 
@@ -177,8 +181,11 @@ class Router(nn.Module):
         weights = torch.where(there.unsqueeze(-1), self.weigh(z, p.to(logits.dtype)), 0)
         load, balance = self._balance(chosen, p, there)
         experts = chosen.masked_fill(~there.unsqueeze(-1), -1)
-        slopes = type(self.estimator).__name__ if self.training and self.estimator.needs_slopes == "all" else ""
-        return Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit, slopes)
+        routing = Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit)
+        measured = torch.compiler.is_compiling() or draws_are_replaced()
+        if self.training and not measured and self.estimator.needs_slopes == "all":
+            routing.slopes = type(self.estimator).__name__
+        return routing
 
     def _check_left(self, logits: Tensor) -> None:
         if self.top_k == 1 or not self.estimator.validates(logits):

@@ -131,7 +131,7 @@ class DiscreteModule(MeetsData):
         if isinstance(made, TopKGate) and not self.routes:
             raise Refusal(
                 f"{type(self).__name__} needs draws; {in_words(made)} draws nothing, and is a gate for a Router alone, "
-                "as in MixtureOfExperts"
+                "as in MixtureOfExperts (a class of your own that has one says routes = True)"
             )
         self.estimator: Estimator = made
         self._written_by = "of unknown version"

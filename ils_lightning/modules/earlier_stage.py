@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+import zipfile
 from typing import Any, TypeVar
 
 import torch
@@ -46,8 +47,10 @@ def earlier_stage(source: str | dict, kind: type[Kind], option: str, command: st
         model.load_state_dict(checkpoint["state_dict"])
     except (OSError, EOFError, LookupError, TypeError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
         held = model_of(checkpoint) if isinstance(checkpoint, dict) else ""
-        foreign = checkpoint is None and not isinstance(error, OSError)
-        told = "it is no file of weights that torch wrote" if foreign else " ".join(str(error).split())[:200]
+        told = " ".join(str(error).split())[:200]
+        if checkpoint is None and not isinstance(error, OSError):
+            ours = isinstance(source, str) and zipfile.is_zipfile(source)
+            told = f"it {'holds objects that are no plain data' if ours else 'is no file of weights that torch wrote'}"
         why = f"cannot be read as one: {told}"
         raise Refusal(
             f"{option} must be a checkpoint of a {kind.__name__}, as {command} writes; {source!r} "
