@@ -165,8 +165,8 @@ def standing() -> str:
     rows = []
     for title, results, unit in problems:
         means = {run: fmean(seeds.values()) for run, seeds in results.items()}
-        rest = {run: mean for run, mean in means.items() if run not in family}
-        others = {run: mean for run, mean in rest.items() if not ("ILS" in run or run.startswith(("exact", "no draws")))}
+        besides = {run for run in means if run in family or "ILS" in run or run.startswith(("exact", "no draws"))}
+        others = {run: mean for run, mean in means.items() if run not in besides}
         best = min(others, key=lambda run: others[run], default="")
         decimals = 1 if unit else 2
         cells = [f"{means[run]:.{decimals}f}{unit}" if run in means else "" for run in family]

@@ -160,9 +160,7 @@ class Estimator(Described, Compilable):
 
     def credit(self, logits: Tensor, index: Tensor) -> Any:
         """Says that only score functions take the cost of draws that were made elsewhere."""
-        raise Refusal(
-            f"{type(self).__name__} takes no costs of draws made elsewhere; Reinforce, LeaveOneOut and Grpo do"
-        )
+        raise Refusal(f"{type(self).__name__} takes no costs of draws made elsewhere; LeaveOneOut and Grpo do")
 
     @property
     def learns(self) -> bool:
