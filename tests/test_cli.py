@@ -88,8 +88,14 @@ def trained(*words: str) -> Path:
             ["fit", "--config", "world_model", "--model.estimator", "Reinforce"],
             "'Reinforce' cannot be used here: it has no draw that can be differentiated",
         ),
-        (["fit", "--config", "sudoku", "--model.estimator", "TopKGate"], "SudokuSolver needs draws; TopKGate() draws"),
-        (["fit", "--config", "vae_digits", "--model.estimator", "DenseMixer"], "DiscreteVAE needs draws; DenseMixer()"),
+        (
+            ["fit", "--config", "sudoku", "--model.estimator", "TopKGate"],
+            "SudokuSolver needs draws; TopKGate(size=1) draws",
+        ),
+        (
+            ["fit", "--config", "vae_digits", "--model.estimator", "DenseMixer"],
+            "DiscreteVAE needs draws; DenseMixer(size=1)",
+        ),
         (["fit", "--config", "moe_text", "--model.experts", "1"], "Experts: experts must be at least 2; given 1"),
         (["fit", "--model", "CategoricalFti"], "did you mean 'CategoricalFit'"),
         (["fit", "--data", "SingleDraw"], "did you mean 'SingleDraws'"),
