@@ -206,8 +206,8 @@ class TransformableDraw(torch.autograd.Function):
         """One more batch axis, beside the latents: options that hold one value a row keep theirs in front."""
         if info.randomness == "error":
             raise Refusal("draws under vmap need randomness='different', or 'same' for the same noise in all of them")
-        draw = TransformableDraw if info.randomness == "different" else SameDraw
-        z, tie, pi, drawn = draw.apply(logits.movedim(in_dims[0], -3), estimator, tied)
+        function = TransformableDraw if info.randomness == "different" else SameDraw
+        z, tie, pi, drawn = function.apply(logits.movedim(in_dims[0], -3), estimator, tied)
         last = drawn.dim() - (2 if drawn.dtype == torch.int64 else 3)
         return (z, tie, pi, drawn), (z.dim() - 3, tie.dim() - 1, pi.dim() - 3, last)
 

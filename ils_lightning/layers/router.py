@@ -19,6 +19,8 @@ Combine = Literal["probabilities", "renormalized", "even"]
 
 
 class _Decided(NamedTuple):
+    """The five items of a `Routing`, which holds a note beside them."""
+
     weights: Tensor
     experts: Tensor
     balance: Tensor
@@ -182,8 +184,8 @@ class Router(nn.Module):
         load, balance = self._balance(chosen, p, there)
         experts = chosen.masked_fill(~there.unsqueeze(-1), -1)
         routing = Routing(weights, experts, balance.to(logits.dtype), load.to(logits.dtype), credit)
-        measured = torch.compiler.is_compiling() or draws_are_replaced()
-        if self.training and not measured and self.estimator.needs_slopes == "all":
+        unseen = torch.compiler.is_compiling() or draws_are_replaced()
+        if self.training and not unseen and self.estimator.needs_slopes == "all":
             routing.slopes = type(self.estimator).__name__
         return routing
 
